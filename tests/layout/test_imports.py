@@ -23,6 +23,7 @@ DOORS = {
     "tensorflow": (),
 }
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
+PUBLIC_ELSEWHERE = {"nn/utils": "PyTorch's public name"}
 MAX_FILE, MAX_FUNCTION = 500, 60
 
 # Longer than the rule, each with its reason. Entries that are no longer needed fail the test.
@@ -149,7 +150,8 @@ def test_third_parties_have_one_door():
 
 def test_file_names_say_something():
     named = [p for p in PACKAGE.rglob("*") if p.stem in SAYS_NOTHING and p.suffix in ("", ".py")]
-    assert not named, f"name the noun that it defines: {[name_of(p) for p in named]}"
+    new = {name_of(p) for p in named} - set(PUBLIC_ELSEWHERE)
+    assert not new, f"name the noun that it defines: {sorted(new)}"
 
 
 def test_files_are_short():
