@@ -1,0 +1,127 @@
+"""Optimizers whose step is an elementwise rule: one kernel moves all parameters of a group.
+
+A rule is a plain function over ops, `rule(p, g, *state, **scalars) -> (p, *state)`, where `p` is
+the parameter and `g` its gradient. Scalars may differ at every step without a new kernel; what
+changes the rule itself (a flag, a branch) is bound by `variant`, so each variant is one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import cache, partial
+from typing import Any
+
+from amity.core.dtype import float32, float64, get_default_dtype
+from amity.core.errors import fail
+from amity.frontend import create, foreach
+from amity.frontend.autograd import enable_grad, set_grad_enabled
+from amity.frontend.tensor import Tensor
+from amity.optim.optimizer import Group, Optimizer
+
+State = dict[str, Any]
+Rule = tuple[Callable[..., tuple], tuple[str, ...], dict[str, Any]]
+
+
+@cache
+def variant(rule: Callable[..., tuple], **flags: Any) -> Callable[..., tuple]:
+    """`rule` with its flags bound; the same object each time, so its kernel is found again."""
+    return partial(rule, **flags)
+
+
+def descent(p: Any, g: Any, weight_decay: Any, *, maximize: bool, decays: bool) -> Any:
+    """The gradient to go down: negated to maximize, with the L2 penalty's gradient added."""
+    g = -g if maximize else g
+    return g + weight_decay * p if decays else g
+
+
+def counter(value: float) -> Tensor:
+    """A number that belongs to a parameter's state, kept as PyTorch keeps it: a 0-d tensor."""
+    return create.tensor(value, dtype=float64 if get_default_dtype() is float64 else float32)
+
+
+class Elementwise(Optimizer):
+    """A subclass says what state a parameter starts with, how its counters advance, and the rule.
+
+    Parameters that come back from `advance` with the same clock share one call of the rule.
+    `foreach`, `fused` and `capturable` are accepted and choose nothing: there is one body.
+    """
+
+    counters: tuple[str, ...] = ("step",)
+
+    def start(self, p: Tensor, group: Group) -> State:
+        """The state of a parameter that has not moved yet."""
+        raise NotImplementedError
+
+    def advance(self, p: Tensor, state: State, group: Group) -> Hashable:
+        """Move the counters of one parameter on, and return what the rule must know of them."""
+        return state["step"].add_(1).item()
+
+    def rule(self, group: Group, clock: Any) -> Rule:
+        """The rule, the names of the state that it moves, and its scalars."""
+        raise NotImplementedError
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        if defaults.get("fused"):
+            for other in ("differentiable", "foreach"):
+                if defaults[other]:
+                    got = f"fused=True and {other}=True"
+                    raise fail(RuntimeError, type(self).__name__, got, "one of them")
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for saved in self.state.values():
+            for name in self.counters:
+                if name in saved and not isinstance(saved[name], Tensor):
+                    saved[name] = counter(float(saved[name]))
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; returns what `closure` returns."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        with set_grad_enabled(self.defaults["differentiable"]):
+            for group in self.param_groups:
+                self._step_group(group)
+        return loss
+
+    def _step_group(self, group: Group) -> None:
+        batches: dict[Hashable, list[tuple[Tensor, State]]] = {}
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state = self.state.get(p)
+            if not state:
+                state = self.start(p, group)
+                if state:
+                    self.state[p] = state
+            clock = self.advance(p, state, group)
+            batches.setdefault(clock, []).append((p, state))
+        run = _differentiable_update if group["differentiable"] else _update
+        for clock, batch in batches.items():
+            run(batch, *self.rule(group, clock))
+
+
+def _update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
+    tensors = [(p, p.grad, *[state[name] for name in names]) for p, state in batch]
+    foreach.update(rule, tensors, {name: float(value) for name, value in scalars.items()})
+
+
+def _differentiable_update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
+    """The same rule, on the tape: state is replaced, as the tape may still need the old one."""
+    for p, state in batch:
+        new_p, *new_state = rule(p.clone(), p.grad, *[state[n] for n in names], **scalars)
+        p.copy_(new_p)
+        state.update(zip(names, new_state))
+
+
+def number(group: Group, name: str) -> Any:
+    """An option as a number; a tensor stays one where gradients flow through the step."""
+    return scalar(group[name], group)
+
+
+def scalar(value: Any, group: Group) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.squeeze() if group["differentiable"] else value.item()

@@ -1,0 +1,91 @@
+"""SGD: gradient descent, with momentum and Nesterov's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amity.core.errors import fail
+from amity.frontend import create
+from amity.frontend.tensor import Tensor
+from amity.optim import check
+from amity.optim.elementwise import Elementwise, Rule, State, descent, number, variant
+from amity.optim.optimizer import Group
+
+
+def plain(p, g, *, lr, decay, **flags) -> tuple:
+    g = descent(p, g, decay, **flags)
+    return (p - lr * g,)
+
+
+def with_momentum(p, g, buf, *, lr, decay, momentum, gain, nesterov, is_first, **flags) -> tuple:
+    g = descent(p, g, decay, **flags)
+    buf = g if is_first else momentum * buf + gain * g
+    return p - lr * (g + momentum * buf if nesterov else buf), buf
+
+
+class SGD(Elementwise):
+    """Stochastic gradient descent.
+
+    errors: ValueError for a negative option, or `nesterov` without momentum or with dampening.
+    source: Sutskever et al. 2013, On the importance of initialization and momentum
+
+    >>> p = create.zeros(2, requires_grad=True)
+    >>> p.grad = create.ones(2)
+    >>> SGD([p], lr=0.5).step()
+    >>> p.tolist()
+    [-0.5, -0.5]
+    """
+
+    counters = ()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float | Tensor = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        check.lr("SGD", lr)
+        check.not_negative("SGD", momentum=momentum, weight_decay=weight_decay)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            got = f"nesterov with momentum={momentum}, dampening={dampening}"
+            raise fail(ValueError, "SGD", got, "momentum > 0 and dampening=0")
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+
+    def start(self, p: Tensor, group: Group) -> State:
+        return {"momentum_buffer": None} if group["momentum"] != 0 else {}
+
+    def advance(self, p: Tensor, state: State, group: Group) -> bool:
+        # The first buffer is the gradient itself, without dampening.
+        is_first = group["momentum"] != 0 and state["momentum_buffer"] is None
+        if is_first:
+            state["momentum_buffer"] = create.zeros_like(p)
+        return is_first
+
+    def rule(self, group: Group, clock: bool) -> Rule:
+        weight_decay = number(group, "weight_decay")
+        flags = {"maximize": group["maximize"], "decays": weight_decay != 0}
+        scalars = {"lr": number(group, "lr"), "decay": weight_decay}
+        if group["momentum"] == 0:
+            return variant(plain, **flags), (), scalars
+        scalars |= {"momentum": group["momentum"], "gain": 1 - group["dampening"]}
+        rule = variant(with_momentum, **flags, nesterov=group["nesterov"], is_first=clock)
+        return rule, ("momentum_buffer",), scalars
