@@ -1,0 +1,241 @@
+"""Convolution as a matrix product: weights by windows, block by block, in three kernels' worth of code.
+
+`build_panels` writes the kernel that lays the weights out for the register tile; `build_product` the
+one that computes the output. The second serves forward, data gradient and transposed convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from amity.compiler.tile import Tile, k_loop
+from amity.compiler.window import (
+    COPY,
+    IMAGE,
+    Kind,
+    Words,
+    axis_words,
+    expand,
+    first_lanes,
+    pack,
+    tap_offsets,
+)
+from amity.ir.kernel import Builder, Kernel, Value, itemsize
+from amity.ir.target import Target
+
+PANELS = Words("w.start w.group w.out w.channel w.plane w.row w.column outs channels d h w bias")
+PRODUCT = Words(
+    f"{axis_words('dhw')} {COPY} {IMAGE} images n.block groups channels outs taps chunk depth direct straight "
+    "y.start y.image y.channel y.plane y.row y.column d.blocks h.blocks w.blocks m.block m.blocks "
+    "at.copy at.panels at.sums panel pitch"
+)
+DTYPES = {"f16": "f32", "bf16": "f32", "i8": "i32", "u8": "i32", "i16": "i32"}
+
+
+def kind_of(target: Target, dtype: str) -> Kind:
+    compute = DTYPES.get(dtype, dtype)
+    return Kind(dtype, compute, target.lanes(itemsize(compute)))
+
+
+def conv_tile(target: Target, kind: Kind) -> Tile:
+    """The register tile: channel counts are multiples of 8 more often than of 14."""
+    if target.registers >= 32:
+        return Tile(kind.compute, kind.lanes, 8, 3)
+    return Tile(kind.compute, kind.lanes, 4, 3 if "fma" in target.has else 2)
+
+
+def build_panels(target: Target, name: str, dtype: str, math: Callable) -> Kernel:
+    """`(w, bias, panels)`: for each group and tile of rows the bias, then [channel, tap][row].
+
+    One unit of the grid is one tile of one group; rows beyond the last are zero.
+    """
+    kind = kind_of(target, dtype)
+    tile = conv_tile(target, kind)
+    b = Builder(name, target, math)
+    with b.entry():
+        w, bias, out = (b.pointer(i) for i in range(3))
+        start, wg, wo, wc, wd, wh, ww, outs, channels, d, h, width, has_bias = PANELS.read(
+            b, b.meta, " ".join(PANELS.names)
+        )
+        tiles = (outs + (tile.rows - 1)) // tile.rows
+        depth = channels * d * h * width
+        lanes = b.iota(tile.rows, "i32") * b.splat(wo.to("i32"), tile.rows)
+        with b.loop(b.lo, b.hi) as unit:
+            g = unit.index // tiles
+            m = (unit.index - g * tiles) * tile.rows
+            mask = first_lanes(b, outs - m, tile.rows)
+            to = b.offset(out, unit.index * (depth + 1) * (tile.rows * kind.size))
+            known = mask & b.splat(has_bias.ne(0), tile.rows)
+            row = b.load(bias, g * outs + m, dtype, tile.rows, known).to(kind.compute)
+            b.store(to, 0, row, kind.compute)
+            source = b.offset(w, (start + g * wg + m * wo) * itemsize(dtype))
+            with b.loop(0, channels) as c, b.loop(0, d) as i, b.loop(0, h) as j:
+                at = c.index * wc + i.index * wd + j.index * wh
+                row_at = ((c.index * d + i.index) * h + j.index) * width + 1
+                with b.loop(0, width) as k:
+                    from_ = b.offset(source, (at + k.index * ww) * itemsize(dtype))
+                    v = b.load(from_, lanes, dtype, tile.rows, mask).to(kind.compute)
+                    b.store(b.offset(to, (row_at + k.index) * (tile.rows * kind.size)), 0, v, kind.compute)
+    return b.kernel
+
+
+TILE = (("a", "ptr"), ("bias", "ptr"), ("b", "ptr"), ("c", "ptr"), ("c_row", "i64"), ("depth", "i64"),
+        ("old", "i64"), ("rows", "i64"), ("columns", "i64"))  # fmt: skip
+
+
+def tile_function(b: Builder, tile: Tile, panel: int) -> None:
+    """The function `tile<vectors>`: a tile at `c` of packed A by a packed panel, `panel` bytes a row.
+
+    It adds to what is at `c` if `old` is 1, else to the bias. `rows` and `columns` (of the last
+    vector) say how much of the tile exists.
+    """
+    V, lanes = tile.vectors, tile.width
+    with b.function(f"tile{V}", TILE) as (a, bias, bp, c, c_row, depth, old, rows, columns):
+        places = [b.offset(c, b.min(rows - 1, i) * c_row) for i in range(tile.rows)]
+        for p in places:
+            b.prefetch(p, write=True)
+        mask = first_lanes(b, columns, lanes)
+        last = lambda j: mask if j == V - 1 else None  # noqa: E731
+        zero = b.splat(b.const(0, tile.element), lanes)
+        with b.loop(0, b.const(1, "i64") - old, 1, [zero] * tile.rows) as loop:
+            loop.next(*(b.splat(b.load(bias, i, tile.element), lanes) for i in range(tile.rows)))
+        acc = [x for x in loop.results for _ in range(V)]
+        with b.loop(0, old, 1, acc) as loop:
+            loop.next(*(b.load(places[n // V], n % V * lanes, tile.element, lanes, last(n % V))
+                        for n in range(len(acc))))  # fmt: skip
+        step = tile.rows * tile.bytes
+        acc = k_loop(b, tile, loop.results, a, tile.bytes, step, bp, panel, depth)
+        for i, p in enumerate(places):
+            with b.branch(rows > i):
+                for j in range(V):
+                    b.store(p, j * lanes, acc[i * V + j], tile.element, last(j))
+
+
+FINISH = (("meta", "ptr"), ("sums", "ptr"), ("pitch", "i64"), ("y", "ptr"), ("outs", "i64"), ("images", "i64"),
+          ("planes", "i64"), ("rows", "i64"), ("columns", "i64"))  # fmt: skip
+
+
+def finish(b: Builder, words: Words, kind: Kind) -> None:
+    """The function `finish`: write a block of sums to the output, whatever its strides and dtype."""
+    with b.function("finish", FINISH) as (meta, sums, pitch, y, outs, images, planes, rows, columns):
+        yn, yc, yd, yh, yw = words.read(b, meta, "y.image y.channel y.plane y.row y.column")
+        lanes = kind.lanes
+        spread = b.iota(lanes, "i32") * b.splat(yw.to("i32"), lanes)
+        with b.loop(0, outs) as m, b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
+            p = ((n.index * planes + i.index) * rows + j.index) * columns
+            at = n.index * yn + m.index * yc + i.index * yd + j.index * yh
+            with b.loop(0, columns, lanes) as k:
+                mask = first_lanes(b, columns - k.index, lanes)
+                source = b.offset(sums, m.index * pitch + (p + k.index) * kind.size)
+                v = b.load(source, 0, kind.compute, lanes, mask).to(kind.storage)
+                target = b.offset(y, (at + k.index * yw) * itemsize(kind.storage))
+                with b.branch(yw.eq(1)):
+                    b.store(target, 0, v, kind.storage, mask)
+                with b.branch(yw.ne(1)):
+                    b.store(target, spread, v, kind.storage, mask)
+
+
+def call_tiles(b: Builder, tile: Tile, pixels: Value, each: Callable[[int, Value, Value], None]) -> None:
+    """For each panel of `pixels` columns the right `each(vectors, panel index, columns of the last)`."""
+    with b.loop(0, (pixels + (tile.columns - 1)) // tile.columns) as panel:
+        columns = b.min(pixels - panel.index * tile.columns, tile.columns)
+        vectors = (columns + (tile.width - 1)) // tile.width
+        for v in range(1, tile.vectors + 1):
+            with b.branch(vectors.eq(v)):
+                each(v, panel.index, columns - (v - 1) * tile.width)
+
+
+def split_index(index: Value, *counts: Value) -> list[Value]:
+    """A linear index as one per count, the last the fastest; the first takes what is left."""
+    parts = []
+    for count in reversed(counts):
+        rest = index // count
+        parts.append(index - rest * count)
+        index = rest
+    return [index, *reversed(parts)]
+
+
+def block_of(b: Builder, words: Words, index: Value) -> tuple[list[Value], list[Value]]:
+    """Where a block of output pixels starts and how much of it exists, in images, planes, rows, columns."""
+    grid = words.read(b, b.meta, "d.blocks h.blocks w.blocks")
+    counts = words.read(b, b.meta, "images d.count h.count w.count")
+    blocks = words.read(b, b.meta, "n.block d.block h.block w.block")
+    starts = [i * size for i, size in zip(split_index(index, *grid), blocks)]
+    return starts, [b.min(size, count - s) for s, size, count in zip(starts, blocks, counts)]
+
+
+def build_product(target: Target, name: str, dtype: str, math: Callable) -> Kernel:
+    """`(x, panels, y)`: the convolution. One unit is a block of pixels, a group and a range of rows."""
+    kind = kind_of(target, dtype)
+    tile = conv_tile(target, kind)
+    b = Builder(name, target, math)
+    expand(b, PRODUCT, kind)
+    tap_offsets(b, PRODUCT, kind)
+    pack(b, PRODUCT, kind, tile.vectors)
+    for v in range(1, tile.vectors + 1):
+        tile_function(b, tile.with_shape(tile.rows, v), tile.columns * kind.size)
+    finish(b, PRODUCT, kind)
+    with b.entry():
+        _product(b, kind, tile)
+    return b.kernel
+
+
+def _product(b: Builder, kind: Kind, tile: Tile) -> None:
+    x, panels, y = (b.pointer(i) for i in range(3))
+    read = lambda names: PRODUCT.read(b, b.meta, names)  # noqa: E731
+    groups, channels, outs, taps, chunk, most = read("groups channels outs taps chunk depth")
+    xn, xc = read("x.image x.channel")
+    start, yn, yc, yd, yh, yw = read("y.start y.image y.channel y.plane y.row y.column")
+    straight, m_block, m_blocks, at_sums = read("straight m.block m.blocks at.sums")
+    panel_bytes, at_panels, pitch = read("panel at.panels pitch")
+    b.call("tap_offsets", b.meta, b.scratch, chunk)
+    a_tile = (channels * taps + 1) * (tile.rows * kind.size)
+    tiles = (outs + (tile.rows - 1)) // tile.rows
+    storage = itemsize(kind.storage)
+    with b.loop(b.lo, b.hi) as unit:
+        rest, g, mb = split_index(unit.index, groups, m_blocks)
+        (n, qd, qh, qw), extent = block_of(b, PRODUCT, rest)
+        pixels = extent[0] * extent[1] * extent[2] * extent[3]
+        m0 = mb * m_block
+        m1 = b.min(outs, m0 + m_block)
+        at = start + n * yn + (g * outs + m0) * yc + qd * yd + qh * yh + qw * yw
+        target = b.offset(y, at * storage)
+        c = b.select(straight.ne(0), target, b.offset(b.scratch, at_sums))
+        with b.loop(0, b.max(channels, 1), chunk) as c0:
+            some = b.min(chunk, channels - c0.index)
+            image = b.offset(x, (n * xn + (g * channels + c0.index) * xc) * storage)
+            source = _source(b, kind, image, extent[0], some, qd, qh, qw)
+            with b.loop(0, b.max(some * taps, 1), most) as t0:
+                depth = b.min(most, some * taps - t0.index)
+                k0 = c0.index * taps + t0.index
+                table = b.offset(b.scratch, t0.index * 8)
+                to = b.offset(b.scratch, at_panels)
+                b.call("pack", b.meta, table, source, to, depth, *extent, panel_bytes)
+                with b.loop(m0, m1, tile.rows) as m:
+                    a = b.offset(panels, (g * tiles + m.index // tile.rows) * a_tile)
+                    ak = b.offset(a, (k0 + 1) * (tile.rows * kind.size))
+                    row = b.offset(c, (m.index - m0) * pitch)
+                    old = b.min(k0, 1)
+
+                    def each(v, p, columns):
+                        b.call(f"tile{v}", ak, a, b.offset(to, p * panel_bytes),
+                               b.offset(row, p * (tile.columns * kind.size)), pitch, depth, old,
+                               m1 - m.index, columns)  # fmt: skip
+
+                    call_tiles(b, tile, pixels, each)
+        with b.branch(straight.eq(0)):
+            b.call("finish", b.meta, c, pitch, target, m1 - m0, *extent)
+
+
+def _source(b: Builder, kind: Kind, image: Value, images, channels, qd, qh, qw) -> Value:
+    """Where the block's rows are: in the image itself, or in a copy made now."""
+    read = lambda names: PRODUCT.read(b, b.meta, names)  # noqa: E731
+    direct, at_copy = read("direct at.copy")
+    copy = b.offset(b.scratch, at_copy)
+    with b.branch(direct.eq(0)):
+        b.call("expand", b.meta, image, copy, images, channels, qd, qh, qw)
+    at = b.const(0, "i64")
+    for axis, q, stride in zip("dhw", (qd, qh, qw), read("x.plane x.row x.column")):
+        lowest, advance, grain = read(f"{axis}.lowest {axis}.advance {axis}.grain")
+        at = at + (lowest + q * advance * grain) * stride
+    return b.select(direct.ne(0), b.offset(image, at * itemsize(kind.storage)), copy)

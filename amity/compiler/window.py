@@ -1,0 +1,290 @@
+"""Windows of an image: what a convolution reads, laid out so that inner loops see plain rows.
+
+A convolution is a matrix product whose second operand has a row for each (channel, tap) and a column
+for each output pixel. It is never formed as a whole. For a block of output pixels and a few channels,
+`expand` copies the rows of the image that the block sees: zero padded, widened to the dtype of
+computation, and split by phase, so that neighbouring outputs read neighbouring elements whatever the
+stride is. `tap_offsets` lists where each (channel, tap) starts in that copy, and `pack` gathers the
+panels of a matrix product from it. Along an axis, output q and tap t read the input at
+`q * step + offset + t * tap_step`; forward, data gradient and transposed convolution differ in these
+numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+
+from amity.ir.kernel import Builder, Value, itemsize
+
+
+class Words:
+    """Names for the 64-bit words of a kernel's meta."""
+
+    def __init__(self, names: str) -> None:
+        self.names = names.split()
+        self.at = {n: i for i, n in enumerate(self.names)}
+
+    def read(self, b: Builder, meta: Value, names: str) -> list[Value]:
+        """The words of these names, loaded here."""
+        return [b.load(meta, self.at[n], "i64") for n in names.split()]
+
+    def meta(self, values: dict[str, int]) -> tuple[int, ...]:
+        """The words in their order."""
+        return tuple([int(values[n]) for n in self.names])
+
+
+AXIS = "size lowest grain advance tap origin taps count block"
+
+
+def axis_words(axes: str) -> str:
+    return " ".join(f"{a}.{n}" for a in axes for n in AXIS.split())
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How output positions of one axis read input positions."""
+
+    size: int
+    count: int
+    step: int = 1
+    taps: int = 1
+    offset: int = 0
+    tap_step: int = 1
+
+    @property
+    def grain(self) -> int:
+        """Input positions that no window touches are not copied: the copy holds every grain-th."""
+        return self.step if self.taps <= 1 else gcd(self.step, self.tap_step)
+
+    @property
+    def advance(self) -> int:
+        """Positions of the copy from one output to the next."""
+        return self.step // self.grain
+
+    @property
+    def tap(self) -> int:
+        """Positions of the copy from one tap to the next; negative for a flipped kernel."""
+        return self.tap_step // self.grain if self.taps > 1 else 0
+
+    @property
+    def origin(self) -> int:
+        """Position of tap 0 of the first output."""
+        return max(0, -(self.taps - 1) * self.tap)
+
+    @property
+    def lowest(self) -> int:
+        """Input position at which the copy of the first output's window begins."""
+        return self.offset + min(0, (self.taps - 1) * self.tap_step)
+
+    def span(self, block: int) -> int:
+        """Positions of the copy that `block` outputs see."""
+        return (block - 1) * self.advance + max(0, self.taps - 1) * abs(self.tap) + 1
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether no window leaves the input."""
+        last = self.lowest + (self.span(self.count) - 1) * self.grain
+        return self.count == 0 or (self.lowest >= 0 and last < self.size)
+
+    def words(self, name: str, block: int) -> dict[str, int]:
+        values = (self.size, self.lowest, self.grain, self.advance, self.tap, self.origin, self.taps,
+                  self.count, block)  # fmt: skip
+        return {f"{name}.{n}": v for n, v in zip(AXIS.split(), values)}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The dtype in memory, the dtype of computation and a vector's lanes."""
+
+    storage: str
+    compute: str
+    lanes: int
+
+    @property
+    def size(self) -> int:
+        return itemsize(self.compute)
+
+
+COPY = "e.image e.channel e.plane e.row e.phase"  # strides of the expanded copy, in elements
+IMAGE = "x.image x.channel x.plane x.row x.column"  # strides of the image itself
+
+
+def copy_strides(d: Axis, h: Axis, w: Axis, block: Sequence[int], channels: int, lanes: int) -> dict[str, int]:
+    """Strides of the copy for `channels` channels of a block (images, planes, rows, columns)."""
+    reach = (w.origin + max(0, w.taps - 1) * max(0, w.tap)) // w.advance
+    phase = -(-(block[3] + reach) // lanes) * lanes
+    row = phase * w.advance
+    plane = row * h.span(block[2])
+    channel = plane * d.span(block[1])
+    image = channel * channels
+    return {"e.image": image, "e.channel": channel, "e.plane": plane, "e.row": row, "e.phase": phase,
+            "e.size": image * block[0] + lanes}  # fmt: skip
+
+
+def lane_mask(b: Builder, first: Value, step: Value | int, limit: Value, lanes: int) -> Value:
+    """Which of the positions first, first + step, … lie in [0, limit)."""
+    at = b.splat(first.to("i32"), lanes) + scaled_iota(b, step, lanes)
+    return b.bitcast(at, "u32") < b.bitcast(b.splat(limit.to("i32"), lanes), "u32")
+
+
+def scaled_iota(b: Builder, step: Value | int, lanes: int) -> Value:
+    iota = b.iota(lanes, "i32")
+    if isinstance(step, Value):
+        return iota * b.splat(step.to("i32"), lanes)
+    return iota if step == 1 else iota * step
+
+
+def first_lanes(b: Builder, count: Value, lanes: int) -> Value:
+    """The mask of the first `count` lanes."""
+    return b.iota(lanes, "i32") < b.splat(count.to("i32"), lanes)
+
+
+EXPAND = (("meta", "ptr"), ("x", "ptr"), ("e", "ptr"), ("images", "i64"), ("channels", "i64"),
+          ("qd", "i64"), ("qh", "i64"), ("qw", "i64"))  # fmt: skip
+
+
+def expand(b: Builder, words: Words, kind: Kind, strides: Sequence[int] = (1, 2)) -> None:
+    """The function `expand`: copy the rows that the block starting at (qd, qh, qw) sees to `e`.
+
+    `strides` are the distances between neighbouring elements of a phase that have code of their own;
+    others gather.
+    """
+    for s in strides:
+        _expand_row(b, words, kind, s)
+    _expand_row(b, words, kind, 0)
+    with b.function("expand", EXPAND) as (meta, x, e, images, channels, qd, qh, qw):
+        xn, xc, xd, xh, xw = words.read(b, meta, IMAGE)
+        en, ec, ed, eh, _ = words.read(b, meta, COPY)
+        d, h = (dict(zip(AXIS.split(), words.read(b, meta, axis_words(a)))) for a in "dh")
+        width, grain, advance = words.read(b, meta, "w.size w.grain w.advance")
+        apart = b.select(xw.eq(1), grain * advance, 0)
+        span = lambda a: (a["block"] - 1) * a["advance"] + (a["taps"] - 1) * b.max(a["tap"], -a["tap"]) + 1  # noqa: E731
+        with b.loop(0, images) as n, b.loop(0, channels) as c:
+            with b.loop(0, span(d)) as i, b.loop(0, span(h)) as j:
+                z = d["lowest"] + (qd * d["advance"] + i.index) * d["grain"]
+                y = h["lowest"] + (qh * h["advance"] + j.index) * h["grain"]
+                inside = (z >= 0) & (z < d["size"]) & (y >= 0) & (y < h["size"])
+                at = n.index * xn + c.index * xc + z * xd + y * xh
+                row = b.offset(x, b.select(inside, at, 0) * itemsize(kind.storage))
+                to = n.index * en + c.index * ec + i.index * ed + j.index * eh
+                target = b.offset(e, to * kind.size)
+                limit = b.select(inside, width, 0)
+                known = None
+                for s in strides:
+                    is_s = apart.eq(s)
+                    known = is_s if known is None else known | is_s
+                    with b.branch(is_s):
+                        b.call(f"expand{s}", meta, row, target, limit, qw)
+                with b.branch(~known):
+                    b.call("expand0", meta, row, target, limit, qw)
+
+
+def _expand_row(b: Builder, words: Words, kind: Kind, stride: int) -> None:
+    """One row of the copy from one of the image, of which `limit` elements exist.
+
+    With a stride of 1, 2 or 4 elements between the elements of a phase, whole vectors are loaded and
+    taken apart; stride 0 stands for any other.
+    """
+    lanes = kind.lanes
+    params = (("meta", "ptr"), ("row", "ptr"), ("e", "ptr"), ("limit", "i64"), ("qw", "i64"))
+    with b.function(f"expand{stride}", params) as (meta, row, e, limit, qw):
+        lowest, grain, phases = words.read(b, meta, "w.lowest w.grain w.advance")
+        length, xw = words.read(b, meta, "e.phase x.column")
+        with b.loop(0, length, lanes) as j:
+            first = lowest + (qw + j.index) * phases * grain
+            if stride:
+                parts = []
+                for k in range(stride):
+                    at = first + k * lanes
+                    mask = lane_mask(b, at, 1, limit, lanes)
+                    parts.append(b.load(row, at, kind.storage, lanes, mask).to(kind.compute))
+                for r, part in enumerate(take_apart(b, parts)):
+                    # residue r of the stride is phase r / grain, if grain divides it
+                    f = b.const(r, "i64") // grain if r else b.const(0, "i64")
+                    with b.branch((f * grain).eq(r)):
+                        b.store(b.offset(e, (f * length + j.index) * kind.size), 0, part, kind.compute)
+            else:
+                with b.loop(0, phases) as f:
+                    at = first + f.index * grain
+                    mask = lane_mask(b, at, phases * grain, limit, lanes)
+                    index = b.splat((at * xw).to("i32"), lanes) + scaled_iota(b, phases * grain * xw, lanes)
+                    v = b.load(row, index, kind.storage, lanes, mask).to(kind.compute)
+                    b.store(b.offset(e, (f.index * length + j.index) * kind.size), 0, v, kind.compute)
+
+
+def take_apart(b: Builder, parts: list[Value]) -> list[Value]:
+    """Consecutive vectors to as many vectors of every n-th element."""
+    if len(parts) == 1:
+        return parts
+    w = parts[0].width
+    even = [b.shuffle(p, q, range(0, 2 * w, 2)) for p, q in zip(parts[::2], parts[1::2])]
+    odd = [b.shuffle(p, q, range(1, 2 * w, 2)) for p, q in zip(parts[::2], parts[1::2])]
+    even, odd = take_apart(b, even), take_apart(b, odd)
+    return [v for pair in zip(even, odd) for v in pair]
+
+
+def tap_offsets(b: Builder, words: Words, kind: Kind) -> None:
+    """The function `tap_offsets(meta, table, channels)`: where each (channel, tap) starts, in bytes."""
+    with b.function("tap_offsets", (("meta", "ptr"), ("table", "ptr"), ("channels", "i64"))) as (meta, table, channels):
+        _, ec, ed, eh, ep = words.read(b, meta, COPY)
+        od, td, nd, oh, th, nh, ow, tw, nw, phases = words.read(
+            b, meta, "d.origin d.tap d.taps h.origin h.tap h.taps w.origin w.tap w.taps w.advance"
+        )
+        with b.loop(0, channels) as c, b.loop(0, nd) as i, b.loop(0, nh) as j:
+            start = c.index * ec + (od + i.index * td) * ed + (oh + j.index * th) * eh
+            entry = ((c.index * nd + i.index) * nh + j.index) * nw
+            with b.loop(0, nw) as k:
+                at = ow + k.index * tw
+                shift = at // phases
+                offset = start + (at - shift * phases) * ep + shift
+                b.store(table, entry + k.index, offset * kind.size, "i64")
+
+
+PACK = (("meta", "ptr"), ("table", "ptr"), ("e", "ptr"), ("out", "ptr"), ("depth", "i64"), ("images", "i64"),
+        ("planes", "i64"), ("rows", "i64"), ("columns", "i64"), ("panel", "i64"))  # fmt: skip
+
+
+def pack(b: Builder, words: Words, kind: Kind, vectors: int) -> None:
+    """The function `pack`: panels `[depth][vectors * lanes]` of a block's pixels from the copy `e`.
+
+    `panel` is the bytes from one panel to the next. A row of pixels is cut at the vectors of the
+    panels; a cut piece is loaded and stored under a mask.
+    """
+    lanes, size = kind.lanes, kind.size
+    unit, width = lanes * size, lanes * vectors * size
+    with b.function("pack", PACK) as (meta, table, e, out, depth, images, planes, rows, columns, panel):
+        en, _, ed, eh, _ = words.read(b, meta, COPY)
+        ad, ah = words.read(b, meta, "d.advance h.advance")
+        with b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
+            source = b.offset(e, (n.index * en + i.index * ad * ed + j.index * ah * eh) * size)
+            first = ((n.index * planes + i.index) * rows + j.index) * columns
+            last = first + columns
+            with b.loop(first // lanes, (last + (lanes - 1)) // lanes) as piece:
+                start = b.max(first, piece.index * lanes)
+                count = b.min(last, (piece.index + 1) * lanes) - start
+                p = piece.index // vectors
+                to = p * panel + (piece.index - p * vectors) * unit + (start - piece.index * lanes) * size
+                src, dst = b.offset(source, (start - first) * size), b.offset(out, to)
+                with b.branch(count.eq(lanes)):
+                    _copy_rows(b, kind, table, src, dst, depth, width, None)
+                with b.branch(count < lanes):
+                    _copy_rows(b, kind, table, src, dst, depth, width, first_lanes(b, count, lanes))
+
+
+def _copy_rows(b, kind, table, source, target, depth, width, mask) -> None:
+    whole = depth & -4
+
+    def turn(loop, steps: int) -> None:
+        to = loop.carry[0]
+        for k in range(steps):
+            from_ = b.offset(source, b.load(table, loop.index + k, "i64"))
+            v = b.load(from_, 0, kind.compute, kind.lanes, mask)
+            b.store(b.offset(to, k * width), 0, v, kind.compute, mask)
+        loop.next(b.offset(to, steps * width))
+
+    with b.loop(0, whole, 4, [target]) as loop:
+        turn(loop, 4)
+    with b.loop(whole, depth, 1, loop.results) as rest:
+        turn(rest, 1)
