@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
 PLAIN_EVERY = 5.0  # seconds between lines where nothing can be redrawn
 REDRAW_EVERY = 0.1
+RECENT = 5.0  # seconds that the speed is taken over, so that a slow start is soon forgotten
 CLEAR = "\r\x1b[2K"  # to the start of the line, and wipe it
 
 
@@ -36,12 +38,16 @@ class Progress:
         self.done = 0
         self.is_quiet = quiet
         self.is_live = not quiet and stream.isatty()
-        self.started = self.drawn = now()
+        self.drawn = now()
+        self.recent = deque([(self.drawn, 0)])  # (time, done), oldest first
         self.marks = bar_marks(stream)
 
     def advance(self, count: int, head: str, note: str) -> None:
         """Count `count` more items; draw if it is time."""
         self.done += count
+        self.recent.append((self.now(), self.done))
+        while self.now() - self.recent[1][0] > RECENT:
+            self.recent.popleft()
         every = REDRAW_EVERY if self.is_live else PLAIN_EVERY
         if not self.is_quiet and self.now() - self.drawn >= every:
             self.draw(f"{head}  {{bar}}{note}  {self.speed()}")
@@ -62,8 +68,8 @@ class Progress:
         return self.marks[0] * full + self.marks[1] * (max(0, length) - full)
 
     def speed(self) -> str:
-        elapsed = self.now() - self.started
-        rate = self.done / elapsed if elapsed > 0 else 0.0
+        (before, had), (last, has) = self.recent[0], self.recent[-1]
+        rate = (has - had) / (last - before) if last > before else 0.0
         left = (self.total - self.done) / rate if rate else 0.0
         return f"{rate:,.0f} images/s  ETA {clock(left)}"
 

@@ -83,6 +83,15 @@ def test_print_wipes_the_live_line():
     assert stream.getvalue() == "\r\x1b[2Kdone\n"
 
 
+def test_a_slow_start_is_forgotten():
+    now = Clock()
+    progress = Progress(1000, Stream(), now=now)
+    for seconds in (60.0, *[1.0] * 20):
+        now.seconds += seconds
+        progress.advance(10, "", "")
+    assert progress.speed() == "10 images/s  ETA 1:19"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3601, "60:01")]
 )
