@@ -82,7 +82,8 @@ def set_state(instance: Any, state: Any) -> None:
         instance.__setstate__(state)
         return
     state, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
-    instance.__dict__.update(state or {})
+    if state:
+        instance.__dict__.update(state)
     for key, value in (slots or {}).items():
         setattr(instance, key, value)
 

@@ -77,6 +77,8 @@ def read_archive(source: Source) -> dict[str, Record]:
     if not infos:
         raise source.fail("an empty zip", "a checkpoint's records")
     folder = infos[0].filename.partition("/")[0]
+    if any(info.filename == f"{folder}/constants.pkl" for info in infos):
+        raise source.fail("a TorchScript program", "a checkpoint, such as its state_dict()")
     records: dict[str, Record] = {}
     for info in infos:
         name = check_name(source, info, folder)

@@ -170,8 +170,6 @@ def load_zip(source: Source, map_location: MapLocation) -> Any:
     archive = read_archive(source)
     if "data.pkl" not in archive:
         raise source.fail("a zip without data.pkl", "a checkpoint that save or torch.save wrote")
-    if "constants.pkl" in archive:
-        raise source.fail("a TorchScript program", "a checkpoint, such as its state_dict()")
     order = "little"
     if "byteorder" in archive:
         order = read_record(source, archive["byteorder"]).decode("latin1")

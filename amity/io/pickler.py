@@ -181,14 +181,14 @@ class Pickler:
 
     def save_object(self, value: Any) -> None:
         """An object of a class that the user trusts, as pickle's protocol 2 takes it apart."""
-        reduced = value.__reduce_ex__(2)
-        cls = type(value)
-        is_plain = isinstance(reduced, tuple) and reduced[0] is copyreg.__newobj__
-        if not is_plain or reduced[1][0] is not cls or any(reduced[3:]):
+        cls, reduced = type(value), value.__reduce_ex__(2)
+        function, arguments = reduced[:2] if isinstance(reduced, tuple) else (None, ())
+        is_new = function is copyreg.__newobj__ and arguments[0] is cls
+        if not (is_new or function is cls) or any(reduced[3:]):
             raise fail(TypeError, "save", describe(value), "a class that pickles by its attributes")
         self.parts.append(f"c{cls.__module__}\n{cls.__qualname__}\n".encode())
-        self.inside(" arguments", tuple(reduced[1][1:]))
-        self.parts.append(b"\x81")
+        self.inside(" arguments", tuple(arguments[is_new:]))
+        self.parts.append(b"\x81" if is_new else b"R")
         self.remember(value)
         if len(reduced) > 2 and reduced[2] is not None:
             self.inside(" attributes", reduced[2])

@@ -73,7 +73,7 @@ def save_file(
 ) -> None:
     """Write a flat dict of tensors as a safetensors file, atomically.
 
-    Strided tensors are written contiguously. Names that hold equal tensors on separate memory are fine.
+    Strided tensors are written contiguously.
 
     dtype:  bool, uint8, int8 to int64, float16, bfloat16, float32, float64
     errors: TypeError for values that are not tensors or keys that are not str; ValueError if two
@@ -155,7 +155,7 @@ class safe_open:
         return self.get_slice(name)[...]
 
     def get_slice(self, name: str) -> Slice:
-        """One tensor to index before it is read: only the pages that the index meets are touched."""
+        """One tensor to index before it is read: only pages that the index meets are touched."""
         if not self._is_open:
             raise fail(ValueError, "safe_open", "a closed file", "use inside the `with` block")
         if name not in self._header.entries:

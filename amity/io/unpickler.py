@@ -21,6 +21,7 @@ from amity.core.errors import FormatError, fail
 MAX_KEY = 64  # parts of one dictionary key; hashing a deep tuple could take for ever
 MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # Python 2's names, in protocol 2
 KEY_TYPES = (str, int, float, bool, bytes, complex, type(None), DType, Device)
+SIZED = (str, bytes, bytearray, list, tuple, dict, set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ class Unpickler:
         self.guarded(function, function.build, instance, state)
 
     def guarded(self, function: Function, call: Callable[..., Any], *arguments: Any) -> Any:
-        self.budget -= sum(len(a) for a in arguments if hasattr(a, "__len__"))
+        self.budget -= sum(len(a) for a in arguments if isinstance(a, SIZED))
         if self.budget < 0:
             raise self.fail("calls that copy more than the file holds", "each value used once")
         try:
