@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +32,7 @@ def atomic_write(op: str, path: str | os.PathLike) -> Iterator[BinaryIO]:
         with open(target, "wb") as file:  # a pipe or a device: there is no old file to keep
             yield file
         return
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.part")
+    temporary = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.part")
     try:
         with open(temporary, "xb") as file:
             yield file
