@@ -1,0 +1,333 @@
+"""Attention with several heads.
+
+Letters: L target length, S source length, N batch, E embedding size, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from amity.frontend.tensor import Tensor
+
+from amity import ops
+from amity.core.errors import fail
+from amity.frontend import create
+from amity.nn import init
+from amity.nn.linear import NonDynamicallyQuantizableLinear
+from amity.nn.module import Module
+from amity.nn.parameter import Parameter
+
+_NAME = "multi_head_attention_forward"
+
+
+def _additive(mask: Tensor | None, name: str, dtype: Any) -> Tensor | None:
+    """A boolean mask (True = do not look) as numbers to add to the scores."""
+    if mask is None or mask.is_floating_point():
+        return mask
+    if mask.dtype is not create.bool:
+        raise RuntimeError(f"only bool and floating types of {name} are supported")
+    return create.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -math.inf)
+
+
+def _check_shapes(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    padding: Tensor | None,
+    mask: Tensor | None,
+    heads: int,
+) -> bool:
+    """Check dimensions; gives whether there is a batch."""
+    ndim = query.dim()
+    if ndim not in (2, 3):
+        raise fail(RuntimeError, _NAME, f"a query of {ndim} dimensions", "2 or 3 dimensions")
+    if key.dim() != ndim or value.dim() != ndim:
+        got = f"query, key and value of {ndim}, {key.dim()} and {value.dim()} dimensions"
+        raise fail(RuntimeError, _NAME, got, "the same for all")
+    if padding is not None and padding.dim() != ndim - 1:
+        got = f"key_padding_mask of {padding.dim()} dimensions"
+        raise fail(RuntimeError, _NAME, got, f"{ndim - 1}")
+    if mask is not None and mask.dim() not in (2, 3):
+        raise fail(RuntimeError, _NAME, f"attn_mask of {mask.dim()} dimensions", "2 or 3")
+    if mask is not None and mask.dim() == 3 and ndim == 2:
+        shape = (heads, query.shape[0], key.shape[0])
+        if tuple(mask.shape) != shape:
+            raise fail(RuntimeError, _NAME, f"attn_mask of shape {tuple(mask.shape)}", f"{shape}")
+    return ndim == 3
+
+
+def _project(
+    query: Tensor, key: Tensor, value: Tensor, weights: tuple | Tensor, bias: Tensor | None
+) -> tuple[Tensor, ...]:
+    """The three input projections; one product where they share input and weight."""
+    if isinstance(weights, tuple):
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        inputs = (query, key, value)
+        return tuple(ops.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True))
+    if query is key and key is value:
+        return tuple(ops.linear(query, weights, bias).chunk(3, -1))
+    size = query.shape[-1]
+    w_q, w_kv = weights.split([size, 2 * size])
+    b_q, b_kv = (None, None) if bias is None else bias.split([size, 2 * size])
+    q = ops.linear(query, w_q, b_q)
+    if key is value:
+        return q, *ops.linear(key, w_kv, b_kv).chunk(2, -1)
+    (w_k, w_v), (b_k, b_v) = w_kv.chunk(2), (None, None) if b_kv is None else b_kv.chunk(2)
+    return q, ops.linear(key, w_k, b_k), ops.linear(value, w_v, b_v)
+
+
+def _heads(x: Tensor, batch: int, heads: int) -> Tensor:
+    """[length, N, E] -> [N, H, length, E / H]."""
+    return x.reshape(x.shape[0], batch, heads, -1).permute(1, 2, 0, 3)
+
+
+def _widen(mask: Tensor | None, columns: int) -> Tensor | None:
+    """`mask` with further columns that hide nothing."""
+    return None if mask is None or not columns else ops.pad(mask, (0, columns))
+
+
+def _merge_masks(
+    mask: Tensor | None, padding: Tensor | None, batch: int, heads: int
+) -> Tensor | None:
+    """Both masks as one that broadcasts over the scores [N, H, L, S]."""
+    if mask is not None:
+        if mask.dim() == 3:
+            mask = mask.reshape(batch, heads, *mask.shape[1:])
+        else:
+            mask = mask.unsqueeze(0).unsqueeze(0)
+    if padding is not None:
+        padding = padding.reshape(batch, 1, 1, padding.shape[-1])
+        mask = padding if mask is None else mask + padding
+    return mask
+
+
+def multi_head_attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Project, attend with each head, join the heads and project.
+
+    shape:  query[L, N, E], key[S, N, Ek], value[S, N, Ev] -> out[L, N, E], weights[N, L, S]; all
+            may come without N
+    source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2
+    """
+    is_batched = _check_shapes(query, key, value, key_padding_mask, attn_mask, num_heads)
+    if is_causal and attn_mask is None:
+        raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
+    can_drop_mask = is_causal and key_padding_mask is None and not need_weights
+    if can_drop_mask:
+        attn_mask = None
+    elif attn_mask is not None:
+        is_causal = False
+    padding = _additive(key_padding_mask, "key_padding_mask", query.dtype)
+    mask = _additive(attn_mask, "attn_mask", query.dtype)
+    if not is_batched:
+        same_qk, same_kv = query is key, key is value
+        query = query.unsqueeze(1)
+        key = query if same_qk else key.unsqueeze(1)
+        value = key if same_kv else value.unsqueeze(1)
+        padding = None if padding is None else padding.unsqueeze(0)
+    length, batch, size = query.shape
+    if size != embed_dim_to_check:
+        raise fail(RuntimeError, _NAME, f"embedding size {size}", f"{embed_dim_to_check}")
+    if key.shape[:2] != value.shape[:2]:
+        got = f"key {tuple(key.shape)} and value {tuple(value.shape)}"
+        raise fail(RuntimeError, _NAME, got, "the same length and batch")
+    weights: Any = in_proj_weight
+    if use_separate_proj_weight:
+        weights = (q_proj_weight, k_proj_weight, v_proj_weight)
+    q, k, v = _project(query, key, value, weights, in_proj_bias)
+    extra = 0
+    if bias_k is not None and bias_v is not None:
+        k = ops.cat([k, bias_k.expand(1, batch, size)])
+        v = ops.cat([v, bias_v.expand(1, batch, size)])
+        extra += 1
+    q = _heads(q, batch, num_heads)
+    k = _heads(k, batch, num_heads) if static_k is None else _given(static_k, batch)
+    v = _heads(v, batch, num_heads) if static_v is None else _given(static_v, batch)
+    if add_zero_attn:
+        k, v = ops.pad(k, (0, 0, 0, 1)), ops.pad(v, (0, 0, 0, 1))
+        extra += 1
+    _check_masks(mask, padding, (batch, num_heads, length, k.shape[2] - extra))
+    mask = _merge_masks(_widen(mask, extra), _widen(padding, extra), batch, num_heads)
+    dropout_p = dropout_p if training else 0.0
+    scores = None
+    if need_weights:
+        scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
+        scores = ops.softmax(scores if mask is None else scores + mask, -1)
+        scores = ops.dropout(scores, dropout_p) if dropout_p else scores
+        out = scores @ v
+    else:
+        out = ops.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal)
+    out = out.permute(2, 0, 1, 3).reshape(length, batch, size)
+    out = ops.linear(out, out_proj_weight, out_proj_bias)
+    if scores is not None and average_attn_weights:
+        scores = scores.mean(1)
+    if not is_batched:
+        return out.squeeze(1), None if scores is None else scores.squeeze(0)
+    return out, scores
+
+
+def _given(static: Tensor, batch: int) -> Tensor:
+    """Keys or values given as [N H, S, E / H]."""
+    return static.reshape(batch, static.shape[0] // batch, *static.shape[1:])
+
+
+def _check_masks(mask: Tensor | None, padding: Tensor | None, shape: tuple[int, ...]) -> None:
+    batch, heads, length, source = shape
+    if mask is not None:
+        want = (length, source) if mask.dim() == 2 else (batch * heads, length, source)
+        if tuple(mask.shape) != want:
+            raise fail(RuntimeError, _NAME, f"attn_mask of shape {tuple(mask.shape)}", f"{want}")
+    if padding is not None and tuple(padding.shape) != (batch, source):
+        got = f"key_padding_mask of shape {tuple(padding.shape)}"
+        raise fail(RuntimeError, _NAME, got, f"{(batch, source)}")
+
+
+class MultiheadAttention(Module):
+    """Attention in several subspaces at once.
+
+    shape:  query[L, N, E], key[S, N, kdim], value[S, N, vdim] -> out[L, N, E], weights[N, L, S];
+            with `batch_first` N comes first, and all may come without N
+    source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2
+    """
+
+    __constants__ = ["batch_first"]
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        kdim: int | None = None,
+        vdim: int | None = None,
+        batch_first: bool = False,
+        device=None,
+        dtype=None,
+    ) -> None:
+        super().__init__()
+        if embed_dim <= 0 or num_heads <= 0:
+            raise ValueError(
+                "embed_dim and num_heads must be greater than 0, "
+                f"got embed_dim={embed_dim} and num_heads={num_heads} instead"
+            )
+        if embed_dim % num_heads:
+            raise ValueError("embed_dim must be divisible by num_heads")
+        self.embed_dim, self.num_heads, self.head_dim = embed_dim, num_heads, embed_dim // num_heads
+        self.kdim = embed_dim if kdim is None else kdim
+        self.vdim = embed_dim if vdim is None else vdim
+        self._qkv_same_embed_dim = self.kdim == self.vdim == embed_dim
+        self.dropout, self.batch_first, self.add_zero_attn = dropout, batch_first, add_zero_attn
+        options = {"device": device, "dtype": dtype}
+        is_joint, n = self._qkv_same_embed_dim, embed_dim
+        self._add("q_proj_weight", not is_joint, (n, n), options)
+        self._add("k_proj_weight", not is_joint, (n, self.kdim), options)
+        self._add("v_proj_weight", not is_joint, (n, self.vdim), options)
+        self._add("in_proj_weight", is_joint, (3 * n, n), options)
+        self._add("in_proj_bias", bias, (3 * n,), options)
+        self.out_proj = NonDynamicallyQuantizableLinear(n, n, bias=bias, **options)
+        self._add("bias_k", add_bias_kv, (1, 1, n), options)
+        self._add("bias_v", add_bias_kv, (1, 1, n), options)
+        self._reset_parameters()
+
+    def _add(self, name: str, wanted: bool, shape: tuple[int, ...], options: dict) -> None:
+        value = Parameter(create.empty(shape, **options)) if wanted else None
+        self.register_parameter(name, value)
+
+    def _reset_parameters(self) -> None:
+        """Draw the projections by Xavier's rule, with biases 0."""
+        for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+            if getattr(self, name) is not None:
+                init.xavier_uniform_(getattr(self, name))
+        if self.in_proj_bias is not None:
+            init.zeros_(self.in_proj_bias)
+            init.zeros_(self.out_proj.bias)
+        for bias in (self.bias_k, self.bias_v):
+            if bias is not None:
+                init.xavier_normal_(bias)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__({"_qkv_same_embed_dim": True, **state})
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        swaps = self.batch_first and query.dim() == 3
+        if swaps:
+            # tensors that are the same stay so, for one joint projection
+            same_qk, same_kv = query is key, key is value
+            query = query.transpose(0, 1)
+            key = query if same_qk else key.transpose(0, 1)
+            value = key if same_kv else value.transpose(0, 1)
+        out, weights = multi_head_attention_forward(
+            query, key, value, self.embed_dim, self.num_heads, self.in_proj_weight,
+            self.in_proj_bias, self.bias_k, self.bias_v, self.add_zero_attn, self.dropout,
+            self.out_proj.weight, self.out_proj.bias,
+            training=self.training,
+            key_padding_mask=key_padding_mask,
+            need_weights=need_weights,
+            attn_mask=attn_mask,
+            use_separate_proj_weight=not self._qkv_same_embed_dim,
+            q_proj_weight=self.q_proj_weight,
+            k_proj_weight=self.k_proj_weight,
+            v_proj_weight=self.v_proj_weight,
+            average_attn_weights=average_attn_weights,
+            is_causal=is_causal,
+        )  # fmt: skip
+        return (out.transpose(0, 1) if swaps else out), weights
+
+    def merge_masks(
+        self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor
+    ) -> tuple[Tensor | None, int | None]:
+        """Both masks as one of [N, H, L, S], and its kind: 0 attention, 1 padding, 2 both.
+
+        shape: query[N, L, E]
+        """
+        kind = None if key_padding_mask is None else 1
+        merged = key_padding_mask
+        if attn_mask is not None:
+            batch, length = query.shape[0], query.shape[1]
+            kind = 0 if key_padding_mask is None else 2
+            if attn_mask.dim() == 3:
+                merged = attn_mask.view(batch, -1, length, length)
+            else:
+                merged = attn_mask.view(1, 1, length, length).expand(batch, self.num_heads, -1, -1)
+            if key_padding_mask is not None:
+                padding = key_padding_mask.view(batch, 1, 1, length)
+                merged = merged + padding.expand(-1, self.num_heads, -1, -1)
+        return merged, kind
