@@ -13,7 +13,7 @@ from amity.core.device import Device
 from amity.core.errors import FormatError, fail
 from amity.core.shape import Size
 
-from . import rebuild
+from . import arrays, rebuild
 from .rebuild import STORAGE_NAMES, StorageType, broken
 from .unpickler import Function
 
@@ -195,7 +195,9 @@ def functions() -> Iterator[Function]:
     yield Function("torch._tensor._rebuild_from_type_v2", from_type)
 
 
-ALLOWED: dict[str, Any] = {function.name: function for function in functions()}
+ALLOWED: dict[str, Any] = {
+    function.name: function for function in (*functions(), *arrays.functions())
+}
 ALLOWED |= {f"torch.{dtype.name}": dtype for dtype in dtypes.ALL}
 ALLOWED |= {f"torch.{n}": StorageType(f"torch.{n}", d) for d, n in STORAGE_NAMES.items()}
 ALLOWED |= {"torch.Tensor": TENSOR, "torch.nn.parameter.Parameter": PARAMETER}

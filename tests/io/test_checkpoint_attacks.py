@@ -479,6 +479,55 @@ class TestTensor:
         refuse(archive(b"ctorch\ndevice\n(" + text("abacus") + b"tR."), "device 'abacus'")
 
 
+class TestNumpy:
+    F8 = b"cnumpy\ndtype\n(" + text("f8") + b"\x89\x88tR"
+    BYTES = b"c_codecs\nencode\n(" + text("\0" * 8) + text("latin1") + b"tR"
+    EMPTY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n)NtR"
+
+    def test_valid_ones_are_read(self):
+        pkl = b"cnumpy._core.multiarray\nscalar\n(" + self.F8 + self.BYTES + b"tR."
+        assert load(io.BytesIO(archive(pkl))) == 0.0
+        pkl = self.EMPTY + b"(K\1(K\1t" + self.F8 + b"\x89" + self.BYTES + b"tb."
+        assert load(io.BytesIO(archive(pkl))).tolist() == [0.0]
+
+    @pytest.mark.parametrize("name", ["O", "O8", "V8", "f4,O", "(2,)f4", "M8", "S", "object"])
+    def test_dtype_of_objects(self, name):
+        pkl = b"cnumpy\ndtype\n(" + text(name) + b"tR."
+        refuse(archive(pkl), "the NumPy dtype .*; expected numbers, bools or text")
+
+    def test_dtype_that_does_not_exist(self):
+        refuse(archive(b"cnumpy\ndtype\n(" + text("f3") + b"tR."), "numpy.dtype with arguments")
+
+    def test_byte_order_that_does_not_exist(self):
+        refuse(archive(self.F8 + b"(K\3" + text("?") + b"tb."), "the byte order")
+        refuse(archive(self.F8 + b"Nb."), "ArrayType with arguments that it does not take")
+
+    def test_scalar_of_the_wrong_size(self):
+        pkl = b"cnumpy._core.multiarray\nscalar\n(" + self.F8 + b"C\1xtR."
+        refuse(archive(pkl), "a NumPy scalar over b'x'; expected 8 bytes")
+
+    def test_scalar_without_a_dtype(self):
+        pkl = b"cnumpy._core.multiarray\nscalar\n(N" + self.BYTES + b"tR."
+        refuse(archive(pkl), "the NumPy dtype None")
+
+    @pytest.mark.parametrize("shape", [b"K\2", b"K\0", number(2**62), number(-1), number(2**70)])
+    def test_array_of_the_wrong_size(self, shape):
+        pkl = self.EMPTY + b"(K\1(" + shape + b"t" + self.F8 + b"\x89" + self.BYTES + b"tb."
+        refuse(archive(pkl), "an array of shape|a tensor whose shape")
+
+    def test_array_of_a_list(self):
+        pkl = self.EMPTY + b"(K\1(K\1t" + self.F8 + b"\x89]tb."
+        refuse(archive(pkl), "an array over list; expected bytes")
+
+    def test_array_class_called(self):
+        refuse(archive(b"cnumpy\nndarray\n(" + number(2**40) + b"tR."), "called as a function")
+        refuse(archive(b"cnumpy\nndarray\n(" + number(2**40) + b"t\x81."), "an object of Function")
+
+    def test_array_of_another_class(self):
+        pkl = b"cnumpy._core.multiarray\n_reconstruct\n(ctorch\nSize\n)NtR."
+        refuse(archive(pkl), "an array of class")
+
+
 class TestMachine:
     """Pickles that are no programs of the stack machine."""
 

@@ -254,3 +254,30 @@ def repickled(data, old, new):
         for info in source.infolist():
             archive.writestr(info.filename, source.read(info).replace(old, new))
     return out.getvalue()
+
+
+@pytest.mark.parametrize("options", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("dtype", ["f8", ">f4", "i8", "u1", "?", "c16", "U5", "S3", "f2"])
+def test_numpy_scalars_and_arrays(dtype, options):
+    x = np.array([[1, 0, 1], [0, 1, 1]], dtype)
+    saved = [x, x.T, x[:, ::2], x[:0], np.array(1, dtype), x[0, 0], np.asfortranarray(x)]
+    loaded = from_torch(saved, **options)
+    for a, b in zip(saved, loaded, strict=True):
+        assert type(a) is type(b) and a.shape == b.shape
+        assert a.dtype.newbyteorder("=") == b.dtype.newbyteorder("=")
+        assert a.tolist() == b.tolist()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([print, None], object),
+        np.zeros(2, [("a", "f4"), ("b", "i4")]),
+        np.array(["2020-01-01"], "M8[D]"),
+        np.ma.masked_array([1, 2]),
+    ],
+    ids=["objects", "records", "dates", "masked"],
+)
+def test_numpy_values_that_are_no_plain_data(value):
+    with pytest.raises(FormatError, match="the NumPy dtype|the name "):
+        from_torch(value)
