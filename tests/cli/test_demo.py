@@ -146,7 +146,8 @@ def test_auto_takes_the_digits_where_there_is_nothing_else(monkeypatch):
 
 
 @pytest.mark.parametrize("dataset", ["auto", "fashion-mnist"])
-def test_a_folder_without_the_files_is_an_error(dataset, tmp_path, capsys):
+def test_a_folder_without_the_files_is_an_error(dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "train", None)
     options = ["--dataset", dataset, "--data", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(["demo", *options]) == 1
     error = capsys.readouterr().err
@@ -154,7 +155,8 @@ def test_a_folder_without_the_files_is_an_error(dataset, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_digits_take_no_folder(tmp_path, capsys):
+def test_digits_take_no_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "train", None)
     assert main(["demo", "--dataset", "digits", "--data", str(tmp_path)]) == 1
     assert "--data" in capsys.readouterr().err
 
