@@ -7,22 +7,20 @@ one that computes the output. The second serves forward, data gradient and trans
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
-from amity.compiler.tile import Tile, k_loop
-from amity.compiler.window import (
-    COPY,
-    IMAGE,
-    Kind,
-    Words,
-    axis_words,
-    expand,
-    first_lanes,
-    pack,
-    tap_offsets,
-)
 from amity.ir.kernel import Builder, Kernel, Value, itemsize
 from amity.ir.target import Target
 
+from .conv_problem import Product, Stage, flatten, is_linear
+from .pack import transpose
+from .tile import Tile, k_loop
+from .window import (
+    COPY, IMAGE, SCRATCH, Kind, Words, axis_words, choose_block, copy_strides, direct_strides, expand,
+    first_lanes, pack, round_up, tap_offsets,
+)  # fmt: skip
+
+DEPTH = 384  # rows of a packed panel that a block aims at
 PANELS = Words("w.start w.group w.out w.channel w.plane w.row w.column outs channels d h w bias")
 PRODUCT = Words(
     f"{axis_words('dhw')} {COPY} {IMAGE} images n.block groups channels outs taps chunk depth direct straight "
@@ -44,14 +42,15 @@ def conv_tile(target: Target, kind: Kind) -> Tile:
     return Tile(kind.compute, kind.lanes, 4, 3 if "fma" in target.has else 2)
 
 
-def build_panels(target: Target, name: str, dtype: str, math: Callable) -> Kernel:
+def build_panels(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
     """`(w, bias, panels)`: for each group and tile of rows the bias, then [channel, tap][row].
 
-    One unit of the grid is one tile of one group; rows beyond the last are zero.
+    One unit of the grid is one tile of one group; rows beyond the last are garbage.
     """
     kind = kind_of(target, dtype)
     tile = conv_tile(target, kind)
     b = Builder(name, target, math)
+    row_bytes, storage = tile.rows * kind.size, itemsize(dtype)
     with b.entry():
         w, bias, out = (b.pointer(i) for i in range(3))
         start, wg, wo, wc, wd, wh, ww, outs, channels, d, h, width, has_bias = PANELS.read(
@@ -59,24 +58,39 @@ def build_panels(target: Target, name: str, dtype: str, math: Callable) -> Kerne
         )
         tiles = (outs + (tile.rows - 1)) // tile.rows
         depth = channels * d * h * width
-        lanes = b.iota(tile.rows, "i32") * b.splat(wo.to("i32"), tile.rows)
         with b.loop(b.lo, b.hi) as unit:
-            g = unit.index // tiles
-            m = (unit.index - g * tiles) * tile.rows
-            mask = first_lanes(b, outs - m, tile.rows)
-            to = b.offset(out, unit.index * (depth + 1) * (tile.rows * kind.size))
-            known = mask & b.splat(has_bias.ne(0), tile.rows)
-            row = b.load(bias, g * outs + m, dtype, tile.rows, known).to(kind.compute)
-            b.store(to, 0, row, kind.compute)
-            source = b.offset(w, (start + g * wg + m * wo) * itemsize(dtype))
+            g, t = split_index(unit.index, tiles)
+            m = t * tile.rows
+            to = b.offset(out, unit.index * (depth + 1) * row_bytes)
+            known = first_lanes(b, b.select(has_bias.ne(0), outs - m, 0), tile.rows)
+            first = b.load(bias, g * outs + m, dtype, tile.rows, known)
+            b.store(to, 0, first.to(kind.compute), kind.compute)
+            source = b.offset(w, (start + g * wg + m * wo) * storage)
+            rows = [b.min(outs - 1 - m, i) * wo * storage for i in range(tile.rows)]
             with b.loop(0, channels) as c, b.loop(0, d) as i, b.loop(0, h) as j:
-                at = c.index * wc + i.index * wd + j.index * wh
-                row_at = ((c.index * d + i.index) * h + j.index) * width + 1
-                with b.loop(0, width) as k:
-                    from_ = b.offset(source, (at + k.index * ww) * itemsize(dtype))
-                    v = b.load(from_, lanes, dtype, tile.rows, mask).to(kind.compute)
-                    b.store(b.offset(to, (row_at + k.index) * (tile.rows * kind.size)), 0, v, kind.compute)
+                at = b.offset(source, (c.index * wc + i.index * wd + j.index * wh) * storage)
+                line = ((c.index * d + i.index) * h + j.index) * width + 1
+                target_line = b.offset(to, line * row_bytes)
+                with b.branch(ww.eq(1)):
+                    _turn_weights(b, kind, tile, at, rows, width, target_line)
+                with b.branch(ww.ne(1)), b.loop(0, width) as k:
+                    for r, row in enumerate(rows):
+                        from_ = b.offset(at, row + k.index * ww * storage)
+                        v = b.load(from_, 0, dtype).to(kind.compute)
+                        b.store(b.offset(target_line, k.index * row_bytes), r, v, kind.compute)
     return b.kernel
+
+
+def _turn_weights(b: Builder, kind: Kind, tile: Tile, source, rows, width, target) -> None:
+    """Rows of weights side by side: squares of rows and taps, transposed in registers."""
+    q, storage = tile.rows, itemsize(kind.storage)
+    with b.loop(0, width, q) as k:
+        mask = first_lanes(b, width - k.index, q)
+        square = [b.load(b.offset(source, row + k.index * storage), 0, kind.storage, q, mask).to(kind.compute)
+                  for row in rows]  # fmt: skip
+        for i, x in enumerate(transpose(b, square, q)):
+            with b.branch(width - k.index > i):
+                b.store(target, (k.index + i) * q, x, kind.compute)
 
 
 TILE = (("a", "ptr"), ("bias", "ptr"), ("b", "ptr"), ("c", "ptr"), ("c_row", "i64"), ("depth", "i64"),
@@ -164,7 +178,7 @@ def block_of(b: Builder, words: Words, index: Value) -> tuple[list[Value], list[
     return starts, [b.min(size, count - s) for s, size, count in zip(starts, blocks, counts)]
 
 
-def build_product(target: Target, name: str, dtype: str, math: Callable) -> Kernel:
+def build_product(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
     """`(x, panels, y)`: the convolution. One unit is a block of pixels, a group and a range of rows."""
     kind = kind_of(target, dtype)
     tile = conv_tile(target, kind)
@@ -204,7 +218,7 @@ def _product(b: Builder, kind: Kind, tile: Tile) -> None:
         with b.loop(0, b.max(channels, 1), chunk) as c0:
             some = b.min(chunk, channels - c0.index)
             image = b.offset(x, (n * xn + (g * channels + c0.index) * xc) * storage)
-            source = _source(b, kind, image, extent[0], some, qd, qh, qw)
+            source = source_of(b, PRODUCT, kind, image, extent[0], some, qd, qh, qw)
             with b.loop(0, b.max(some * taps, 1), most) as t0:
                 depth = b.min(most, some * taps - t0.index)
                 k0 = c0.index * taps + t0.index
@@ -227,9 +241,9 @@ def _product(b: Builder, kind: Kind, tile: Tile) -> None:
             b.call("finish", b.meta, c, pitch, target, m1 - m0, *extent)
 
 
-def _source(b: Builder, kind: Kind, image: Value, images, channels, qd, qh, qw) -> Value:
+def source_of(b: Builder, words: Words, kind: Kind, image: Value, images, channels, qd, qh, qw) -> Value:
     """Where the block's rows are: in the image itself, or in a copy made now."""
-    read = lambda names: PRODUCT.read(b, b.meta, names)  # noqa: E731
+    read = lambda names: words.read(b, b.meta, names)  # noqa: E731
     direct, at_copy = read("direct at.copy")
     copy = b.offset(b.scratch, at_copy)
     with b.branch(direct.eq(0)):
@@ -239,3 +253,80 @@ def _source(b: Builder, kind: Kind, image: Value, images, channels, qd, qh, qw) 
         lowest, advance, grain = read(f"{axis}.lowest {axis}.advance {axis}.grain")
         at = at + (lowest + q * advance * grain) * stride
     return b.select(direct.ne(0), b.offset(image, at * itemsize(kind.storage)), copy)
+
+
+def plan(target: Target, p: Product) -> list[Stage]:
+    """Lay out the weights, then multiply."""
+    if prod(p.counts) * p.outs * p.groups == 0:
+        return []
+    kind = kind_of(target, p.dtype)
+    tile = conv_tile(target, kind)
+    p = flatten(p)
+    words, units = _words(p, kind, tile)
+    tiles = p.groups * -(-p.outs // tile.rows)
+    panels = PANELS.meta(_panel_words(p))
+    return [
+        Stage(
+            (
+                ("panels", panels, "wbt" if p.has_bias else "wwt", tiles),
+                ("product", PRODUCT.meta(words), f"{p.source}t{p.result}", units),
+            ),
+            tiles * tile.rows * (p.channels * p.taps + 1) * kind.size,
+        )
+    ]
+
+
+def _panel_words(p: Product) -> dict[str, int]:
+    """The meta words of the weights' kernel: taps that lie in one run are one axis to it."""
+    counts, strides = [p.channels, *(a.taps for a in p.axes)], list(p.w[2:])
+    for i in (2, 1, 0):
+        if counts[i] == 1 or strides[i] == counts[3] * strides[3]:
+            counts[i], counts[3] = 1, counts[i] * counts[3]
+        else:
+            break
+    names = "w.group w.out w.channel w.plane w.row w.column".split()
+    return {
+        **dict(zip(names, (*p.w[:2], *strides))), **dict(zip(("channels", "d", "h", "w"), counts)),
+        "w.start": p.w_start, "outs": p.outs, "bias": p.has_bias,
+    }  # fmt: skip
+
+
+def _words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int]:
+    """The meta words of the product and the units of its grid."""
+    d, h, w = p.axes
+    counts, taps = p.counts, p.taps
+    is_plain = p.dtype == kind.compute
+    straight = is_plain and is_linear(p.y[2:], counts[1:])
+    block = list(choose_block(counts, kind.lanes))
+    if block[0] > 1:
+        straight = False
+    direct = is_plain and all(a.is_inside for a in p.axes) and w.advance == 1 and w.grain * p.x[4] == 1
+    chunk = max(1, -(-p.channels // max(1, -(-p.channels * taps // DEPTH))))
+    depth = chunk * taps if chunk > 1 else -(-taps // max(1, -(-taps // DEPTH)))
+    strides = copy_strides(d, h, w, block, chunk, kind.lanes)
+    at_copy = round_up(8 * chunk * taps)
+    at_panels = at_copy + (0 if direct else round_up(strides["e.size"] * kind.size))
+    pixels = prod(block)
+    panel = max(depth, 1) * tile.columns * kind.size
+    at_sums = at_panels + round_up(-(-pixels // tile.columns) * panel)
+    if direct:
+        strides = direct_strides(p.x, d, h)
+    grid = [-(-n // s) for n, s in zip(counts, block)]
+    blocks = prod(grid) * p.groups
+    tiles = -(-p.outs // tile.rows)
+    m_block = tile.rows * (-(-tiles // min(tiles, max(1, 3 * p.threads // blocks))))
+    m_blocks = -(-p.outs // m_block)
+    end = at_sums + (0 if straight else m_block * pixels * kind.size)
+    assert end <= SCRATCH, end
+    words = {
+        **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]), **strides,
+        **dict(zip(("x.image", "x.channel", "x.plane", "x.row", "x.column"), p.x)),
+        **dict(zip(("y.image", "y.channel", "y.plane", "y.row", "y.column"), p.y)),
+        "images": p.images, "n.block": block[0], "groups": p.groups, "channels": p.channels, "outs": p.outs,
+        "taps": taps, "chunk": chunk, "depth": max(depth, 1), "direct": direct, "straight": straight,
+        "y.start": p.y_start, "d.blocks": grid[1], "h.blocks": grid[2], "w.blocks": grid[3],
+        "m.block": m_block, "m.blocks": m_blocks, "at.copy": at_copy, "at.panels": at_panels,
+        "at.sums": at_sums, "panel": panel,
+        "pitch": p.y[1] * itemsize(p.dtype) if straight else pixels * kind.size,
+    }  # fmt: skip
+    return words, blocks * m_blocks

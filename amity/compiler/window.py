@@ -12,11 +12,16 @@ numbers only.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
 from amity.ir.kernel import Builder, Value, itemsize
+
+
+SCRATCH = 8 << 20
+PIXELS = 240  # columns that a block aims at
 
 
 class Words:
@@ -121,6 +126,47 @@ def copy_strides(d: Axis, h: Axis, w: Axis, block: Sequence[int], channels: int,
     image = channel * channels
     return {"e.image": image, "e.channel": channel, "e.plane": plane, "e.row": row, "e.phase": phase,
             "e.size": image * block[0] + lanes}  # fmt: skip
+
+
+@functools.lru_cache(1024)
+def choose_block(counts: tuple[int, int, int, int], lanes: int) -> tuple[int, int, int, int]:
+    """Images, planes, rows and columns of a block: about PIXELS, in one run of the output."""
+    n, d, h, w = counts
+    if w >= PIXELS:
+        return 1, 1, 1, _best(w, 1, lanes, lanes)
+    if w * h >= PIXELS:
+        return 1, 1, _best(h, w, lanes, 1), w
+    if w * h * d >= PIXELS:
+        return 1, _best(d, w * h, lanes, 1), h, w
+    if n > 1 and w * h * d < 0.75 * PIXELS:
+        return _best(n, w * h * d, lanes, 1), d, h, w
+    return 1, d, h, w
+
+
+def _best(count: int, unit: int, lanes: int, step: int) -> int:
+    """How many of `count` positions of `unit` pixels a block takes: those that leave few lanes idle."""
+
+    def cost(size: int) -> float:
+        full, rest = divmod(count, size)
+        padded = lambda k: -(-k * unit // lanes) * lanes + 24 if k else 0  # noqa: E731
+        return full * padded(size) + padded(rest)
+
+    if count * unit <= PIXELS:
+        return count
+    low = max(step, PIXELS // 2 // unit // step * step)
+    high = max(low, min(count, PIXELS * 3 // 2 // unit // step * step))
+    return min(range(low, high + 1, step), key=cost)
+
+
+def round_up(n: int) -> int:
+    """To whole cache lines."""
+    return (n + 63) // 64 * 64
+
+
+def direct_strides(x: Sequence[int], d: Axis, h: Axis) -> dict[str, int]:
+    """The strides of the image in place of those of a copy."""
+    return {"e.image": x[0], "e.channel": x[1], "e.plane": x[2] * d.grain, "e.row": x[3] * h.grain,
+            "e.phase": 0}  # fmt: skip
 
 
 def lane_mask(b: Builder, first: Value, step: Value | int, limit: Value, lanes: int) -> Value:
