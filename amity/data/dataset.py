@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from amity.frontend import create
 from amity.frontend.random import Generator
 from amity.frontend.tensor import Tensor
 
@@ -204,6 +205,18 @@ def fetch_samples(dataset: Any, indices: Sequence[Any]) -> Sequence[Any]:
     """The samples at `indices`, through the dataset's own `__getitems__` where it has one."""
     at_once = getattr(dataset, "__getitems__", None)
     return at_once(indices) if at_once else [dataset[i] for i in indices]
+
+
+def stack_rows(dataset: Any, indices: Sequence[Any]) -> list[Tensor] | None:
+    """What `default_collate` makes of these samples of a TensorDataset or a part of one, but by one
+    gather a tensor; None where the dataset is of another class, and may do as it likes.
+    """
+    while type(dataset) is Subset:
+        dataset, indices = dataset.dataset, [dataset.indices[i] for i in indices]
+    if type(dataset) is not TensorDataset or not all(type(i) is int for i in indices):
+        return None
+    rows = create.tensor(indices)
+    return [tensor[rows] for tensor in dataset.tensors]
 
 
 def random_split(

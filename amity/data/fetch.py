@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from amity.core.errors import fail
-from amity.data.dataset import fetch_samples
+from amity.data.collate import default_collate
+from amity.data.dataset import fetch_samples, stack_rows
 
 
 class StreamEnded(Exception):
@@ -40,6 +41,10 @@ class Fetcher:
         recipe = self.recipe
         try:
             if recipe.is_batched:
+                if recipe.collate_fn is default_collate:
+                    columns = stack_rows(recipe.dataset, indices)
+                    if columns is not None:
+                        return columns
                 return recipe.collate_fn(fetch_samples(recipe.dataset, indices))
             return recipe.collate_fn(recipe.dataset[indices])
         except StopIteration as error:  # else it would end the epoch as if all were well

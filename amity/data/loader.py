@@ -283,11 +283,19 @@ class PoolIterator(LoaderIterator):
         self._last = worker
 
     def _next(self) -> Any:
+        try:
+            return self._take_turn()
+        except KeyboardInterrupt:
+            self._pool.close(grace=0)
+            raise
+
+    def _take_turn(self) -> Any:
         if self._pool.epoch != self._epoch:
             got = "an iterator that a newer one of the same persistent workers has replaced"
             raise fail(RuntimeError, "DataLoader", got, "one iterator at a time")
         while self._turns and self._pool.is_open:
-            worker, kind, body = self._receive()
+            among = [self._turns[0]] if self._loader.in_order else list(dict.fromkeys(self._turns))
+            worker, kind, body = self._pool.receive(among, self._loader.timeout)
             self._turns.remove(worker)
             self._loads[worker] -= 1
             if kind == "end":
@@ -298,18 +306,6 @@ class PoolIterator(LoaderIterator):
                 body.raise_here()
             if kind == "batch":
                 return body
-        self._finish()
-        raise StopIteration
-
-    def _receive(self) -> tuple[int, str, Any]:
-        loader = self._loader
-        among = [self._turns[0]] if loader.in_order else list(dict.fromkeys(self._turns))
-        try:
-            return self._pool.receive(among, loader.timeout)
-        except KeyboardInterrupt:
-            self._pool.close(grace=0)
-            raise
-
-    def _finish(self) -> None:
         if not self._loader.persistent_workers:
             self._pool.close()
+        raise StopIteration

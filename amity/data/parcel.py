@@ -44,8 +44,8 @@ class Parcel:
     dropped: tuple[int, ...] = ()  # segments that the sender will not use again
 
 
-def _build_tensor(array: np.ndarray, requires_grad: bool) -> Tensor:
-    return create.from_numpy(array).requires_grad_(requires_grad)
+def _build_tensor(array: np.ndarray, kind: type[np.generic], requires_grad: bool) -> Tensor:
+    return create.from_numpy(array.view(kind)).requires_grad_(requires_grad)
 
 
 class _Pickler(pickle.Pickler):
@@ -57,7 +57,11 @@ class _Pickler(pickle.Pickler):
         if not obj.is_leaf:
             got = "a tensor that autograd follows (it has a grad_fn)"
             raise fail(RuntimeError, "DataLoader", got, "tensors that were detached")
-        return _build_tensor, (np.asarray(obj.detach().numpy(), order="C"), obj.requires_grad)
+        array = np.asarray(obj.detach().numpy(), order="C")
+        kind = array.dtype.type
+        if array.dtype.kind == "V":  # bfloat16, which NumPy's own pickling copies
+            array = array.view(f"u{array.itemsize}")
+        return _build_tensor, (array, kind, obj.requires_grad)
 
 
 def dump(obj: Any) -> list[memoryview]:

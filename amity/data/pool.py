@@ -28,6 +28,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Collection, Iterator
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -82,9 +83,12 @@ class WorkerPool:
         self, setup: Setup, num_workers: int, seed: int, context: BaseContext | None = None
     ) -> None:
         self.context = context or multiprocessing.get_context()
+        self._is_fork = self.context.get_start_method() == "fork"
         self.workers: list[Worker] = []
         self.epoch = STARTING
         self._end = weakref.finalize(self, _end_workers, self.workers, os.getpid())
+        if self.context.get_start_method() == "forkserver":
+            forkserver.ensure_running()  # here, or it would hand on a blocked Ctrl-C for ever
         try:
             with _starting_is_quiet():
                 self._start(setup, num_workers, seed)
@@ -93,29 +97,34 @@ class WorkerPool:
             raise
 
     def _start(self, setup: Setup, num_workers: int, seed: int) -> None:
-        is_fork = self.context.get_start_method() == "fork"
         sender = Sender()
-        parcel, fds = (None, []) if is_fork else self._pack(sender, setup)
-        for number in range(num_workers):
-            ours, theirs = pair()
-            parent_ends.add(ours)
-            args = (theirs, (number, num_workers), seed + number, setup if is_fork else None)
-            process = self.context.Process(  # type: ignore[attr-defined]
-                target=run, args=args, name=f"amity-data-{number}", daemon=True
-            )
-            try:
-                process.start()
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                theirs.close()
-            worker = Worker(number, process, ours, max(LEASES // num_workers, 1))
-            self.workers.append(worker)
-            if parcel is not None:
-                with contextlib.suppress(ChannelClosed):  # it died: `receive` says so
-                    worker.channel.send(parcel, fds)
-        sender.close()
+        try:
+            parcel, fds = (None, []) if self._is_fork else self._pack(sender, setup)
+            for number in range(num_workers):
+                worker = self._start_one(setup, num_workers, number, seed + number)
+                if parcel is not None:
+                    with contextlib.suppress(ChannelClosed):  # it died: `receive` says so
+                        worker.channel.send(parcel, fds)
+        finally:
+            sender.close()
+
+    def _start_one(self, setup: Setup, num_workers: int, number: int, seed: int) -> Worker:
+        ours, theirs = pair()
+        parent_ends.add(ours)
+        args = (theirs, (number, num_workers), seed, setup if self._is_fork else None)
+        process = self.context.Process(  # type: ignore[attr-defined]
+            target=run, args=args, name=f"amity-data-{number}", daemon=True
+        )
+        try:
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        worker = Worker(number, process, ours, max(LEASES // num_workers, 1))
+        self.workers.append(worker)
+        return worker
 
     def _pack(self, sender: Sender, setup: Setup) -> Any:
         try:

@@ -15,8 +15,10 @@ from amity.data import (
     Dataset,
     IterableDataset,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
+    default_collate,
     get_worker_info,
 )
 from amity.frontend import create
@@ -182,6 +184,29 @@ def test_tensor_dataset():
         assert isinstance(batches[0], list)
         assert [b[0].tolist() for b in batches] == [x[:4].tolist(), x[4:].tolist()]
         assert [b[1].tolist() for b in batches] == [[0, 2, 4, 6], [8, 10]]
+
+
+def test_rows_of_tensors_are_gathered_as_samples_are_stacked():
+    class Own(TensorDataset):
+        def __getitem__(self, index):
+            return tuple(-t for t in super().__getitem__(index))
+
+    leaf = create.arange(12.0).reshape(6, 2).requires_grad_()
+    tensors = (leaf, create.arange(6), create.arange(12).reshape(2, 6).T)
+    orders = {"batch_sampler": [[5, 0, -1], [2]]}
+    fast = list(DataLoader(TensorDataset(*tensors), **orders))
+    slow = list(
+        DataLoader(TensorDataset(*tensors), collate_fn=lambda b: default_collate(b), **orders)
+    )
+    assert plain(fast) == plain(slow) and [type(b) for b in fast] == [type(b) for b in slow]
+    part = Subset(Subset(TensorDataset(*tensors), [3, 4, 5]), [2, 0])
+    assert next(iter(DataLoader(part, 2)))[1].tolist() == [5, 3]
+    own = next(iter(DataLoader(Own(*tensors), 2)))
+    assert own[1].tolist() == [0, -1]
+    fast[0][0].sum().backward()
+    assert leaf.grad.tolist() == [[1.0, 1.0]] + [[0.0, 0.0]] * 4 + [[2.0, 2.0]]
+    with pytest.raises(IndexError):
+        list(DataLoader(TensorDataset(*tensors), sampler=[6]))
 
 
 def test_worker_seeds_differ_and_follow_the_generator():
