@@ -10,9 +10,10 @@ import numpy as np
 
 from amity.core import dtype as dtypes
 from amity.core.dtype import DType
+from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
-from amity.nn.parameter import Parameter
+from amity.nn.parameter import Parameter, is_lazy
 
 from .source import Source
 
@@ -27,8 +28,16 @@ def is_parameter(value: object) -> bool:
     return isinstance(value, Parameter)
 
 
+def attributes(tensor: Tensor) -> dict[str, Any]:
+    """What a user attached to a tensor; names that begin with `_` are its own."""
+    return {name: value for name, value in vars(tensor).items() if not name.startswith("_")}
+
+
 def memory(tensor: Tensor) -> np.ndarray:
     """The elements of a tensor where they lie, strides and all."""
+    if is_lazy(tensor):
+        hint = "run the model once first"
+        raise fail(ValueError, "save", "a parameter without a shape", "one with data", hint)
     return tensor.detach().cpu().numpy()
 
 

@@ -23,6 +23,7 @@ from . import bridge
 MAX_DEPTH = 200
 BATCH = 1000  # items between marks, as in Python's own pickles
 EMPTY_HOOKS = b"ccollections\nOrderedDict\n)R"
+REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
 
 
 class Pickler:
@@ -162,22 +163,39 @@ class Pickler:
         self.remember(value)
 
     def save_tensor(self, value: Any) -> None:
+        """A tensor or parameter, with the public attributes that a user gave it."""
+        state = bridge.attributes(value)
         if bridge.is_parameter(value):
-            self.parts.append(b"ctorch._utils\n_rebuild_parameter\n(")
+            name = b"_rebuild_parameter_with_state" if state else b"_rebuild_parameter"
+            self.parts.append(b"ctorch._utils\n" + name + b"\n(")
             self.save_plain_tensor(value, False)
             self.save(value.requires_grad)
-            self.parts.append(EMPTY_HOOKS + b"tR")
+            self.parts.append(EMPTY_HOOKS)
+        elif state:
+            self.parts.append(b"ctorch._tensor\n_rebuild_from_type_v2\n(" + REBUILD)
+            self.parts.append(b"ctorch\nTensor\n")
+            self.save_arguments(value, value.requires_grad)
         else:
             self.save_plain_tensor(value, value.requires_grad)
+        if state:
+            self.inside(" attributes", state)
+        if state or bridge.is_parameter(value):
+            self.parts.append(b"tR")
         self.remember(value)
 
     def save_plain_tensor(self, value: Any, requires_grad: bool) -> None:
-        self.parts.append(b"ctorch._utils\n_rebuild_tensor_v2\n(")
+        self.parts.append(REBUILD)
+        self.save_arguments(value, requires_grad)
+        self.parts.append(b"R")
+
+    def save_arguments(self, value: Any, requires_grad: bool) -> None:
+        """The arguments of `_rebuild_tensor_v2`, with a gap for where the tensor lies."""
+        self.parts.append(b"(")
         self.arrays.append(bridge.memory(value))
         self.places.append(len(self.parts))
         self.parts.append(b"")
         self.save(requires_grad)
-        self.parts.append(EMPTY_HOOKS + b"tR")
+        self.parts.append(EMPTY_HOOKS + b"t")
 
     def save_object(self, value: Any) -> None:
         """An object of a class that the user trusts, as pickle's protocol 2 takes it apart."""

@@ -29,7 +29,7 @@ from amity.io import (
     safe_globals,
     save,
 )
-from amity.nn.parameter import Parameter
+from amity.nn.parameter import Parameter, UninitializedParameter
 
 
 def round_trip(obj, **options):
@@ -192,6 +192,14 @@ def test_parameters():
     assert [bits(p) for p in loaded] == [bits(p) for p in saved]
 
 
+def test_attributes_of_tensors():
+    x, p = create.zeros(2), Parameter(create.zeros(2))
+    x.note, p.note = {"a": p}, "p"
+    y, q = round_trip([x, p])
+    assert (type(y), type(q), q.note) == (Tensor, Parameter, "p")
+    assert y.note["a"] is q
+
+
 def test_tied_parameters_stay_tied():
     w = Parameter(create.zeros(2, 3))
     loaded = round_trip({"a": w, "b": w})
@@ -343,6 +351,16 @@ class TestRefusesToSave:
     def test_top_level(self):
         with pytest.raises(TypeError, match="at the object itself"):
             save(object(), io.BytesIO())
+
+    def test_attribute_that_is_no_data(self):
+        x = create.zeros(2)
+        x.hook = print
+        with pytest.raises(TypeError, match=r"at \[0\] attributes\['hook'\]"):
+            save([x], io.BytesIO())
+
+    def test_parameter_without_a_shape(self):
+        with pytest.raises(ValueError, match="a parameter without a shape.*run the model once"):
+            save([UninitializedParameter()], io.BytesIO())
 
     def test_endless_nesting(self):
         deep = []

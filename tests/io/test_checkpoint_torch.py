@@ -198,18 +198,15 @@ def test_torch_reads_without_weights_only():
     assert loaded["x"].tolist() == [0, 1, 2] and loaded["o"] == {"a": b"x"}
 
 
-def test_parameter_with_attributes():
-    theirs = torch.nn.Parameter(torch.ones(2))
-    theirs.note = "x"
-    file = io.BytesIO()
-    torch.save(theirs, file)
-    file.seek(0)
-    try:
-        loaded = load(file)
-    except FormatError as error:
-        assert "_rebuild_parameter_with_state" in str(error)
-    else:
-        assert loaded.note == "x"
+def test_tensors_with_attributes():
+    theirs = [torch.nn.Parameter(torch.ones(2)), torch.zeros(3)]
+    theirs[0].note, theirs[1].note = "x", [1]
+    ours = from_torch(theirs)
+    assert [type(x) for x in ours] == [Parameter, Tensor]
+    assert [x.note for x in ours] == ["x", [1]]
+    back = to_torch(ours)
+    assert [type(x) for x in back] == [torch.nn.Parameter, torch.Tensor]
+    assert [x.note for x in back] == ["x", [1]]
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.uint16, torch.float8_e4m3fn], ids=str)
