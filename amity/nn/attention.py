@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.linear import NonDynamicallyQuantizableLinear
 from amity.nn.module import Module
@@ -84,7 +83,7 @@ def _heads(x: Tensor, batch: int, heads: int) -> Tensor:
 
 def _widen(mask: Tensor | None, columns: int) -> Tensor | None:
     """`mask` with further columns that hide nothing."""
-    return None if mask is None or not columns else ops.pad(mask, (0, columns))
+    return ops.pad(mask, (0, columns)) if mask is not None and columns else mask
 
 
 def _merge_masks(

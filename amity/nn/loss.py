@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
+from amity.frontend.tensor import Tensor
+from amity.nn.distance import PairwiseDistance
 from amity.nn.module import Module
 
 
@@ -389,7 +389,7 @@ class TripletMarginWithDistanceLoss(_Loss):
                 f"{margin} instead"
             )
         self.distance_function: Any = (
-            ops.pairwise_distance if distance_function is None else distance_function
+            PairwiseDistance() if distance_function is None else distance_function
         )
         self.margin, self.swap = margin, swap
 

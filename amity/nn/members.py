@@ -50,8 +50,10 @@ class Members:
         elif name in parameters or name in d["_modules"] or name in d["_buffers"]:
             self._replace(name, value)
         elif name in REGISTRIES:
-            d[name].clear()
-            d[name] = Registry(self, value)
+            if value is not d[name]:
+                items = dict(value)
+                d[name].clear()
+                d[name] = Registry(self, items)
         else:
             object.__setattr__(self, name, value)
 
@@ -101,9 +103,9 @@ class Members:
         if not isinstance(name, str):
             raise TypeError(f"{kind} name should be a string. Got {type(name).__name__}")
         if "." in name:
-            raise KeyError(f'{kind} name can\'t contain ".", got: {name}')
+            raise KeyError(f'{kind} name must not contain ".", got: {name}')
         if name == "":
-            raise KeyError(f'{kind} name can\'t be empty string ""')
+            raise KeyError(f"{kind} name must not be empty")
         if hasattr(self, name) and name not in self.__dict__[registry]:
             raise KeyError(f"attribute '{name}' already exists")
 
