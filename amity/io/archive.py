@@ -14,6 +14,7 @@ import numpy as np
 
 from .source import Source
 
+PLAIN = (io.BytesIO, io.BufferedWriter, io.BufferedRandom)
 ALIGNMENT = 64  # bytes; what mapped tensors start at
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 NOT_A_ZIP = (
@@ -44,7 +45,7 @@ def write_archive(
 
     source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.7 (local header) and 4.5.3 (zip64).
     """
-    if not file.seekable() or file.tell():  # offsets in a zip count from its own beginning
+    if not isinstance(file, PLAIN) or file.tell():  # a zip is written with seeks, from byte 0
         whole = io.BytesIO()
         write_archive(whole, records, folder)
         file.write(whole.getbuffer())

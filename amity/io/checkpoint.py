@@ -62,10 +62,7 @@ def save(
         with atomic_write("save", f) as file:
             write_archive(file, records(pickle, storages))
     elif callable(getattr(f, "write", None)):
-        whole = io.BytesIO() if not hasattr(f, "seekable") else f
-        write_archive(whole, records(pickle, storages))
-        if whole is not f:
-            f.write(whole.getvalue())
+        write_archive(f, records(pickle, storages))
     else:
         raise fail(TypeError, "save", type(f).__name__, "a path or a binary file object")
 

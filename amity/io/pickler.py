@@ -39,7 +39,7 @@ class Pickler:
         self.memo: dict[int, int] = {}
         self.kept: list[Any] = []  # what the memo has seen stays alive, so ids stay theirs
         self.trusted = frozenset(trusted)
-        self.path: list[str] = []
+        self.path: list[tuple[str, Any]] = []
 
     def dump(self, value: Any) -> Pickler:
         """Write the whole pickle of `value`."""
@@ -58,7 +58,7 @@ class Pickler:
         elif cls in self.trusted:
             self.save_object(value)
         else:
-            where = "".join(self.path) or "the object itself"
+            where = "".join(step.format(key) for step, key in self.path) or "the object itself"
             expected = (
                 "tensors, None, bool, int, float, complex, str, bytes, dtype, device, Size, "
                 "list, tuple, dict, set"
@@ -71,11 +71,11 @@ class Pickler:
         self.kept.append(value)
         self.parts.append(b"r" + struct.pack("<I", self.memo[id(value)]))
 
-    def inside(self, step: str, value: Any) -> None:
-        """Save a member, known by its path in errors."""
+    def inside(self, step: str, value: Any, key: Any = None) -> None:
+        """Save a member, which errors name by its path: `step` with `key` in it."""
         if len(self.path) >= MAX_DEPTH:
             raise fail(ValueError, "save", f"nesting deeper than {MAX_DEPTH}", "a flatter object")
-        self.path.append(step)
+        self.path.append((step, key))
         self.save(value)
         self.path.pop()
 
@@ -114,7 +114,7 @@ class Pickler:
         for batch in batches(list(values)):
             self.parts.append(b"(")
             for i, item in batch:
-                self.inside(f"[{i}]", item)
+                self.inside("[{}]", item, i)
             self.parts.append(b"e")
 
     def save_dict(self, value: dict) -> None:
@@ -127,8 +127,8 @@ class Pickler:
         for batch in batches(list(value.items())):
             self.parts.append(b"(")
             for _, (key, item) in batch:
-                self.inside(f" key {key!r:.40}", key)
-                self.inside(f"[{key!r:.40}]", item)
+                self.inside(" key {!r:.40}", key, key)
+                self.inside("[{!r:.40}]", item, key)
             self.parts.append(b"u")
 
     def save_ordered(self, value: OrderedDict) -> None:
@@ -155,7 +155,7 @@ class Pickler:
             return
         self.parts.append(b"(")
         for i, item in enumerate(value):
-            self.inside(f"[{i}]", item)
+            self.inside("[{}]", item, i)
         if id(value) in self.memo:  # a member holds the tuple itself, and wrote it
             self.parts.append(b"1j" + struct.pack("<I", self.memo[id(value)]))
             return

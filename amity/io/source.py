@@ -11,6 +11,8 @@ import numpy as np
 
 from amity.core.errors import FormatError, fail
 
+PLAIN = (io.BytesIO, io.BufferedReader, io.BufferedRandom)  # these seek freely and read in full
+
 
 class Source:
     """Random access to `size` bytes; reads past the end are named errors, never short.
@@ -74,7 +76,7 @@ class Source:
         self.file.seek(offset)
         view, done = memoryview(out), 0
         while done < out.size:
-            count = read_some(self.file, view[done:])
+            count = self.file.readinto(view[done:])
             if not count:
                 raise self.fail("which ended while it was read", f"{self.size} bytes")
             done += count
@@ -90,20 +92,16 @@ def empty(size: int) -> np.ndarray:
     return np.empty(size, np.uint8)
 
 
-def read_some(file: Any, view: memoryview) -> int:
-    """Read at most `len(view)` bytes into it, with `readinto` where the file has it."""
-    if hasattr(file, "readinto"):
-        return file.readinto(view) or 0
-    data = file.read(len(view))
-    view[: len(data)] = data
-    return len(data)
-
-
 def whole(op: str, f: Any) -> Any:
-    """`f` itself if it stands at its beginning, else what is left of it, in memory."""
+    """`f` itself if it is a plain file at its beginning, else what is left of it, in memory."""
     if not all(hasattr(f, name) for name in ("read", "seek", "tell")):
         got = f"{type(f).__name__}"
         raise fail(TypeError, op, got, "a path or a binary file object with read, seek and tell")
     if isinstance(f.read(0), str):
         raise fail(TypeError, op, "a file opened as text", "one opened with mode 'rb'")
-    return f if f.tell() == 0 else io.BytesIO(f.read())
+    if isinstance(f, PLAIN) and f.tell() == 0:
+        return f
+    rest = io.BytesIO()
+    while data := f.read():
+        rest.write(data)
+    return rest

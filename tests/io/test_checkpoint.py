@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import math
 import zipfile
@@ -245,6 +246,28 @@ class TestPlaces:
         written = []
         save([1, 2], SimpleNamespace(write=written.append))
         assert load(io.BytesIO(b"".join(map(bytes, written)))) == [1, 2]
+
+    def test_file_that_reads_in_small_pieces(self):
+        """No readinto, and never more than 100 bytes at once."""
+        file = io.BytesIO()
+        save({"x": create.arange(300)}, file)
+
+        class Slow:
+            seek, tell = file.seek, file.tell
+            seekable = file.seekable
+
+            @staticmethod
+            def read(size=-1):
+                return file.read(min(size, 100) if size >= 0 else size)
+
+        file.seek(0)
+        assert load(Slow())["x"].tolist() == list(range(300))
+
+    def test_compressed_file(self, tmp_path):
+        with gzip.open(tmp_path / "a.pt.gz", "wb") as file:
+            save({"x": create.arange(300)}, file)
+        with gzip.open(tmp_path / "a.pt.gz", "rb") as file:
+            assert load(file)["x"].tolist() == list(range(300))
 
     def test_unrewound_buffer(self):
         file = io.BytesIO()
