@@ -71,9 +71,9 @@ def reduce_great(b: Builder, a: Value, period: str, phase: bool) -> tuple[Value,
     limbs, words = (1, 3) if a.dtype == "f32" else (2, 6)
     bits = b.convert(b.bitcast(a, form.unsigned), "u64")
     mantissa = (bits & ((1 << form.mantissa) - 1)) | (1 << form.mantissa)
-    # a = mantissa 2^e; what precedes bit e - 2 of 2/pi adds whole turns; 32 zeros open the table
-    position = (bits >> form.mantissa) + (30 - form.bias - form.mantissa)
-    last = form.bias - form.mantissa + 31
+    # a = mantissa 2^e; what precedes bit e - 2 of 2/pi adds whole turns; 64 zeros open the table
+    position = (bits >> form.mantissa) + (62 - form.bias - form.mantissa)
+    last = form.bias - form.mantissa + 63
     window = table_window(b, position, last // 32, words)
     factor = [(mantissa >> (32 * i)) & WORD for i in range(limbs)]
     fraction = product(factor, window)
@@ -97,7 +97,7 @@ def reduce_great(b: Builder, a: Value, period: str, phase: bool) -> tuple[Value,
 def table_window(b: Builder, position: Value, last: int, words: int) -> list[Value]:
     """Words of 2/pi from a bit position on, the most significant first."""
     index, shift = position >> 5, position & 31
-    entries = range(-1, last + words)
+    entries = range(-2, last + words - 1)
     table = [(TWO_OVER_PI >> (TABLE_BITS - 32 * (i + 1))) & WORD if i >= 0 else 0 for i in entries]
     row = [b.const(w, "u64", position.width) for w in table]
     stride = 1 << last.bit_length()
