@@ -45,7 +45,8 @@ def write_archive(
 
     source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.7 (local header) and 4.5.3 (zip64).
     """
-    if not isinstance(file, PLAIN) or file.tell():  # a zip is written with seeks, from byte 0
+    is_plain = isinstance(file, PLAIN) and file.seekable()
+    if not is_plain or file.tell():  # a zip is written with seeks, from byte 0
         whole = io.BytesIO()
         write_archive(whole, records, folder)
         file.write(whole.getbuffer())

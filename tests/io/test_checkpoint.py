@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import os
 import zipfile
 from collections import Counter, OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from types import SimpleNamespace
 
@@ -268,6 +270,13 @@ class TestPlaces:
             save({"x": create.arange(300)}, file)
         with gzip.open(tmp_path / "a.pt.gz", "rb") as file:
             assert load(file)["x"].tolist() == list(range(300))
+
+    def test_pipe(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit((tmp_path / "pipe").read_bytes)
+            save([1, create.zeros(2)], tmp_path / "pipe")
+        assert load(io.BytesIO(read.result()))[0] == 1
 
     def test_unrewound_buffer(self):
         file = io.BytesIO()
