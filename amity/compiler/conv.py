@@ -10,7 +10,7 @@ from amity.core.shape import contiguous_strides
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
 
-from . import conv_grad, conv_product
+from . import conv_grad, conv_product, winograd
 from .conv_problem import Array, Conv, Stage, forward_product, grad_input_products
 from .plan import Launch
 
@@ -19,6 +19,8 @@ BUILD = {
     "product": conv_product.build_product,
     "weights": conv_grad.build_weights,
     "fold": conv_grad.build_fold,
+    "spectrum4": partial(winograd.build_spectrum, 4),
+    "tiles4": partial(winograd.build_tiles, 4),
 }
 OPERANDS = {"forward": "xwy", "grad_input": "ywx", "grad_weight": "xyw"}  # the result is the last
 
@@ -82,7 +84,11 @@ def _stages(target: Target, op: str, conv: Conv) -> list[Stage]:
     if op == "grad_weight":
         return conv_grad.plan(target, conv)
     products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
-    return [s for p in products for s in conv_product.plan(target, p)]
+    stages = []
+    for p in products:
+        m = winograd.tile_size(p)
+        stages += winograd.plan(target, p, m) if m else conv_product.plan(target, p)
+    return stages
 
 
 def _three(shape: Sequence[int], strides: Sequence[int] | None) -> Array:

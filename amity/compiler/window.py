@@ -129,32 +129,34 @@ def copy_strides(d: Axis, h: Axis, w: Axis, block: Sequence[int], channels: int,
 
 
 @functools.lru_cache(1024)
-def choose_block(counts: tuple[int, int, int, int], lanes: int) -> tuple[int, int, int, int]:
-    """Images, planes, rows and columns of a block: about PIXELS, in one run of the output."""
+def choose_block(
+    counts: tuple[int, int, int, int], lanes: int, pixels: int = PIXELS
+) -> tuple[int, int, int, int]:
+    """Images, planes, rows and columns of a block: about `pixels`, in one run of the output."""
     n, d, h, w = counts
-    if w >= PIXELS:
-        return 1, 1, 1, _best(w, 1, lanes, lanes)
-    if w * h >= PIXELS:
-        return 1, 1, _best(h, w, lanes, 1), w
-    if w * h * d >= PIXELS:
-        return 1, _best(d, w * h, lanes, 1), h, w
-    if n > 1 and w * h * d < 0.75 * PIXELS:
-        return _best(n, w * h * d, lanes, 1), d, h, w
+    if w >= pixels:
+        return 1, 1, 1, _best(w, 1, lanes, lanes, pixels)
+    if w * h >= pixels:
+        return 1, 1, _best(h, w, lanes, 1, pixels), w
+    if w * h * d >= pixels:
+        return 1, _best(d, w * h, lanes, 1, pixels), h, w
+    if n > 1 and w * h * d < 0.75 * pixels:
+        return _best(n, w * h * d, lanes, 1, pixels), d, h, w
     return 1, d, h, w
 
 
-def _best(count: int, unit: int, lanes: int, step: int) -> int:
+def _best(count: int, unit: int, lanes: int, step: int, pixels: int) -> int:
     """How many of `count` positions of `unit` pixels a block takes: those that leave few lanes idle."""
 
     def cost(size: int) -> float:
         full, rest = divmod(count, size)
-        padded = lambda k: -(-k * unit // lanes) * lanes + 24 if k else 0  # noqa: E731
+        padded = lambda k: -(-k * unit // lanes) * lanes + pixels // 10 if k else 0  # noqa: E731
         return full * padded(size) + padded(rest)
 
-    if count * unit <= PIXELS:
+    if count * unit <= pixels:
         return count
-    low = max(step, PIXELS // 2 // unit // step * step)
-    high = max(low, min(count, PIXELS * 3 // 2 // unit // step * step))
+    low = max(step, pixels // 2 // unit // step * step)
+    high = max(low, min(count, pixels * 3 // 2 // unit // step * step))
     return min(range(low, high + 1, step), key=cost)
 
 

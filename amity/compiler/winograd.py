@@ -1,0 +1,350 @@
+"""Winograd's convolution: 3x3 windows at stride 1 by fewer multiplications.
+
+A tile of m x m outputs sees (m + 2) x (m + 2) inputs. Both the tile and the weights are transformed to
+(m + 2)^2 numbers, of which each is a matrix product over channels of its own; the sums are
+transformed back. m = 4 takes a quarter of the multiplications, m = 2 four ninths. Lanes are tiles
+that lie side by side: seen as windows of stride m, phases of the expanded copy hold them so.
+
+source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2015); for m = 4 with the
+points 0, ±5/8, ±3/2, which lose fewer digits than 0, ±1, ±2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+
+from amity.ir.kernel import Builder, Kernel, Value, itemsize
+from amity.ir.target import Target
+
+from .conv_grad import panel_of
+from .conv_problem import Product, Stage
+from .conv_product import block_of, conv_tile, kind_of, split_index
+from .tile import Tile, k_loop, zeros
+from .window import (
+    COPY, IMAGE, SCRATCH, Axis, Kind, Words, axis_words, choose_block, copy_strides, expand, first_lanes,
+    round_up, scaled_iota, take_apart,
+)  # fmt: skip
+
+SPECTRUM = Words(
+    "w.start w.group w.out w.channel w.row w.column outs channels plane"
+)
+TILES = Words(
+    f"{axis_words('dhw')} {COPY} {IMAGE} images n.block groups channels outs chunk "
+    "y.start y.image y.channel y.plane y.row y.column y.rows y.columns d.blocks h.blocks w.blocks "
+    "m.block m.blocks m.inner bias plane lanes at.copy at.inputs at.sums"
+)
+NEAR, FAR = 5 / 8, 3 / 2  # the points of m = 4, beside 0 and infinity
+
+
+# -- the three transforms of a line, on vectors
+
+
+def weight_line(m: int, w: list[Value]) -> list[Value]:
+    """Three weights at the points."""
+    if m == 2:
+        outer, inner = (w[0] + w[2]) * 0.5, w[1] * 0.5
+        return [w[0], outer + inner, outer - inner, w[2]]
+    line = [w[0] * (1 / (NEAR * FAR) ** 2)]
+    for p, other in ((NEAR, FAR), (FAR, NEAR)):
+        scale = 1 / (2 * p * p * (p * p - other * other))
+        even, odd = w[0] * scale + w[2] * (scale * p * p), w[1] * (scale * p)
+        line += [even + odd, even - odd]
+    return [*line, w[2]]
+
+
+def input_line(b: Builder, m: int, d: list[Value]) -> list[Value]:
+    """m + 2 inputs, multiplied by the transposed matrix of the points."""
+    if m == 2:
+        return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+    near, far = NEAR * NEAR, FAR * FAR
+    line = [b.fma(d[0], near * far, b.fma(d[2], -(near + far), d[4]))]
+    for p, other in ((NEAR, far), (FAR, near)):
+        even, odd = b.fma(d[2], -other, d[4]), b.fma(d[1], -other, d[3])
+        line += [b.fma(odd, p, even), b.fma(odd, -p, even)]
+    return [*line, b.fma(d[1], near * far, b.fma(d[3], -(near + far), d[5]))]
+
+
+def output_line(b: Builder, m: int, s: list[Value]) -> list[Value]:
+    """m + 2 sums to m outputs."""
+    if m == 2:
+        return [s[0] + (s[1] + s[2]), s[1] - s[2] - s[3]]
+    near, far, near_odd, far_odd = s[1] + s[2], s[3] + s[4], s[1] - s[2], s[3] - s[4]
+    return [
+        s[0] + near + far,
+        b.fma(near_odd, NEAR, far_odd * FAR),
+        b.fma(near, NEAR**2, far * FAR**2),
+        b.fma(near_odd, NEAR**3, b.fma(far_odd, FAR**3, s[5])),
+    ]
+
+
+# -- weights
+
+
+def build_spectrum(m: int, dtype: str, name: str, target: Target, math: Callable) -> Kernel:
+    """`(w, out)`: transformed weights, for each point the panels [channel][row] of the register tile.
+
+    One unit is one tile of rows of one group; rows beyond the last are garbage.
+    """
+    kind = kind_of(target, dtype)
+    rows, points = conv_tile(target, kind).rows, m + 2
+    b = Builder(name, target, math)
+    with b.entry():
+        start, wg, wo, wc, wh, ww, outs, channels, plane = SPECTRUM.read(b, b.meta, " ".join(SPECTRUM.names))
+        tiles = (outs + (rows - 1)) // rows
+        lanes = scaled_iota(b, wo, rows)
+        with b.loop(b.lo, b.hi) as unit:
+            g, t = split_index(unit.index, tiles)
+            mask = first_lanes(b, outs - t * rows, rows)
+            source = b.offset(b.pointer(0), (start + g * wg + t * rows * wo) * itemsize(dtype))
+            target_rows = b.offset(b.pointer(1), unit.index * channels * (rows * kind.size))
+            with b.loop(0, channels) as c:
+                at = b.offset(source, c.index * wc * itemsize(dtype))
+                columns = []
+                for k in range(3):
+                    taps = [b.offset(at, (wh * j + ww * k) * itemsize(dtype)) for j in range(3)]
+                    w = [b.load(p, lanes, dtype, rows, mask).to(kind.compute) for p in taps]
+                    columns.append(weight_line(m, w))
+                to = b.offset(target_rows, c.index * (rows * kind.size))
+                for i in range(points):
+                    for j, u in enumerate(weight_line(m, [column[i] for column in columns])):
+                        b.store(b.offset(to, plane * (i * points + j)), 0, u, kind.compute)
+    return b.kernel
+
+
+# -- tiles
+
+INPUTS = (("meta", "ptr"), ("e", "ptr"), ("v", "ptr"), ("channels", "i64"), ("plane", "i64"), ("images", "i64"),
+          ("planes", "i64"), ("rows", "i64"), ("columns", "i64"))  # fmt: skip
+
+
+def transform_inputs(b: Builder, kind: Kind, m: int) -> None:
+    """The function `inputs`: the tiles of a block, transformed, as [point][channel][tile].
+
+    A vector that reaches past a row of tiles writes what the next row overwrites.
+    """
+    points, size, lanes = m + 2, kind.size, kind.lanes
+    with b.function("inputs", INPUTS) as (meta, e, v, channels, plane, images, planes, rows, columns):
+        en, ec, ed, eh, ep = TILES.read(b, meta, COPY)
+        ad, ah, width = TILES.read(b, meta, "d.advance h.advance lanes")
+        with b.loop(0, channels) as c, b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
+            at = c.index * ec + n.index * en + i.index * ad * ed + j.index * ah * eh
+            tile = ((n.index * planes + i.index) * rows + j.index) * columns + c.index * width
+            with b.loop(0, columns, lanes) as k:
+                source = b.offset(e, (at + k.index) * size)
+                lines = [b.offset(source, eh * (r * size)) for r in range(points)]
+                steps = [ep * (s % m * size) + s // m * size for s in range(points)]
+                turned = []
+                for s in steps:
+                    column = [b.load(b.offset(line, s), 0, kind.compute, lanes) for line in lines]
+                    turned.append(input_line(b, m, column))
+                to = b.offset(v, (tile + k.index) * size)
+                for r in range(points):
+                    for s, x in enumerate(input_line(b, m, [column[r] for column in turned])):
+                        b.store(b.offset(to, plane * (r * points + s)), 0, x, kind.compute)
+
+
+OUTPUTS = (("meta", "ptr"), ("sums", "ptr"), ("plane", "i64"), ("y", "ptr"), ("bias", "ptr"), ("outs", "i64"),
+           ("images", "i64"), ("planes", "i64"), ("rows", "i64"), ("columns", "i64"), ("qh", "i64"),
+           ("qw", "i64"))  # fmt: skip
+
+
+def transform_outputs(b: Builder, kind: Kind, m: int) -> None:
+    """The function `outputs`: a block of sums [point][row][tile] to outputs; `bias` is in the sums' dtype."""
+    points, size, lanes, storage = m + 2, kind.size, kind.lanes, itemsize(kind.storage)
+    with b.function("outputs", OUTPUTS) as (meta, sums, plane, y, bias, outs, images, planes, rows, columns, qh, qw):
+        yn, yc, yd, yh, width = TILES.read(b, meta, "y.image y.channel y.plane y.row lanes")
+        y_rows, y_columns, has_bias = TILES.read(b, meta, "y.rows y.columns bias")
+        with b.loop(0, outs) as o, b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
+            at = n.index * yn + o.index * yc + i.index * yd + j.index * m * yh
+            tile = ((n.index * planes + i.index) * rows + j.index) * columns + o.index * width
+            known = b.load(bias, o.index, kind.storage, 1, has_bias.ne(0)).to(kind.compute)
+            added = b.splat(known, lanes)
+            left = y_rows - (qh + j.index) * m
+            with b.loop(0, columns, lanes) as k:
+                source = b.offset(sums, (tile + k.index) * size)
+                pixels = b.min(columns - k.index, lanes) * m
+                pixels = b.min(pixels, y_columns - (qw + k.index) * m)
+                turned = []
+                for s in range(points):
+                    column = [b.load(b.offset(source, plane * (r * points + s)), 0, kind.compute, lanes)
+                              for r in range(points)]  # fmt: skip
+                    turned.append(output_line(b, m, column))
+                masks = [first_lanes(b, pixels - lanes * q, lanes) for q in range(m)]
+                for r in range(m):
+                    line = [x + added for x in output_line(b, m, [column[r] for column in turned])]
+                    to = b.offset(y, (at + yh * r + k.index * m) * storage)
+                    with b.branch(left > r):
+                        for q, x in enumerate(put_together(b, line)):
+                            b.store(to, q * lanes, x.to(kind.storage), kind.storage, masks[q])
+
+
+def put_together(b: Builder, parts: list[Value]) -> list[Value]:
+    """Vectors of every n-th element to consecutive vectors; undoes `take_apart`."""
+    if len(parts) == 1:
+        return parts
+    w = parts[0].width
+    even, odd = put_together(b, parts[::2]), put_together(b, parts[1::2])
+    low = [lane for i in range(w // 2) for lane in (i, w + i)]
+    high = [lane + w // 2 for lane in low]
+    return [b.shuffle(x, y, lanes) for x, y in zip(even, odd) for lanes in (low, high)]
+
+
+POINT = (("a", "ptr"), ("b", "ptr"), ("b_row", "i64"), ("c", "ptr"), ("depth", "i64"))
+
+
+def point_tile(b: Builder, tile: Tile) -> None:
+    """The function `point<vectors>`: one register tile of one point's product."""
+    with b.function(f"point{tile.vectors}", POINT) as (a, bp, b_row, c, depth):
+        step = tile.rows * tile.bytes
+        acc = k_loop(b, tile, zeros(b, tile), a, tile.bytes, step, bp, b_row, depth)
+        for i in range(tile.rows):
+            line = b.offset(c, b_row * i)
+            for j in range(tile.vectors):
+                b.store(line, j * tile.width, acc[i * tile.vectors + j], tile.element)
+
+
+def build_tiles(m: int, dtype: str, name: str, target: Target, math: Callable) -> Kernel:
+    """`(x, spectrum, bias, y)`: one unit is a block of tiles, a group and a range of output channels."""
+    kind = kind_of(target, dtype)
+    tile = conv_tile(target, kind)
+    b = Builder(name, target, math)
+    expand(b, TILES, kind, (m,))
+    transform_inputs(b, kind, m)
+    transform_outputs(b, kind, m)
+    for v in range(1, tile.vectors + 1):
+        point_tile(b, tile.with_shape(tile.rows, v))
+    with b.entry():
+        _tiles(b, kind, tile, m)
+    return b.kernel
+
+
+def _tiles(b: Builder, kind: Kind, tile: Tile, m: int) -> None:
+    x, spectrum, bias, y = (b.pointer(i) for i in range(4))
+    read = lambda names: TILES.read(b, b.meta, names)  # noqa: E731
+    groups, channels, outs, chunk, width, plane = read("groups channels outs chunk lanes plane")
+    xn, xc, start, yn, yc, yd, yh = read("x.image x.channel y.start y.image y.channel y.plane y.row")
+    m_block, m_blocks, inner = read("m.block m.blocks m.inner")
+    at_copy, at_inputs, at_sums = read("at.copy at.inputs at.sums")
+    storage, size = itemsize(kind.storage), kind.size
+    copy, inputs, sums = (b.offset(b.scratch, at) for at in (at_copy, at_inputs, at_sums))
+    row_bytes = width * size
+    inputs_plane, sums_plane = channels * row_bytes + 64, inner * row_bytes + 64
+    tiles = (outs + (tile.rows - 1)) // tile.rows
+    with b.loop(b.lo, b.hi) as unit:
+        rest, g, mb = split_index(unit.index, groups, m_blocks)
+        (n, qd, qh, qw), extent = block_of(b, TILES, rest)
+        with b.loop(0, channels, chunk) as c0:
+            some = b.min(chunk, channels - c0.index)
+            image = b.offset(x, (n * xn + (g * channels + c0.index) * xc) * storage)
+            b.call("expand", b.meta, image, copy, extent[0], some, qd, qh, qw)
+            to = b.offset(inputs, c0.index * row_bytes)
+            b.call("inputs", b.meta, copy, to, some, inputs_plane, *extent)
+        m1 = b.min(outs, (mb + 1) * m_block)
+        with b.loop(mb * m_block, m1, inner) as m0:
+            few = b.min(inner, m1 - m0.index)
+            a = b.offset(spectrum, (g * tiles + m0.index // tile.rows) * channels * (tile.rows * size))
+            _points(b, tile, m, a, inputs, sums, (plane, inputs_plane, sums_plane), row_bytes, channels, few,
+                    width // kind.lanes)  # fmt: skip
+            first = g * outs + m0.index
+            at = start + n * yn + first * yc + qd * yd + (qh * yh + qw) * m
+            b.call("outputs", b.meta, sums, sums_plane, b.offset(y, at * storage),
+                   b.offset(bias, first * storage), few, *extent, qh, qw)  # fmt: skip
+
+
+def _points(b: Builder, tile: Tile, m: int, a, v, sums, planes, row_bytes, channels, rows, vectors) -> None:
+    """The products of all points for some output channels."""
+    with b.loop(0, (m + 2) ** 2) as p, b.loop(0, rows, tile.rows) as r, b.loop(0, vectors) as j:
+        first, width = panel_of(b, tile, j.index, vectors)
+        unit = tile.width * tile.bytes
+        for count in range(1, tile.vectors + 1):
+            with b.branch(first.eq(j.index) & width.eq(count)):
+                b.call(f"point{count}", b.offset(a, p.index * planes[0] + r.index * channels * tile.bytes),
+                       b.offset(v, p.index * planes[1] + first * unit), row_bytes,
+                       b.offset(sums, p.index * planes[2] + r.index * row_bytes + first * unit),
+                       channels)  # fmt: skip
+
+
+# -- plans
+
+
+def tile_size(p: Product) -> int:
+    """The m that serves a product best; 0 if Winograd's method does not serve it."""
+    d, h, w = p.axes
+    fits = d.taps == 1 and all(a.taps == 3 and a.step == 1 and abs(a.tap_step) == 1 for a in (h, w))
+    if not fits or p.dtype not in ("f32", "f16", "bf16") or p.y[4] != 1:
+        return 0
+    if p.channels < 16 or p.outs < 16 or p.channels > 1024 or min(h.count, w.count) < 4:
+        return 0
+    return 4
+
+
+def plan(target: Target, p: Product, m: int) -> list[Stage]:
+    """Transform the weights, then convolve."""
+    if prod(p.counts) * p.outs * p.groups == 0:
+        return []
+    kind = kind_of(target, p.dtype)
+    tile = conv_tile(target, kind)
+    p = _unflipped(p)
+    tiles = p.groups * -(-p.outs // tile.rows)
+    plane = tiles * tile.rows * p.channels * kind.size + 64
+    spectrum = SPECTRUM.meta({
+        "w.start": p.w_start, **dict(zip(("w.group", "w.out", "w.channel"), p.w)), "w.row": p.w[4],
+        "w.column": p.w[5], "outs": p.outs, "channels": p.channels, "plane": plane,
+    })  # fmt: skip
+    words, units = _tile_words(p, kind, tile, m, plane)
+    return [
+        Stage(
+            (
+                (f"spectrum{m}", spectrum, "wt", tiles),
+                (f"tiles{m}", TILES.meta(words), f"{p.source}t{'b' if p.has_bias else 'w'}{p.result}", units),
+            ),
+            (m + 2) ** 2 * plane,
+        )
+    ]
+
+
+def _unflipped(p: Product) -> Product:
+    """With taps that go forward: a flipped kernel becomes negative strides of the weights."""
+    axes, w, start = list(p.axes), list(p.w), p.w_start
+    for i, a in enumerate(axes):
+        if a.taps == 3 and a.tap_step < 0:
+            axes[i] = replace(a, offset=a.offset - 2, tap_step=1)
+            start, w[3 + i] = start + 2 * w[3 + i], -w[3 + i]
+    return replace(p, axes=tuple(axes), w=tuple(w), w_start=start)
+
+
+def _tile_words(p: Product, kind: Kind, tile: Tile, m: int, plane: int) -> tuple[dict[str, int], int]:
+    d, y_h, y_w = p.axes
+    h, w = (Axis(a.size, -(-a.count // m), m, m + 2, a.offset) for a in (y_h, y_w))
+    counts = (p.images, d.count, h.count, w.count)
+    block = choose_block(counts, kind.lanes, BLOCK)
+    width = -(-prod(block) // kind.lanes) * kind.lanes
+    chunk = min(p.channels, 16)
+    strides = copy_strides(d, h, w, block, chunk, kind.lanes)
+    grid = [-(-n // s) for n, s in zip(counts, block)]
+    blocks = prod(grid) * p.groups
+    parts = -(-p.outs // tile.rows)
+    m_block = tile.rows * -(-parts // min(parts, max(1, 2 * p.threads // blocks)))
+    row_bytes = width * kind.size
+    inner = min(m_block, max(tile.rows, (1 << 20) // ((m + 2) ** 2 * row_bytes) // tile.rows * tile.rows))
+    at_inputs = round_up(strides["e.size"] * kind.size)
+    at_sums = at_inputs + round_up((m + 2) ** 2 * (p.channels * row_bytes + 64) + 64)
+    end = at_sums + (m + 2) ** 2 * (inner * row_bytes + 64) + 64
+    assert end <= SCRATCH, (end, block, p.channels)
+    m_blocks = -(-p.outs // m_block)
+    words = {
+        **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]), **strides,
+        **dict(zip(("x.image", "x.channel", "x.plane", "x.row", "x.column"), p.x)),
+        **dict(zip(("y.image", "y.channel", "y.plane", "y.row", "y.column"), p.y)),
+        "images": p.images, "n.block": block[0], "groups": p.groups, "channels": p.channels, "outs": p.outs,
+        "chunk": chunk, "y.start": p.y_start, "y.rows": y_h.count, "y.columns": y_w.count,
+        "d.blocks": grid[1], "h.blocks": grid[2], "w.blocks": grid[3], "m.block": m_block,
+        "m.blocks": m_blocks, "m.inner": inner, "bias": p.has_bias, "plane": plane, "lanes": width,
+        "at.copy": 0, "at.inputs": at_inputs, "at.sums": at_sums,
+    }  # fmt: skip
+    return words, blocks * m_blocks
+
+
+BLOCK = 96  # tiles that a block aims at
