@@ -12,6 +12,7 @@ from amity.ir.kernel import Builder, Value, itemsize
 
 from .tile import PAIRS, Tile
 
+IN_PLACE, COPY, TURN, GATHER = range(4)  # not packed, or by which function
 PACK = (("source", "ptr"), ("k_stride", "i64"), ("lane_stride", "i64"), ("target", "ptr"),
         ("target_stride", "i64"), ("depth", "i64"), ("lanes", "i64"), ("width", "i64"))  # fmt: skip
 
@@ -42,10 +43,11 @@ class Packer:
         self.is_paired = tile.element == PAIRS
         self.element = "i32" if self.is_paired else tile.element
         self.width = tile.width
+        self.quad = min(tile.width, max(1, 16 // tile.bytes))  # elements in 128 bits, where shuffles are cheap
 
     def write(self) -> None:
         """The functions `copy`, `turn` and `gather`, all with the arguments of `PACK`."""
-        for name, body in (("copy", self.copy), ("turn", self.turn), ("gather", self.gather)):
+        for name, body in (("copy", self.copy), ("gather", self.gather), ("turn", self.turn)):
             with self.b.function(name, PACK) as args:
                 body(*args)
 
@@ -84,32 +86,39 @@ class Packer:
                     x = self.elements(row, self.width, mask)
                 b.store(b.offset(q, at * self.tile.bytes), 0, x, self.element)
 
+            b.prefetch(b.offset(p, width * size), near=False)
+            b.prefetch(b.offset(p, width * size + 64), near=False)
             in_vectors(b, lanes, width, self.width, one)
             loop.next(b.offset(p, step), b.offset(q, target_stride))
 
     def turn(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width) -> None:
-        """Sources with unit stride along k: square blocks, transposed in registers.
+        """Sources with unit stride along k: blocks of a vector of lanes by a few k, turned in registers.
 
-        Lanes from `lanes` on repeat the last one; rows past `depth` are written too, up to a whole block.
+        Lanes from `lanes` on repeat the last one.
         """
-        b, w, size = self.b, self.width, itemsize(self.dtype)
+        b, w, q = self.b, self.width, self.quad
+        step = q * (2 if self.is_paired else 1)
+        whole = depth & -step
         with b.loop(0, lanes, w) as block:
             rows = [b.offset(source, b.min(block.index + i, lanes - 1) * lane_stride) for i in range(w)]
+            column = b.offset(target, block.index * self.tile.bytes)
+            with b.loop(0, whole, step, [column]) as loop:
+                (p,) = loop.carry
+                at = loop.index * itemsize(self.dtype)
+                quads = [self.along_k(b.offset(row, at)) for row in rows]
+                joined = [concat(b, quads[i::q]) for i in range(q)]
+                for i, x in enumerate(transpose(b, joined, q)):
+                    b.store(b.offset(p, target_stride * i), 0, x, self.element)
+                loop.next(b.offset(p, target_stride * q))
+        rest = b.offset(target, self.rows(whole) * target_stride)
+        b.call("gather", b.offset(source, whole * k_stride), k_stride, lane_stride, rest, target_stride,
+               depth - whole, lanes, lanes)  # fmt: skip
 
-            def one(k: Value, mask: Value | None) -> None:
-                turned = transpose(b, [self.along_k(b.offset(p, k * size), mask) for p in rows])
-                row = k >> 1 if self.is_paired else k
-                q = b.offset(target, block.index * self.tile.bytes + row * target_stride)
-                for i, x in enumerate(turned):
-                    b.store(b.offset(q, target_stride * i), 0, x, self.element)
-
-            in_vectors(b, depth, depth, w * 2 if self.is_paired else w, one)
-
-    def along_k(self, p: Value, mask: Value | None) -> Value:
-        """A vector of elements along k."""
-        if not self.is_paired:
-            return self.elements(p, self.width, mask)
-        return self.b.bitcast(self.b.load(p, 0, "i16", 2 * self.width, mask), "i32")
+    def along_k(self, p: Value) -> Value:
+        """A few elements along k."""
+        if self.is_paired:
+            return self.b.load(p, 0, "i32", self.quad)
+        return self.elements(p, self.quad)
 
     def gather(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width) -> None:
         """Any strides: element by element."""
@@ -129,13 +138,21 @@ class Packer:
             loop.next(b.offset(p, step), b.offset(q, target_stride))
 
 
-def transpose(b: Builder, rows: list[Value]) -> list[Value]:
-    """A square of vectors transposed: each round interleaves the halves of the list, as in a card trick."""
-    w = len(rows)
-    half = w // 2
-    low = [x for i in range(half) for x in (i, w + i)]
-    high = [x for i in range(half, w) for x in (i, w + i)]
-    for _ in range(w.bit_length() - 1):
-        pairs = list(zip(rows[:half], rows[half:], strict=True))
+def concat(b: Builder, parts: list[Value]) -> Value:
+    """Vectors joined to one; their number is a power of two."""
+    while len(parts) > 1:
+        parts = [b.shuffle(x, y, range(2 * x.width)) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def transpose(b: Builder, rows: list[Value], q: int) -> list[Value]:
+    """Squares of `q x q` side by side, each transposed: rounds of interleaving the list's halves."""
+    w = rows[0].width
+    low, high = (
+        [x for chunk in range(0, w, q) for i in range(q // 2) for x in (chunk + half + i, w + chunk + half + i)]
+        for half in (0, q // 2)
+    )
+    for _ in range(q.bit_length() - 1):
+        pairs = list(zip(rows[: q // 2], rows[q // 2 :], strict=True))
         rows = [b.shuffle(x, y, lanes) for x, y in pairs for lanes in (low, high)]
     return rows

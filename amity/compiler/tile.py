@@ -51,6 +51,11 @@ def best_tile(target: Target, element: str) -> Tile:
     return Tile(element, target.lanes(size), (target.registers - spare) // vectors, vectors)
 
 
+def padded_rows(tile: Tile) -> int:
+    """Lanes of a packed panel of A: the tile's rows, in whole vectors."""
+    return -(-tile.rows // tile.width) * tile.width
+
+
 def row_variants(tile: Tile) -> list[int]:
     """Row counts that sum up to any number of rows: the tile's own, then powers of two below it."""
     powers = [1 << i for i in range(8) if 1 << i < tile.rows]

@@ -1,0 +1,258 @@
+"""Plans of matrix products: which kernel runs, on which blocks, with which numbers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+from amity.core.errors import fail
+from amity.ir.kernel import itemsize
+from amity.ir.target import Target
+
+from .pack import COPY, GATHER, IN_PLACE, TURN, element_of
+from .product import GemmKey
+from .tile import PAIRS, Tile, best_tile, padded_rows
+
+SCRATCH = 8 << 20  # bytes that each thread has
+KC, NC = 384, 384  # steps of k in a block, columns of a block
+A_BLOCK = 256 << 10  # bytes that a packed block of A may fill: part of the second cache
+TASK_WORK = 400_000  # multiplications that are worth another thread
+STREAM_COST = 8  # multiplications of a tile that take as long as one that waits for memory
+FEW_ROWS, FEW_ROWS_BYTES = 4, 256 << 10  # rows that go to the streaming kernels, where B is large
+FEW_ROWS_WORDS = 1 << 19  # elements of A that scratch has room for
+AXPY_SUMS = 16384  # sums that stay in the first cache
+
+
+class GemmPlan(NamedTuple):
+    """How to call a kernel: `grid` tasks, at least `grain` at once.
+
+    `order` says which of the buffers A, B, C, D the kernel takes where; words and buffers of a fused
+    function follow.
+    """
+
+    key: GemmKey
+    meta: tuple[int, ...]
+    grid: int
+    grain: int
+    order: tuple[int, ...]
+
+
+class Shape(NamedTuple):
+    """A product in numbers. Strides are elements; the batch's come before those of rows and columns."""
+
+    m: int
+    n: int
+    k: int
+    batch: tuple[int, ...]
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    c: tuple[int, ...]
+    d: tuple[int, ...]
+
+    @property
+    def strides(self) -> tuple[tuple[int, ...], ...]:
+        return self.a, self.b, self.c, self.d
+
+    def swapped(self) -> Shape:
+        """The same product transposed: `C.T = B.T @ A.T`."""
+        a, b, c, d = ((*s[:-2], s[-1], s[-2]) for s in self.strides)
+        return Shape(self.n, self.m, self.k, self.batch, b, a, c, d)
+
+    def merged(self) -> Shape:
+        """Fewer dimensions in the batch: those of size 1 dropped, neighbours joined where they can be."""
+        kept = [i for i, n in enumerate(self.batch) if n != 1]
+        sizes: list[int] = []
+        columns: list[tuple[int, ...]] = []  # the strides of A, B, C and D along each dimension
+        for i in kept:
+            n, steps = self.batch[i], tuple(s[i] for s in self.strides)
+            if sizes and all(x == y * n for x, y in zip(columns[-1], steps, strict=True)):
+                sizes[-1], columns[-1] = sizes[-1] * n, steps
+            else:
+                sizes.append(n)
+                columns.append(steps)
+        a, b, c, d = (
+            (*(column[j] for column in columns), *s[-2:]) for j, s in enumerate(self.strides)
+        )  # fmt: skip
+        return Shape(self.m, self.n, self.k, tuple(sizes), a, b, c, d)
+
+    def flattened(self) -> Shape:
+        """The last dimensions of the batch as rows, as long as all of it multiplies the same B."""
+        m, n, _, batch, a, b, c, d = self
+        while batch and b[-3] == 0 and all(m == 1 or s[-3] == s[-2] * m for s in (a, c, d)):
+            if c[-1] != 1 and n != 1 and m == 1 and c[-3] != 1:
+                break  # C would have unit stride in no dimension
+            a, c, d = ((*s[:-3], s[-3] if m == 1 else s[-2], s[-1]) for s in (a, c, d))
+            b, m, batch = (*b[:-3], *b[-2:]), m * batch[-1], batch[:-1]
+        return self._replace(m=m, batch=batch, a=a, b=b, c=c, d=d)
+
+    def oriented(self) -> Shape:
+        """The product or its transpose: C with unit stride along columns, a vector as one row."""
+        is_turned = not self.has_unit_columns and (self.c[-2] == 1 or self.m == 1)
+        return self.swapped() if is_turned or (self.n == 1 and self.m > 1) else self
+
+    @property
+    def has_unit_columns(self) -> bool:
+        return self.c[-1] == 1 or self.n == 1
+
+    @property
+    def work(self) -> int:
+        return self.m * self.n * self.k
+
+
+def plan_gemm(
+    target: Target, dtype: str, m: int, n: int, k: int,
+    a: Sequence[int], b: Sequence[int], c: Sequence[int], d: Sequence[int] | None = None,
+    batch: Sequence[int] = (), alpha: float = 1, beta: float = 1, epilogue: str = "", threads: int = 1,
+) -> GemmPlan:  # fmt: skip
+    """The plan of `C = epilogue(alpha * A @ B + beta * D)` for operands of these strides, in elements.
+
+    shape: A `[*batch, m, k]`, B `[*batch, k, n]`, C and D `[*batch, m, n]`; a stride of 0 broadcasts.
+    D may be C itself. At most three dimensions of the batch may be left when those that allow it are
+    merged.
+    errors: ValueError if C has unit stride neither along rows nor along columns.
+    """
+    shape = Shape(m, n, k, tuple(batch), tuple(a), tuple(b), tuple(c), tuple(c if d is None else d))
+    if batch:
+        shape = shape.merged().flattened()
+    chosen = shape if epilogue else shape.oriented()
+    kind = kind_of(chosen, dtype)
+    if kind == "tiles" and not chosen.has_unit_columns:
+        chosen = shape
+    check(chosen, kind)
+    added = "" if d is None else "unit" if chosen.d[-1] == 1 or kind == "dot" else "strided"
+    key = GemmKey(dtype, kind, added, alpha != 1 or (d is not None and beta != 1), epilogue)
+    size = itemsize(dtype)
+    tasks = split(target, key, chosen, threads)
+    blocks = tile_blocks(target, key, chosen, tasks) if kind == "tiles" else stream_blocks(key, chosen, tasks)
+    inner = (1, 1, *chosen.batch)[-2:]
+    meta = (
+        bits_of(alpha, dtype), bits_of(beta, dtype), chosen.d[-2] * size, chosen.d[-1],
+        chosen.m, chosen.n, chosen.k, *inner, *batch_strides(chosen, size), *strides(chosen, size), *tasks, *blocks,
+    )  # fmt: skip
+    grid = prod(chosen.batch) * tasks[0] * tasks[1] if chosen.m and chosen.n else 0
+    grain = -(-TASK_WORK // max(1, chosen.work // max(1, tasks[0] * tasks[1])))
+    return GemmPlan(key, meta, grid, grain, (0, 1, 2, 3) if chosen is shape else (1, 0, 2, 3))
+
+
+def bits_of(x: float, dtype: str) -> int:
+    """A factor as the 64-bit word of `meta` that holds it."""
+    return struct.unpack("<q", struct.pack("<d", x))[0] if "f" in dtype else int(x)
+
+
+def check(s: Shape, kind: str) -> None:
+    if len(s.batch) > 3:
+        raise fail(ValueError, "matmul", f"a batch of {s.batch}", "at most three dimensions that do not merge")
+    if kind != "dot" and not s.has_unit_columns:
+        raise fail(ValueError, "matmul", f"a result with strides {s.c[-2:]}", "unit stride in one dimension")
+
+
+def kind_of(s: Shape, dtype: str) -> str:
+    """Tiles, unless there are few rows: then B is read once, as it lies."""
+    size = itemsize(dtype)
+    if s.m > 1 and (s.m > FEW_ROWS or s.n * s.k * size < FEW_ROWS_BYTES):
+        return "tiles"
+    if s.m * s.k > FEW_ROWS_WORDS:
+        return "tiles"
+    if s.b[-2] == 1:
+        return "dot"
+    return "axpy" if (s.b[-1] == 1 or s.n == 1) and s.has_unit_columns else "tiles"
+
+
+def batch_strides(s: Shape, size: int) -> tuple[int, ...]:
+    """Bytes from one matrix to the next, for A, B, C and D, along three dimensions."""
+    missing = (0,) * (3 - len(s.batch))
+    return tuple(x * size for strides in (s.a, s.b, s.c, s.d) for x in (*missing, *strides[:-2]))
+
+
+def strides(s: Shape, size: int) -> tuple[int, ...]:
+    """Bytes along rows, k and columns; those of one row or column count as side by side."""
+    a_row = s.a[-2] if s.m > 1 else 1
+    b_column, c_column = (s.b[-1], s.c[-1]) if s.n > 1 else (1, 1)
+    return tuple(x * size for x in (a_row, s.a[-1], s.b[-2], b_column, s.c[-2], c_column))
+
+
+def split(target: Target, key: GemmKey, s: Shape, threads: int) -> tuple[int, int, int, int]:
+    """Tasks along rows and columns, and their sizes: one for each thread, two where there is much work."""
+    tile = best_tile(target, element_of(key.dtype, target.has))
+    is_stream = key.kind != "tiles"
+    work = s.work * prod(s.batch) * (STREAM_COST if is_stream else 1)
+    wanted = min(threads * 2 if work > 8 * threads * TASK_WORK else threads, work // TASK_WORK)
+    wanted = -(-wanted // max(1, prod(s.batch)))
+    rows, columns = 1, 1
+    limit_m, limit_n = 1 if is_stream else s.m // tile.rows, s.n // tile.columns
+    while rows * columns < wanted and (rows < limit_m or columns < limit_n):
+        if rows >= limit_m or (columns < limit_n and s.n * rows >= s.m * columns):
+            columns += 1
+        else:
+            rows += 1
+    task_m = s.m if rows == 1 else rounded(-(-s.m // rows), tile.rows)
+    task_n = s.n if columns == 1 else rounded(-(-s.n // columns), tile.columns)
+    if key.kind == "axpy":
+        task_n = min(task_n, AXPY_SUMS // max(1, s.m))
+    return -(-s.m // max(1, task_m)), -(-s.n // max(1, task_n)), task_m, task_n
+
+
+def rounded(x: int, unit: int) -> int:
+    return -(-x // unit) * unit
+
+
+def stream_blocks(key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, ...]:
+    """The block words of the kernels for few rows: how A is packed and where to."""
+    element = element_of(key.dtype, frozenset())
+    sums = s.m * (tasks[3] + 64) * itemsize(element) if key.kind == "axpy" else 0
+    is_packed = element != key.dtype or (s.a[-1] != 1 and s.k > 1)
+    return (0, 0, 0, int(is_packed), IN_PLACE, sums, 0, 0, 0, 0)
+
+
+def tile_blocks(target: Target, key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, ...]:
+    """The block words of register tiles: sizes of blocks, what is packed, and the layout of scratch."""
+    tile = best_tile(target, element_of(key.dtype, target.has))
+    size, pairs = itemsize(key.dtype), 2 if tile.element == PAIRS else 1
+    m, n = tasks[2], tasks[3]
+    a_row, a_k, b_k, b_column, _, _ = strides(s, size)
+    count = max(1, (s.k // pairs + KC // 2) // KC)
+    kc = rounded(-(-s.k // count), 4) if count > 1 else rounded(max(1, s.k), pairs)
+    depth = kc // pairs
+    mc = min(m, max(1, A_BLOCK // (depth * padded_rows(tile) * tile.bytes)) * tile.rows)
+    nc = min(NC, rounded(n, tile.columns))
+    pack_a, pack_b = how_packed(tile, s, key.dtype, (m, n))
+    # sums of unfinished tiles: one tile if k is one block, else all tiles that cannot go to C at once
+    is_direct = key.is_plain and tile.accumulator == key.dtype
+    strip_row = tile.columns * itemsize(tile.accumulator)
+    if count == 1:
+        strip_rows, strips = tile.rows, 1
+    else:
+        strip_rows, strips = mc, 1 if is_direct else nc // tile.columns
+    strip = strip_rows * strip_row
+    a_at = rounded(strip * strips, 64)
+    a_bytes = (rounded(mc, tile.rows) // tile.rows * depth + tile.width) * padded_rows(tile) * tile.bytes
+    b_at = rounded(a_at + (a_bytes if pack_a else 0), 64)
+    slack = tile.width * tile.columns * tile.bytes
+    is_whole = pack_b and m > mc and b_at + -(-s.k // pairs) * nc * tile.bytes + slack <= SCRATCH
+    return (
+        mc, nc, kc, pack_a, pack_b, a_at, b_at, nc * tile.bytes if is_whole else 0,
+        strip_row if count > 1 else 0, strip if strips > 1 else 0,
+    )  # fmt: skip
+
+
+def how_packed(tile: Tile, s: Shape, dtype: str, task: tuple[int, int]) -> tuple[int, int]:
+    """How A and B are packed: always where a tile cannot read them, else where it pays."""
+    m, n = task
+    size = itemsize(dtype)
+    a_row, a_k, b_k, b_column, _, _ = strides(s, size)
+    is_paired = tile.element == PAIRS
+    is_widened = tile.element not in (dtype, PAIRS)
+    must_a = is_widened or (is_paired and (s.k % 2 == 1 or a_k != size))
+    must_b = is_widened or is_paired or b_column != size
+    wants_a = n > 4 * tile.columns and m * s.k * size > 32 << 10
+    wants_b = m > 8 * tile.rows or n * s.k * size > 192 << 10
+    return (
+        packing(a_k, a_row, size) if must_a or wants_a else IN_PLACE,
+        packing(b_k, b_column, size) if must_b or wants_b else IN_PLACE,
+    )
+
+
+def packing(k_stride: int, lane_stride: int, size: int) -> int:
+    return COPY if lane_stride == size else TURN if k_stride == size else GATHER

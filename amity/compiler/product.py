@@ -1,0 +1,107 @@
+"""What the kernels of matrix products share: their key, the words of their `meta`, their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from amity.ir.kernel import Builder, Kernel, Value, itemsize
+from amity.ir.target import Target
+
+from .epilogue import HEAD, Epilogue, Finish
+
+# The words of `meta`. Strides are bytes (of D's columns: elements); the batch has up to three
+# dimensions, of which the outermost size is implied.
+FIELDS = (
+    *HEAD, "m", "n", "k", "batch1", "batch2",
+    "a_batch0", "a_batch1", "a_batch2", "b_batch0", "b_batch1", "b_batch2",
+    "c_batch0", "c_batch1", "c_batch2", "d_batch0", "d_batch1", "d_batch2",
+    "a_row", "a_k", "b_k", "b_column", "c_row", "c_column",
+    "tasks_m", "tasks_n", "task_m", "task_n",
+    "mc", "nc", "kc", "pack_a", "pack_b", "a_at", "b_at", "b_whole", "strip_row", "strip_panel",
+)  # fmt: skip
+EXTRA = len(FIELDS)  # where the words of a fused function begin
+
+
+@dataclass(frozen=True)
+class GemmKey:
+    """What is static in a matrix product. `epilogue` names the fused function, if there is one.
+
+    `kind` is "tiles", or for a few rows "dot" (vectors along k) or "axpy" (vectors along columns).
+    """
+
+    dtype: str
+    kind: str = "tiles"
+    added: str = ""
+    scaled: bool = False
+    epilogue: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether sums are stored as they are."""
+        return not (self.added or self.scaled or self.epilogue)
+
+    @property
+    def name(self) -> str:
+        words = ("gemm", self.kind, self.dtype, self.added, "scaled" if self.scaled else "", self.epilogue)
+        return "_".join(w for w in words if w)
+
+
+class Product:
+    """A kernel in the making. `element` is what it computes in, `width` the lanes of a vector."""
+
+    def __init__(
+        self, name: str, target: Target, key: GemmKey, element: str, accumulator: str, math: Callable,
+        then: Epilogue | None,
+    ) -> None:  # fmt: skip
+        self.b = b = Builder(name, target, math)
+        self.key, self.element, self.accumulator = key, element, accumulator
+        self.width = target.lanes(itemsize(accumulator))
+        self.size = itemsize(key.dtype)
+        self.finish = Finish(b, key.dtype, accumulator, self.width, key.added, key.scaled, then)
+        self.meta: dict[str, Value] = {}
+
+    def write(self) -> Kernel:
+        b = self.b
+        self.functions()
+        with b.entry():
+            self.meta = {name: b.param(i) for i, name in enumerate(FIELDS)}
+            with b.loop(b.lo, b.hi) as loop:
+                self.enter(loop.index)
+                self.task()
+        return b.kernel
+
+    def functions(self) -> None:
+        """Write the functions that the entry calls."""
+        raise NotImplementedError
+
+    def task(self) -> None:
+        """Write the product of A's rows and B's columns that `enter` has chosen."""
+        raise NotImplementedError
+
+    def enter(self, item: Value) -> None:
+        """Find the place of a task: its product of the batch, its rows and its columns."""
+        b, m = self.b, self.meta
+        rest, row = item // m["tasks_m"], item % m["tasks_m"]
+        batch, column = rest // m["tasks_n"], rest % m["tasks_n"]
+        outer, last = batch // m["batch2"], batch % m["batch2"]
+        index = (outer // m["batch1"], outer % m["batch1"], last)
+
+        def place(name: str, number: int) -> Value:
+            steps = [i * m[f"{name}_batch{axis}"] for axis, i in enumerate(index)]
+            return b.offset(b.pointer(number), steps[0] + steps[1] + steps[2])
+
+        self.a, self.bp, self.c = place("a", 0), place("b", 1), place("c", 2)
+        self.d = place("d", 3) if self.key.added else self.c
+        self.first_row = batch * m["m"]
+        self.rows_from, self.columns_from = row * m["task_m"], column * m["task_n"]
+        self.rows_to = b.min(self.rows_from + m["task_m"], m["m"])
+        self.columns_to = b.min(self.columns_from + m["task_n"], m["n"])
+
+    def c_at(self, row: Value, column: Value) -> Value:
+        m = self.meta
+        return self.b.offset(self.c, row * m["c_row"] + column * m["c_column"])
+
+    def d_at(self, row: Value, column: Value) -> Value:
+        m = self.meta
+        return self.b.offset(self.d, row * m["d_row"] + column * m["d_column"] * self.size)
