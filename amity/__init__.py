@@ -1,0 +1,23 @@
+"""amity: one deep-learning framework, written like PyTorch, compiled and shipped like TensorFlow."""
+
+from .core.device import Device as device
+from .core.dtype import (
+    DType as dtype, bfloat16, bool_ as bool, can_cast, finfo, float16, float32, float64, get_default_dtype, iinfo,
+    int8, int16, int32, int64, promote_types, set_default_dtype, uint8,
+)  # fmt: skip
+from .core.shape import Size
+from .core.version import __version__
+from .frontend import attach
+from .frontend.autograd import backward, grad
+from .frontend.create import (
+    arange, as_tensor, asarray, empty, empty_like, empty_strided, eye, from_dlpack, from_numpy, frombuffer, full,
+    full_like, linspace, logspace, ones, ones_like, scalar_tensor, tensor, zeros, zeros_like,
+)  # fmt: skip
+from .frontend.grad_mode import (
+    enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled,
+)  # fmt: skip
+from .frontend.tensor import Tensor
+from .ops import *
+
+float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
+del attach

@@ -1,0 +1,1 @@
+"""Kernels to code, one file a target family."""

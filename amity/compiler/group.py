@@ -1,0 +1,297 @@
+"""Groups: pointwise ops and reductions over one domain that become one loop nest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from amity.core.layout import Layout
+from amity.core.shape import numel
+from amity.ir.graph import Node
+from amity.ir.kernel import register_type
+
+from .nest import Access, Instruction, make_nest
+from .plan import GRAIN_WORK, Launch
+from .schedule import BLOCK, COLUMN_BLOCK, build_nest
+
+Axes = tuple[int | None, ...]  # for each dimension of a value: the domain's, or None for size 1
+ACCUMULATE = {"f16": "f32", "bf16": "f32"}
+SPLIT_OVER = 1 << 17  # elements of a whole-tensor reduction that are worth splitting
+
+
+class Group:
+    """Collects nodes that share a domain; `is_open` to a node only while one nest can hold it."""
+
+    def __init__(self, domain: Sequence[int]) -> None:
+        self.domain = tuple(domain)
+        self.reduced: tuple[int, ...] = ()
+        self.body: list[Instruction] = []
+        self.value: dict[int, int] = {}  # id(node) -> instruction
+        self.axes: dict[int, Axes] = {}
+        self.nodes: list[Node] = []
+        self.operands: list[tuple[int, Access]] = []  # (place, access), inputs
+        self.loads: dict[tuple, int] = {}
+
+    # -- what fits
+    def axes_for(self, node: Node) -> Axes | None:
+        """How a pointwise node lies in the domain, if it and its inputs do."""
+        for axes in self._candidates(node.spec.shape):
+            if all(self._agrees(x, axes) for x in node.inputs):
+                return axes
+        return None
+
+    def _candidates(self, shape: Sequence[int]) -> list[Axes]:
+        n = len(self.domain)
+        out: list[Axes] = []
+        if tuple(shape) == self.domain:
+            out.append(tuple(range(n)))
+        if self.reduced:
+            kept = tuple(1 if d in self.reduced else s for d, s in enumerate(self.domain))
+            if tuple(shape) == kept:
+                out.append(tuple(None if d in self.reduced else d for d in range(n)))
+            rows = tuple(d for d in range(n) if d not in self.reduced)
+            if tuple(shape) == tuple(self.domain[d] for d in rows):
+                out.append(rows)
+        return out
+
+    def _agrees(self, x: Node, axes: Axes) -> bool:
+        have = self.axes.get(id(x))
+        if have is None:
+            return True  # comes from memory: any strides will do
+        shift = len(axes) - len(have)
+        if shift < 0:
+            return False
+        return all(
+            x.spec.shape[d] == 1 or have[d] == axes[d + shift] for d in range(len(have))
+        )
+
+    def takes_reduce(self, node: Node, dims: tuple[int, ...]) -> bool:
+        """Whether a reduction over `dims` of its input belongs here."""
+        x = node.inputs[0]
+        if tuple(x.spec.shape) != self.domain or (self.reduced and self.reduced != dims):
+            return False
+        have = self.axes.get(id(x))
+        if have is not None and have != tuple(range(len(self.domain))):
+            return False
+        if self.reduced:
+            return not (self.is_split_worthy and self._depends_on_reduce(x))
+        return all(a == tuple(range(len(a))) and len(a) == len(self.domain) for a in self.axes.values())
+
+    def _depends_on_reduce(self, x: Node) -> bool:
+        return id(x) in self.value and self._level(self.value[id(x)]) > 0
+
+    def _level(self, v: int) -> int:
+        i = self.body[v]
+        return max((self._level(a) for a in i.args), default=0) + (i.op == "reduce")
+
+    @property
+    def rows(self) -> int:
+        return numel([s for d, s in enumerate(self.domain) if d not in self.reduced])
+
+    @property
+    def is_split_worthy(self) -> bool:
+        """A few long rows: better as two launches, the first over chunks of the rows."""
+        if not self.reduced:
+            return False
+        length = numel([self.domain[d] for d in self.reduced])
+        return self.rows < 8 and length >= SPLIT_OVER
+
+    # -- adding
+    def add_pointwise(self, node: Node, axes: Axes, read: Any) -> None:
+        op = node.op
+        wanted = op.argument_dtypes(*(x.spec for x in node.inputs))
+        args = [
+            self._cast(self.operand(x, axes, read), register_type(d.code))
+            for x, d in zip(node.inputs, wanted, strict=True)
+        ]
+        dtype = register_type(node.spec.dtype.code)
+        self._add(node, Instruction("pointwise", op, tuple(args), dtype), axes)
+
+    def add_reduce(self, node: Node, dims: tuple[int, ...], read: Any) -> None:
+        self.reduced = dims
+        op = node.op
+        full = tuple(range(len(self.domain)))
+        source = self.operand(node.inputs[0], full, read)
+        dtype = register_type(node.spec.dtype.code)
+        accumulate = ACCUMULATE.get(dtype, dtype)
+        if not op.combine.startswith("arg"):
+            source = self._cast(source, accumulate)
+        if op.keepdim:
+            axes: Axes = tuple(None if d in dims else d for d in full)
+        else:
+            axes = tuple(d for d in full if d not in dims)
+        self._add(node, Instruction("reduce", op.combine, (source,), accumulate), axes)
+
+    def _add(self, node: Node, instruction: Instruction, axes: Axes) -> None:
+        self.value[id(node)] = self._append(instruction)
+        self.axes[id(node)] = axes
+        self.nodes.append(node)
+
+    def _append(self, instruction: Instruction) -> int:
+        self.body.append(instruction)
+        return len(self.body) - 1
+
+    def _cast(self, v: int, dtype: str) -> int:
+        return v if self.body[v].dtype == dtype else self._append(Instruction("cast", None, (v,), dtype))
+
+    def operand(self, x: Node, axes: Axes, read: Any) -> int:
+        """The instruction that gives `x` to a node with these axes."""
+        if id(x) in self.value:
+            return self.value[id(x)]
+        if x.op is not None and x.op.kind == "constant":
+            code = register_type(x.spec.dtype.code)
+            return self._append(Instruction("const", x.op.value, (), code))
+        place, layout = read(x)
+        strides = [0] * len(self.domain)
+        shift = len(axes) - layout.ndim
+        for d in range(layout.ndim):
+            axis = axes[d + shift]
+            if layout.shape[d] != 1 and axis is not None:
+                strides[axis] = layout.strides[d]
+        key = (place, tuple(strides))
+        if key not in self.loads:
+            self.operands.append((place, Access(layout.dtype.code, tuple(strides))))
+            load = Instruction("load", len(self.operands) - 1, (), register_type(layout.dtype.code))
+            self.loads[key] = self._append(load)
+        return self.loads[key]
+
+    # -- the result
+    def output_strides(self, node: Node, layout: Layout) -> tuple[int, ...]:
+        """A result's strides over the domain."""
+        strides = [0] * len(self.domain)
+        for d, axis in enumerate(self.axes[id(node)]):
+            if axis is not None and layout.shape[d] != 1:
+                strides[axis] = layout.strides[d]
+        return tuple(strides)
+
+    def preferred(self, node: Node, layouts: Sequence[Layout]) -> Layout | None:
+        """The memory order a full result takes over from the operands it is made of."""
+        same = [m for m in layouts if m.shape == tuple(node.spec.shape) and m.is_dense]
+        return same[0] if same and not any(m.is_contiguous for m in same) else None
+
+    def launches(self, outputs: list[tuple[Node, int, Layout]], partial: Any) -> list[Launch]:
+        """The launches that compute the wanted nodes into places."""
+        flags = "".join("d" if d in self.reduced else "r" for d in range(len(self.domain)))
+        accesses = [a for _, a in self.operands]
+        places = [p for p, _ in self.operands]
+        if self.is_split_worthy and self._is_single_reduction(outputs):
+            return self._split_launches(outputs, flags, accesses, places, partial)
+        stores = []
+        for node, place, layout in outputs:
+            stores.append((len(accesses), self.value[id(node)]))
+            accesses.append(Access(layout.dtype.code, self.output_strides(node, layout)))
+            places.append(place)
+        natural = any(i.op == "reduce" and i.what.startswith("arg") for i in self.body)
+        nest, meta = make_nest(
+            self.domain, flags, accesses, len(self.operands), self.body, stores, keep_order=natural
+        )
+        return [nest_launch(nest, meta, places)]
+
+    def _is_single_reduction(self, outputs: list) -> bool:
+        reduces = [v for v, i in enumerate(self.body) if i.op == "reduce"]
+        return (
+            len(reduces) == 1
+            and not self.body[reduces[0]].what.startswith("arg")
+            and all(self._level(self.value[id(n)]) == 1 for n, _, _ in outputs)
+        )
+
+    def _split_launches(self, outputs, flags, accesses, places, partial) -> list[Launch]:
+        """Chunks of every row first, into a temporary; then the rest of the body over the chunks."""
+        at = next(v for v, i in enumerate(self.body) if i.op == "reduce")
+        dtype = self.body[at].dtype
+        length = numel([self.domain[d] for d in self.reduced])
+        chunks = max(2, min(256, length // 32768))
+        temporary = partial(dtype, (self.rows, chunks))
+        row_strides, step = [0] * len(self.domain), 1
+        for d in reversed(range(len(self.domain))):
+            if d not in self.reduced:
+                row_strides[d] = step
+                step *= self.domain[d]
+        first = [*accesses, Access(dtype, tuple(row_strides))]
+        nest, meta = make_nest(
+            self.domain, flags, first, len(accesses), self.body[: at + 1], [(len(accesses), at)], split=chunks
+        )
+        if nest.dims.count("d") != 1:
+            return self._unsplit(outputs, flags, accesses, places)
+        head = nest_launch(nest, meta, [*places, temporary])
+        rows = [d for d in range(len(self.domain)) if d not in self.reduced]
+        sizes = [*(self.domain[d] for d in rows), chunks]
+        follow = [Access(dtype, (*(row_strides[d] * chunks for d in rows), 1))]
+        body = [Instruction("load", 0, (), dtype), Instruction("reduce", self.body[at].what, (0,), dtype)]
+        moved = {at: 1}
+        follow_places = [temporary]
+        for v in range(len(self.body)):
+            self._follow(v, at, moved, body, follow, follow_places, rows)
+        stores = []
+        inputs = len(follow)
+        for node, place, layout in outputs:
+            stores.append((len(follow), moved[self.value[id(node)]]))
+            strides = self.output_strides(node, layout)
+            follow.append(Access(layout.dtype.code, (*(strides[d] for d in rows), 0)))
+            follow_places.append(place)
+        nest, meta = make_nest(sizes, "r" * len(rows) + "d", follow, inputs, body, stores)
+        return [head, nest_launch(nest, meta, follow_places)]
+
+    def _follow(self, v, at, moved, body, follow, places, rows) -> None:
+        """Copy an instruction that needs the reduction, or a row operand, into the second nest."""
+        i = self.body[v]
+        if v in moved or (self._level(v) == 0 and i.op != "load" and not self._is_row_only(v)):
+            return
+        if i.op == "load":
+            place, access = self.operands[i.what]
+            if any(access.strides[d] for d in self.reduced):
+                return
+            follow.append(Access(access.dtype, (*(access.strides[d] for d in rows), 0)))
+            places.append(place)
+            body.append(Instruction("load", len(follow) - 1, (), i.dtype))
+        else:
+            body.append(Instruction(i.op, i.what, tuple(moved[a] for a in i.args), i.dtype))
+        moved[v] = len(body) - 1
+
+    def _is_row_only(self, v: int) -> bool:
+        i = self.body[v]
+        if i.op == "load":
+            return not any(self.operands[i.what][1].strides[d] for d in self.reduced)
+        return all(self._is_row_only(a) for a in i.args)
+
+    def _unsplit(self, outputs, flags, accesses, places) -> list[Launch]:
+        stores, accesses, places = [], list(accesses), list(places)
+        for node, place, layout in outputs:
+            stores.append((len(accesses), self.value[id(node)]))
+            accesses.append(Access(layout.dtype.code, self.output_strides(node, layout)))
+            places.append(place)
+        nest, meta = make_nest(self.domain, flags, accesses, len(self.operands), self.body, stores)
+        return [nest_launch(nest, meta, places)]
+
+
+def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:
+    """A nest over its grid: rows, vectors of rows, or blocks of the only dimension."""
+    rows = nest.dims.count("r")
+    sizes = meta[: len(nest.dims)]
+    work = numel(sizes)
+    if "d" not in nest.dims and rows == 1:
+        grid = -(-sizes[0] // BLOCK)
+        per_unit = BLOCK
+    elif "d" not in nest.dims:
+        grid, per_unit = numel(sizes[: rows - 1]), sizes[rows - 1]
+    elif nest.vector_rows:
+        grid = numel(sizes[: rows - 1]) * -(-sizes[rows - 1] // COLUMN_BLOCK)
+        per_unit = work // max(grid, 1)
+    else:
+        grid = numel(sizes[:rows])
+        per_unit = work // max(grid, 1)
+    if work == 0 and "d" not in nest.dims:
+        grid = 0
+    weight = 8 if any(getattr(i.what, "is_costly", False) for i in nest.body) else 1
+    grain = max(1, -(-GRAIN_WORK // max(per_unit * weight, 1)))
+    return Launch(nest.key, _Builder(nest), meta, places, grid, grain, nest.spill, "nest")
+
+
+class _Builder:
+    """Makes the kernel of a nest when its key is new."""
+
+    def __init__(self, nest) -> None:
+        self.nest = nest
+
+    def __call__(self, name: str, target: Any, math: Any) -> Any:
+        return build_nest(self.nest, name, target, math)

@@ -1,0 +1,239 @@
+"""Graphs to launches: groups of fused loops, planned kernels, views and host calls, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from amity.core.dtype import BY_CODE
+from amity.core.layout import Layout, layout, like
+from amity.ir.graph import Graph, Node
+
+from .group import Group, nest_launch
+from .nest import Access, Instruction, make_nest
+from .plan import HostCall, Lowered, Place
+from .planners import PLANNERS
+
+
+def lower(graph: Graph, inputs: Sequence[Layout], given: dict[int, int] | None = None) -> Lowered:
+    """Launches for a graph whose inputs have these layouts.
+
+    `given` maps an output to the argument whose memory it is written to.
+    """
+    return _Lowering(graph, inputs, given or {}).run()
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, inputs: Sequence[Layout], given: dict[int, int]) -> None:
+        self.graph, self.given = graph, given
+        self.out = Lowered()
+        self.place: dict[int, int] = {}  # id(node) -> place
+        self.group: Group | None = None
+        for i, (node, lay) in enumerate(zip(graph.inputs, inputs, strict=True)):
+            self.out.places.append(Place(lay, i, 0, i))
+            self.place[id(node)] = i
+        self.nodes = [n for n in graph.nodes() if n.op is not None]
+        self.users: dict[int, list[Node]] = {}
+        for n in self.nodes:
+            for x in n.inputs:
+                self.users.setdefault(id(x), []).append(n)
+        self.wanted = {id(n) for n in graph.outputs}
+        self.targets: dict[int, int] = {}  # id(node) -> argument that receives it
+        for o, a in self.given.items():
+            self.targets.setdefault(id(graph.outputs[o]), a)
+
+    def run(self) -> Lowered:
+        for node in self.nodes:
+            if id(node) in self.place:
+                continue  # a further result of an op that is done
+            getattr(self, f"_{node.op.kind}")(node)
+        self._flush()
+        for o, node in enumerate(self.graph.outputs):
+            self.out.outputs.append(self._output(o, node))
+        return self.out
+
+    # -- places
+    def _read(self, node: Node) -> tuple[int, Layout]:
+        """Where a node's value is, computing what is still pending."""
+        if id(node) not in self.place:
+            if node.op is not None and node.op.kind == "constant":
+                self._materialize_constant(node)
+            else:
+                self._flush()
+        p = self.place[id(node)]
+        return p, self.out.places[p].layout
+
+    def _new(self, lay: Layout) -> int:
+        self.out.places.append(Place(lay, len(self.out.places)))
+        return len(self.out.places) - 1
+
+    def _partial(self, code: str, shape: Sequence[int]) -> int:
+        return self._new(layout(BY_CODE[code], shape))
+
+    def _for_result(self, node: Node, preferred: Layout | None = None) -> int:
+        """A place for a result: the argument it is meant for, or a new buffer."""
+        spec = node.spec
+        if id(node) in self.targets:
+            return self.targets[id(node)]
+        lay = layout(spec.dtype, spec.shape) if preferred is None else like(preferred, spec.dtype)
+        return self._new(lay)
+
+    def _output(self, o: int, node: Node) -> int:
+        """The place of a graph output; one that is an input's or another's value gets a copy."""
+        place, _ = self._read(node)
+        if o in self.given and place != self.given[o]:
+            self._copy(place, self.given[o])
+            return self.given[o]
+        base = self.out.places[place].base
+        if base >= len(self.graph.inputs) and (base != place or place in self.out.outputs):
+            lay = self.out.places[place].layout
+            copy = self._new(layout(lay.dtype, lay.shape))
+            self._copy(place, copy)
+            return copy
+        return place
+
+    def _copy(self, source: int, target: int) -> None:
+        a, b = self.out.places[source].layout, self.out.places[target].layout
+        accesses = [Access(a.dtype.code, _expanded(a, b.shape)), Access(b.dtype.code, b.strides)]
+        body = [Instruction("load", 0, (), "f32" if a.dtype.code in ("f16", "bf16") else a.dtype.code)]
+        code = "f32" if b.dtype.code in ("f16", "bf16") else b.dtype.code
+        if body[0].dtype != code:
+            body.append(Instruction("cast", None, (0,), code))
+        nest, meta = make_nest(b.shape, "r" * b.ndim, accesses, 1, body, [(1, len(body) - 1)])
+        self.out.steps.append(nest_launch(nest, meta, [source, target]))
+
+    def _materialize_constant(self, node: Node) -> None:
+        place = self._new(layout(node.spec.dtype, node.spec.shape))
+        code = "f32" if node.spec.dtype.code in ("f16", "bf16") else node.spec.dtype.code
+        body = [Instruction("const", node.op.value, (), code)]
+        strides = self.out.places[place].layout.strides
+        nest, meta = make_nest(node.spec.shape, "r" * node.spec.ndim, [Access(node.spec.dtype.code, strides)], 0, body, [(0, 0)])
+        self.out.steps.append(nest_launch(nest, meta, [place]))
+        self.place[id(node)] = place
+
+    # -- groups
+    def _flush(self) -> None:
+        """Close the open group: what others need of it goes to memory."""
+        group, self.group = self.group, None
+        if group is None:
+            return
+        outputs = []
+        inside = {id(n) for n in group.nodes}
+        for node in group.nodes:
+            used = any(id(u) not in inside for u in self.users.get(id(node), ()))
+            if used or id(node) in self.wanted:
+                layouts = [self.out.places[p].layout for p, _ in group.operands]
+                place = self._for_result(node, group.preferred(node, layouts))
+                self.place[id(node)] = place
+                outputs.append((node, place, self.out.places[place].layout))
+        self.out.steps += group.launches(outputs, self._partial)
+
+    def _constant(self, node: Node) -> None:
+        if id(node) in self.wanted:
+            self._materialize_constant(node)
+
+    def _pointwise(self, node: Node) -> None:
+        axes = None
+        if self.group is not None:
+            axes = self.group.axes_for(node)
+            if axes is not None and self.group.is_split_worthy and len(axes) == len(self.group.domain) and None not in axes:
+                axes = None  # long rows: do not read them again in the same launch
+        if axes is None:
+            self._flush()
+            self.group = Group(node.spec.shape)
+            axes = tuple(range(len(node.spec.shape)))
+        self.group.add_pointwise(node, axes, self._read_apart)
+
+    def _read_apart(self, node: Node) -> tuple[int, Layout]:
+        """Like `_read`, while the open group stays open: its own nodes are never asked for here."""
+        if id(node) not in self.place:
+            self._materialize_constant(node)
+        p = self.place[id(node)]
+        return p, self.out.places[p].layout
+
+    def _reduce(self, node: Node) -> None:
+        op, x = node.op, node.inputs[0]
+        dims = op.dims if op.dims is not None else tuple(range(x.spec.ndim))
+        if self.group is None or not self.group.takes_reduce(node, dims):
+            self._flush()
+            self.group = Group(x.spec.shape)
+        self.group.add_reduce(node, dims, self._read_apart)
+
+    # -- other kinds
+    def _view(self, node: Node) -> None:
+        source, lay = self._read(node.inputs[0])
+        found = node.op.view(lay)
+        if found is None:  # memory does not allow the view: take a row-major copy of it
+            copy = self._new(layout(lay.dtype, lay.shape))
+            self._copy(source, copy)
+            source, lay = copy, self.out.places[copy].layout
+            found = node.op.view(lay)
+        shown, offset = found
+        origin = self.out.places[source]
+        self.out.places.append(Place(shown, origin.base, origin.offset + offset * lay.dtype.itemsize))
+        self.place[id(node)] = len(self.out.places) - 1
+
+    def _siblings(self, node: Node) -> list[Node | None]:
+        """The nodes of all results of a node's op, in order; None for a result nobody wants."""
+        if node.op.results == 1:
+            return [node]
+        same: list[Node | None] = [None] * node.op.results
+        for n in self.nodes:
+            if n.op is node.op and n.inputs == node.inputs:
+                same[n.index] = n
+        return same
+
+    def _results(self, node: Node) -> list[int]:
+        places = []
+        specs = node.op.infer(*(x.spec for x in node.inputs))
+        specs = specs if isinstance(specs, tuple) else (specs,)
+        for spec, n in zip(specs, self._siblings(node), strict=True):
+            if n is None:
+                places.append(self._new(layout(spec.dtype, spec.shape)))
+            else:
+                places.append(self._for_result(n))
+                self.place[id(n)] = places[-1]
+        return places
+
+    def _host(self, node: Node) -> None:
+        inputs = [self._read(x)[0] for x in node.inputs]
+        self._flush()
+        self.out.steps.append(HostCall(node.op, inputs, self._results(node)))
+
+    def _kernel(self, node: Node) -> None:
+        inputs = [self._read(x) for x in node.inputs]
+        self._flush()
+        results = self._results(node)
+        places = self.out.places
+        plan: Callable = PLANNERS[node.op.planner]
+        launches, temporaries = plan(node.op, [lay for _, lay in inputs], [places[p].layout for p in results])
+        known = [p for p, _ in inputs] + results
+        known += [self._new(layout(BY_CODE["u8"], (n,))) for n in temporaries]
+        for launch in launches:
+            launch.buffers = [known[i] for i in launch.buffers]
+            self.out.steps.append(launch)
+
+    def _indexed(self, node: Node) -> None:
+        op = node.op
+        inputs = [self._read(x) for x in node.inputs]
+        self._flush()
+        place = self._results(node)[0]
+        lay = self.out.places[place].layout
+        accesses = [Access(i.dtype.code, (), (i.shape, i.strides)) for _, i in inputs]
+        body: list[Instruction] = []
+        code = "f32" if node.spec.dtype.code in ("f16", "bf16") else node.spec.dtype.code
+        body.append(Instruction("indexed", (op, tuple(range(len(inputs)))), (), code))
+        stores = [(len(accesses), 0)]
+        accesses.append(Access(lay.dtype.code, lay.strides))
+        nest, meta = make_nest(
+            lay.shape or (1,), "r" * max(lay.ndim, 1),
+            accesses if lay.ndim else [*accesses[:-1], Access(lay.dtype.code, (0,))],
+            len(inputs), body, stores, keep_order=True,
+        )  # fmt: skip
+        meta = [*meta, *op.parameters(*(x.spec for x in node.inputs))]
+        self.out.steps.append(nest_launch(nest, meta, [*(p for p, _ in inputs), place]))
+
+
+def _expanded(lay: Layout, shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a layout broadcast to a shape."""
+    pad = len(shape) - lay.ndim
+    return (*[0] * pad, *(0 if n == 1 else s for n, s in zip(lay.shape, lay.strides, strict=True)))

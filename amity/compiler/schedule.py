@@ -1,0 +1,526 @@
+"""Nests to kernels: which loops, which vectors, in which order.
+
+Three forms, by what the nest reduces and how memory runs:
+- no reduction: rows over the grid, vectors along the last dimension;
+- reduction along memory: vectors along the reduced dimension, one row a grid unit, one pass for
+  each level of reduction (softmax: max, then sum, then the result);
+- reduction across memory: vectors along the last row dimension, plain loops over the reduced ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from amity.ir.kernel import Builder, Kernel, Value, register_type
+from amity.ir.target import Target
+
+from .nest import Instruction, Nest, words
+from .reduction import COMBINE, Reduction
+
+BLOCK_STEPS = 64  # vector steps of a reduction that are added up apart
+COLUMN_BLOCK = 64  # rows of a grid unit when vectors run along the rows
+BLOCK = 4096  # elements of a grid unit when one dimension is all there is
+
+
+def build_nest(nest: Nest, name: str, target: Target, math: Callable) -> Kernel:
+    """The kernel of a nest."""
+    b = Builder(name, target, math)
+    with b.entry():
+        _Schedule(nest, b, target).run()
+    return b.kernel
+
+
+class Point:
+    """Where the body is evaluated: operand offsets, the vector's first index, its width and mask."""
+
+    def __init__(self, width: int, mask: Value | None, at: Value, offsets: Sequence[Value], indices) -> None:
+        self.width, self.mask, self.at = width, mask, at
+        self.offsets, self.indices = offsets, indices
+        self.values: dict[int, Value] = {}
+
+
+class IndexedBuilder:
+    """What an indexed op's `emit` writes with: the builder, the output position and its run-time words."""
+
+    def __init__(self, b: Builder, point: Point, index: list[Value], first: int) -> None:
+        self.b, self.index, self.width = b, index, point.width
+        self.mask = point.mask
+        self._first = first
+
+    def parameter(self, i: int) -> Value:
+        return self.b.param(self._first + i)
+
+
+class Accessor:
+    """A tensor that an indexed op reads at positions it computes."""
+
+    def __init__(self, b: Builder, pointer: Value, dtype: str, sizes: list[Value], strides: list[Value]) -> None:
+        self.b, self.pointer, self.dtype = b, pointer, dtype
+        self.sizes, self.strides = sizes, strides
+
+    def load(self, index: Sequence[Value], mask: Value | None = None) -> Value:
+        """The element at a position; where `mask` is false nothing is read and the value is 0."""
+        at = self.b.const(0, "i64")
+        for i, stride in zip(index, self.strides, strict=True):
+            at = at + i * stride
+        if mask is not None:
+            at, mask = self.b.widen(at, mask)
+        return self.b.load(self.pointer, at, self.dtype, at.width, mask)
+
+
+class _Schedule:
+    def __init__(self, nest: Nest, b: Builder, target: Target) -> None:
+        self.nest, self.b, self.target = nest, b, target
+        self.words = words(nest)
+        self.width = nest.lanes(target.vector_bytes)
+        self.has_masks = "masks" in target.has
+        self.rows = nest.dims.count("r")
+        self.reduced = range(self.rows, len(nest.dims))
+        self.full = self._full()
+        self.level = self._levels()
+        self.row_values: dict[int, Value] = {}
+        self.spilled: dict[int, int] = {}
+
+    # -- analysis
+    def _full(self) -> list[bool]:
+        """Which values change along the reduced dimensions."""
+        out: list[bool] = []
+        for i in self.nest.body:
+            if i.op == "load":
+                classes = self.nest.operands[i.what].classes
+                out.append(any(classes[d] != "0" for d in self.reduced))
+            elif i.op == "reduce":
+                out.append(False)
+            elif i.op == "index":
+                out.append(i.what in self.reduced or i.what == "linear")
+            else:
+                out.append(i.op == "indexed" or any(out[a] for a in i.args))
+        return out
+
+    def _levels(self) -> list[int]:
+        """How many reductions must be complete before a value can be known."""
+        out: list[int] = []
+        for i in self.nest.body:
+            inner = max((out[a] for a in i.args), default=0)
+            out.append(inner + 1 if i.op == "reduce" else inner)
+        return out
+
+    def _costly(self, v: int) -> bool:
+        i = self.nest.body[v]
+        return i.op == "pointwise" and getattr(i.what, "is_costly", False)
+
+    def size(self, d: int) -> Value:
+        return self.b.param(self.words.sizes[d])
+
+    def stride(self, operand: int, d: int) -> Value | None:
+        c = self.nest.operands[operand].classes[d]
+        if c == "0":
+            return None
+        return self.b.const(1, "i64") if c == "1" else self.strides[operand, d]
+
+    # -- the whole kernel
+    def run(self) -> None:
+        b, nest = self.b, self.nest
+        self.sizes = [self.size(d) for d in range(len(nest.dims))]
+        self.strides = {key: b.param(word) for key, word in self.words.strides.items()}
+        self.pointers = [b.pointer(i) for i in range(len(nest.operands))]
+        self.zero = b.const(0, "i64")
+        if not self.reduced:
+            self._run_map()
+        elif nest.vector_rows:
+            self._run_column()
+        else:
+            self._run_row()
+
+    def _walk_rows(self, g: Value, dims: Sequence[int]) -> tuple[list[Value], dict[int, Value]]:
+        """Offsets of all operands, and indices, at grid position `g` of the given row dims."""
+        b = self.b
+        indices: dict[int, Value] = {}
+        rest = g
+        for d in reversed(dims):
+            if d == dims[0]:
+                indices[d] = rest
+            else:
+                quotient = rest // self.sizes[d]
+                indices[d] = rest - quotient * self.sizes[d]
+                rest = quotient
+        offsets = []
+        for o, operand in enumerate(self.nest.operands):
+            at = self.zero
+            for d in dims if operand.rank < 0 else ():
+                stride = self.stride(o, d)
+                if stride is not None:
+                    at = at + indices[d] * stride
+            offsets.append(at)
+        return offsets, indices
+
+    def _vectors(self, lo: Value, hi: Value, body: Callable[[Value, int, Value | None], None]) -> None:
+        """`body(at, width, mask)` over [lo, hi): whole vectors, then the rest."""
+        b, w = self.b, self.width
+        if w == 1:
+            with b.loop(lo, hi) as L:
+                body(L.index, 1, None)
+            return
+        whole = lo + ((hi - lo) & b.const(-w, "i64"))
+        with b.loop(lo, whole, w) as L:
+            body(L.index, w, None)
+        if self.has_masks:
+            with b.loop(whole, hi, w) as L:
+                lanes = b.splat(L.index, w) + b.iota(w)
+                body(L.index, w, lanes < b.splat(hi, w))
+        else:
+            with b.loop(whole, hi) as L:
+                body(L.index, 1, None)
+
+    def _run_map(self) -> None:
+        b = self.b
+        last = self.rows - 1
+        if self.rows == 1:
+            n = self.sizes[0]
+            lo, hi = b.lo * BLOCK, b.min(b.hi * BLOCK, n)
+            offsets = [self.zero] * len(self.nest.operands)
+            self._vectors(lo, hi, lambda at, w, m: self._store_all(Point(w, m, at, offsets, {})))
+            return
+        with b.loop(b.lo, b.hi) as L:
+            offsets, indices = self._walk_rows(L.index, range(last))
+            self._vectors(
+                self.zero, self.sizes[last], lambda at, w, m: self._store_all(Point(w, m, at, offsets, indices))
+            )
+
+    def _store_all(self, p: Point) -> None:
+        for operand, value in self.nest.stores:
+            self._store(p, operand, value)
+
+    def _store(self, p: Point, operand: int, value: int) -> None:
+        self.b.store(
+            self.pointers[operand], self._index(p, operand), self.evaluate(p, value),
+            self.nest.operands[operand].dtype, self._needed_mask(p, operand),
+        )  # fmt: skip
+
+    def _needed_mask(self, p: Point, operand: int) -> Value | None:
+        return p.mask if self.nest.operands[operand].classes[self.nest.vector_dim] != "0" else None
+
+    # -- values
+    def _index(self, p: Point, operand: int) -> Value:
+        """The element index of an operand: scalar, or one per lane when its stride is not 1."""
+        b = self.b
+        c = self.nest.operands[operand].classes[self.nest.vector_dim]
+        base = p.offsets[operand]
+        if c == "0":
+            return base
+        if c == "1":
+            return base + p.at
+        stride = self.strides[operand, self.nest.vector_dim]
+        if p.width == 1:
+            return base + p.at * stride
+        lanes = (b.splat(p.at, p.width) + b.iota(p.width)) * b.splat(stride, p.width)
+        return b.splat(base, p.width) + lanes
+
+    def evaluate(self, p: Point, v: int) -> Value:
+        """The value of instruction `v` at a point; row values come from earlier passes."""
+        if v in self.row_values:
+            return self.row_values[v]
+        if v in p.values:
+            return p.values[v]
+        if v in self.spilled and p.width >= 1 and self.full[v]:
+            out = self._reload(p, v)
+        else:
+            out = self._compute(p, v, self.nest.body[v])
+        p.values[v] = out
+        return out
+
+    def _compute(self, p: Point, v: int, i: Instruction) -> Value:
+        b = self.b
+        if i.op == "load":
+            operand = self.nest.operands[i.what]
+            c = operand.classes[self.nest.vector_dim]
+            width = 1 if c == "0" else p.width
+            return b.load(self.pointers[i.what], self._index(p, i.what), operand.dtype, width, self._needed_mask(p, i.what))
+        if i.op == "const":
+            return b.const(i.what, i.dtype)
+        if i.op == "cast":
+            return b.convert(self.evaluate(p, i.args[0]), i.dtype)
+        if i.op == "round":
+            return b.round_to(self.evaluate(p, i.args[0]), i.what)
+        if i.op == "pointwise":
+            return i.what.emit(b, *(self.evaluate(p, a) for a in i.args))
+        if i.op == "index":
+            return self._position(p, i.what)
+        if i.op == "indexed":
+            return self._indexed(p, v, i)
+        raise ValueError(f"schedule: got instruction {i.op!r} where a value was expected")
+
+    def _position(self, p: Point, d: int | str) -> Value:
+        """The index along a dimension; `linear` counts within the reduced dimensions."""
+        b = self.b
+        if d == "linear":
+            base = p.indices["linear"] + p.at
+        elif d == self.nest.vector_dim:
+            base = p.at
+        else:
+            return p.indices[d]
+        return base if p.width == 1 else b.splat(base, p.width) + b.iota(p.width)
+
+    def _indexed(self, p: Point, v: int, i: Instruction) -> Value:
+        op, operands = i.what
+        index = [self._position(p, d) for d in range(self.rows)]
+        accessors = [self._accessor(o) for o in operands]
+        k = IndexedBuilder(self.b, p, index, self.words.parameters[v])
+        return op.emit(k, *accessors)
+
+    def _accessor(self, operand: int) -> Accessor:
+        b, o = self.b, self.nest.operands[operand]
+        size, stride = self.words.indexed[operand]
+        sizes = [b.param(size + d) for d in range(o.rank)]
+        strides = [b.param(stride + d) for d in range(o.rank)]
+        return Accessor(b, self.pointers[operand], o.dtype, sizes, strides)
+
+    # -- reductions along memory
+    def _passes(self) -> int:
+        return max(self.level, default=0)
+
+    def _run_row(self) -> None:
+        b = self.b
+        with b.loop(b.lo, b.hi) as L:
+            offsets, indices = self._walk_rows(L.index, range(self.rows))
+            self.row_values, self.spilled = {}, {}
+            last = self.sizes[-1]
+            if self.nest.split:
+                done = indices[self.rows - 1] * last
+                last = b.max(b.min(last, b.param(self.words.total) - done), 0)
+            for level in range(1, self._passes() + 1):
+                wanted = [v for v, i in enumerate(self.nest.body) if i.op == "reduce" and self.level[v] == level]
+                self._reduce_pass(wanted, offsets, indices, last)
+            self._finish_row(offsets, indices, last)
+
+    def _finish_row(self, offsets, indices, last) -> None:
+        """Row results once, full results in a last pass."""
+        point = Point(1, None, self.zero, offsets, indices)
+        full = []
+        for operand, value in self.nest.stores:
+            if self._is_row_operand(operand):
+                o = self.nest.operands[operand]
+                self.b.store(self.pointers[operand], offsets[operand], self.evaluate(point, value), o.dtype)
+            else:
+                full.append((operand, value))
+        if not full:
+            return
+
+        def leaf(offsets, linear, carry):
+            def body(at, w, m):
+                p = Point(w, m, at, offsets, indices | {"linear": linear})
+                for operand, value in full:
+                    self._store(p, operand, value)
+
+            self._vectors(self.zero, last, body)
+            return carry
+
+        self._reduced_loops(self.reduced[0], offsets, self.zero, [], leaf)
+
+    def _is_row_operand(self, operand: int) -> bool:
+        return all(self.nest.operands[operand].classes[d] == "0" for d in self.reduced)
+
+    def _reduced_loops(self, d, offsets, linear, carry, leaf):
+        """Loops over the reduced dimensions but the vector one, around `leaf`."""
+        b = self.b
+        end = len(self.nest.dims) - (0 if self.nest.vector_rows else 1)
+        if d >= end:
+            return leaf(offsets, linear, carry)
+        with b.loop(0, self.sizes[d], 1, carry) as L:
+            inner = list(offsets)
+            for o, operand in enumerate(self.nest.operands):
+                if operand.rank < 0 and operand.classes[d] != "0":
+                    inner[o] = inner[o] + L.index * self.stride(o, d)
+            position = (linear * self.sizes[d]) + L.index
+            if d + 1 < len(self.nest.dims) and d + 1 >= end:
+                position = position * self.sizes[d + 1]
+            L.next(*self._reduced_loops(d + 1, inner, position, L.carry, leaf))
+        return L.carry
+
+    def _type(self, v: int) -> str:
+        """The dtype in which a reduction accumulates; positions come beside the value itself."""
+        i = self.nest.body[v]
+        return i.dtype if COMBINE[i.what].parts == 1 else self.nest.body[i.args[0]].dtype
+
+    def _reduce_pass(self, wanted: list[int], offsets, indices, last) -> None:
+        b = self.b
+        kinds = [COMBINE[self.nest.body[v].what] for v in wanted]
+        types = [self._type(v) for v in wanted]
+        w, spills = self.width, self._spills(wanted)
+        start_v = [s for k, t in zip(kinds, types, strict=True) for s in k.start(b, t, w)]
+        start_s = [s for k, t in zip(kinds, types, strict=True) for s in k.start(b, t, 1)]
+        scalar_tail = not self.has_masks and w > 1
+
+        def leaf(offsets, linear, carry):
+            def step(at, width, mask, acc):
+                p = Point(width, mask, at, offsets, indices | {"linear": linear})
+                out = self._accumulate(p, wanted, kinds, acc)
+                self._spill(p, spills)
+                return out
+
+            return self._accumulate_vectors(last, carry, start_v, kinds, step)
+
+        carry = start_v + (start_s if scalar_tail else [])
+        result = self._reduced_loops(self.reduced[0], offsets, self.zero, carry, leaf)
+        at = 0
+        for v, k in zip(wanted, kinds, strict=True):
+            n = k.parts
+            acc = k.lanes(b, result[at : at + n])
+            if scalar_tail:
+                acc = k.join(b, acc, result[len(start_v) + at : len(start_v) + at + n])
+            self.row_values[v] = k.result(acc)
+            at += n
+        for v in spills:
+            self.spilled[v] = spills.index(v) + len(self.spilled)
+
+    def _unroll(self) -> int:
+        """Independent accumulators, to hide the latency of the add; costly bodies hide it already."""
+        has_math = any(self._costly(v) for v in range(len(self.nest.body)))
+        return 1 if has_math or len(self.nest.body) > 6 or self.width == 1 else 4
+
+    def _accumulate_vectors(self, n, carry, start, kinds, step):
+        """The vector loop of a reduction, in blocks whose results are added up: so rounding errors
+        grow with the number of blocks, not of elements."""
+        b, w, unroll = self.b, self.width, self._unroll()
+        head, tail = list(carry[: len(start)]), list(carry[len(start) :])
+        if w == 1:
+            with b.loop(0, n, 1, head) as L:
+                L.next(*step(L.index, 1, None, L.carry))
+            return L.carry
+        stride = w * unroll
+        groups, whole = n & b.const(-stride, "i64"), n & b.const(-w, "i64")
+        with b.loop(0, groups, stride * BLOCK_STEPS, head) as outer:
+            stop = b.min(outer.index + stride * BLOCK_STEPS, groups)
+            with b.loop(outer.index, stop, stride, start * unroll) as L:
+                new = []
+                for u in range(unroll):
+                    part = L.carry[u * len(start) : (u + 1) * len(start)]
+                    new += step(L.index + u * w, w, None, part)
+                L.next(*new)
+            total = outer.carry
+            for u in range(unroll):
+                total = self._join(kinds, total, L.carry[u * len(start) : (u + 1) * len(start)])
+            outer.next(*total)
+        with b.loop(groups, whole, w, outer.carry) as L:
+            L.next(*step(L.index, w, None, L.carry))
+        if tail:
+            with b.loop(whole, n, 1, tail) as T:
+                T.next(*step(T.index, 1, None, T.carry))
+            return L.carry + T.carry
+        with b.loop(whole, n, w, L.carry) as M:
+            mask = (b.splat(M.index, w) + b.iota(w)) < b.splat(n, w)
+            M.next(*step(M.index, w, mask, M.carry))
+        return M.carry
+
+    def _join(self, kinds: list[Reduction], a: list[Value], c: list[Value]) -> list[Value]:
+        out, at = [], 0
+        for k in kinds:
+            out += k.join(self.b, a[at : at + k.parts], c[at : at + k.parts])
+            at += k.parts
+        return out
+
+    def _accumulate(self, p: Point, wanted, kinds: list[Reduction], acc) -> list[Value]:
+        b, out, at = self.b, [], 0
+        for v, k in zip(wanted, kinds, strict=True):
+            x = b.splat(b.convert(self.evaluate(p, self.nest.body[v].args[0]), self._type(v)), p.width)
+            index = self._position(p, "linear") if k.parts == 2 else None
+            new = k.step(b, acc[at : at + k.parts], x, index)
+            if p.mask is not None:
+                new = [b.select(p.mask, a, c) for a, c in zip(new, acc[at : at + k.parts], strict=True)]
+            out += new
+            at += k.parts
+        return out
+
+    # -- costly values kept in scratch between passes
+    def _spills(self, wanted: list[int]) -> list[int]:
+        """Costly full values that this pass computes and a later one needs."""
+        if not self.nest.spill:
+            return []
+        later = [v for v, i in enumerate(self.nest.body) if i.op == "reduce" and self.level[v] > self.level[wanted[0]]]
+        later += [v for _, v in self.nest.stores]
+        now = self._reached(wanted)
+        return [v for v in sorted(now & self._reached(later)) if self._costly(v) and self.full[v] and v not in self.spilled]
+
+    def _reached(self, roots: list[int]) -> set[int]:
+        seen: set[int] = set()
+        stack = [a for r in roots for a in (self.nest.body[r].args if self.nest.body[r].op == "reduce" else (r,))]
+        while stack:
+            v = stack.pop()
+            if v in seen or v in self.row_values or v in self.spilled:
+                continue
+            seen.add(v)
+            if self.nest.body[v].op != "reduce":
+                stack += self.nest.body[v].args
+        return seen
+
+    def _slot(self, p: Point, slot: int) -> Value:
+        base = p.indices["linear"] + p.at
+        length = self.sizes[-1]
+        for d in self.reduced[:-1]:
+            length = length * self.sizes[d]
+        return base + length * slot
+
+    def _spill(self, p: Point, spills: list[int]) -> None:
+        for n, v in enumerate(spills):
+            value = self.b.splat(p.values[v], p.width)
+            self.b.store(self.b.scratch, self._slot(p, len(self.spilled) + n), value, value.dtype, p.mask)
+
+    def _reload(self, p: Point, v: int) -> Value:
+        dtype = self.nest.body[v].dtype
+        return self.b.load(self.b.scratch, self._slot(p, self.spilled[v]), dtype, p.width, p.mask)
+
+    # -- reductions across memory
+    def _run_column(self) -> None:
+        b, last = self.b, self.rows - 1
+        n = self.sizes[last]
+        blocks = (n + (COLUMN_BLOCK - 1)) // b.const(COLUMN_BLOCK, "i64")
+        with b.loop(b.lo, b.hi) as L:
+            row = L.index // blocks if last else self.zero
+            at = (L.index - row * blocks) * COLUMN_BLOCK
+            offsets, indices = self._walk_rows(row, range(last)) if last else ([self.zero] * len(self.nest.operands), {})
+            end = b.min(at + COLUMN_BLOCK, n)
+            self._vectors(at, end, lambda i, width, mask: self._column(i, width, mask, offsets, indices))
+
+    def _column(self, at, width, mask, offsets, indices) -> None:
+        b = self.b
+        self.row_values = {}
+        for level in range(1, self._passes() + 1):
+            wanted = [v for v, i in enumerate(self.nest.body) if i.op == "reduce" and self.level[v] == level]
+            kinds = [COMBINE[self.nest.body[v].what] for v in wanted]
+            start = [s for v, k in zip(wanted, kinds, strict=True) for s in k.start(b, self._type(v), width)]
+
+            def leaf(offsets, linear, carry, wanted=wanted, kinds=kinds):
+                p = Point(width, mask, at, offsets, indices | {"linear": linear})
+                return self._accumulate_column(p, wanted, kinds, carry, linear)
+
+            result = self._reduced_loops(self.reduced[0], offsets, self.zero, start, leaf)
+            i = 0
+            for v, k in zip(wanted, kinds, strict=True):
+                self.row_values[v] = k.result(result[i : i + k.parts])
+                i += k.parts
+        point = Point(width, mask, at, offsets, indices)
+        full = []
+        for operand, value in self.nest.stores:
+            if self._is_row_operand(operand):
+                self._store(point, operand, value)
+            else:
+                full.append((operand, value))
+        if full:
+
+            def leaf(offsets, linear, carry):
+                p = Point(width, mask, at, offsets, indices)
+                for operand, value in full:
+                    self._store(p, operand, value)
+                return carry
+
+            self._reduced_loops(self.reduced[0], offsets, self.zero, [], leaf)
+        self.row_values = {}
+
+    def _accumulate_column(self, p: Point, wanted, kinds, acc, linear) -> list[Value]:
+        b, out, at = self.b, [], 0
+        for v, k in zip(wanted, kinds, strict=True):
+            x = b.splat(b.convert(self.evaluate(p, self.nest.body[v].args[0]), self._type(v)), p.width)
+            index = b.splat(linear, p.width) if k.parts == 2 else None
+            out += k.step(b, acc[at : at + k.parts], x, index)
+            at += k.parts
+        return out

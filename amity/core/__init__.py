@@ -1,0 +1,1 @@
+"""Words without meaning yet: dtypes, shapes, layouts, devices, errors, settings."""

@@ -1,0 +1,166 @@
+"""Element types and the rules that promote them."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+
+class DType:
+    """An element type; each exists once, so identity is equality.
+
+    `code` is its name in kernels and file formats, `kind` is one of `b` (bool), `u`, `i`, `f`.
+    """
+
+    __slots__ = ("code", "itemsize", "kind", "name", "numpy")
+
+    def __init__(self, name: str, code: str, kind: str, numpy: np.dtype) -> None:
+        self.name, self.code, self.kind = name, code, kind
+        self.numpy = numpy
+        self.itemsize = numpy.itemsize
+
+    @property
+    def is_floating_point(self) -> bool:
+        return self.kind == "f"
+
+    @property
+    def is_complex(self) -> bool:
+        return False
+
+    @property
+    def is_signed(self) -> bool:
+        return self.kind in "if"
+
+    def to_complex(self) -> DType:
+        raise TypeError(f"to_complex: got {self}; amity has no complex dtypes")
+
+    def __repr__(self) -> str:
+        return f"amity.{self.name}"
+
+    def __reduce__(self) -> tuple:
+        return (by_name, (self.name,))
+
+
+def by_name(name: str) -> DType:
+    """The dtype of that name (`float32`), for unpickling and file formats."""
+    return BY_NAME[name]
+
+
+bool_ = DType("bool", "bool", "b", np.dtype(np.bool_))
+uint8 = DType("uint8", "u8", "u", np.dtype(np.uint8))
+int8 = DType("int8", "i8", "i", np.dtype(np.int8))
+int16 = DType("int16", "i16", "i", np.dtype(np.int16))
+int32 = DType("int32", "i32", "i", np.dtype(np.int32))
+int64 = DType("int64", "i64", "i", np.dtype(np.int64))
+float16 = DType("float16", "f16", "f", np.dtype(np.float16))
+bfloat16 = DType("bfloat16", "bf16", "f", np.dtype(ml_dtypes.bfloat16))
+float32 = DType("float32", "f32", "f", np.dtype(np.float32))
+float64 = DType("float64", "f64", "f", np.dtype(np.float64))
+
+ALL = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
+FLOATING = (float16, bfloat16, float32, float64)
+INTEGRAL = (uint8, int8, int16, int32, int64)
+BY_NAME = {d.name: d for d in ALL}
+BY_CODE = {d.code: d for d in ALL}
+BY_NUMPY = {d.numpy: d for d in ALL}
+
+_default = [float32]
+
+
+def get_default_dtype() -> DType:
+    """The floating dtype that Python floats become.
+
+    >>> get_default_dtype()
+    amity.float32
+    """
+    return _default[0]
+
+
+def set_default_dtype(dtype: DType) -> None:
+    """Set the floating dtype that Python floats become."""
+    if not isinstance(dtype, DType) or dtype.kind != "f":
+        raise TypeError(
+            f"set_default_dtype: got {dtype!r}; only floating-point types are supported as the default type"
+        )
+    _default[0] = dtype
+
+
+def _promotion() -> dict[tuple[DType, DType], DType]:
+    """The join of two dtypes in PyTorch's lattice: bool < u8, i8..i64 < f16, bf16 < f32 < f64."""
+    table = {}
+    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
+    for a in ALL:
+        for b in ALL:
+            if a is b:
+                out = a
+            elif rank[a.kind] != rank[b.kind]:
+                out = a if rank[a.kind] > rank[b.kind] else b
+            elif {a, b} == {float16, bfloat16}:
+                out = float32
+            elif a.kind == b.kind:
+                out = a if a.itemsize >= b.itemsize else b
+            else:  # uint8 with a signed integer: the smallest signed type that holds both
+                signed = a if a.kind == "i" else b
+                out = int16 if signed is int8 else signed
+            table[a, b] = out
+    return table
+
+
+PROMOTION = _promotion()
+
+
+def promote_types(a: DType, b: DType) -> DType:
+    """The smallest dtype that holds both.
+
+    >>> promote_types(uint8, int8)
+    amity.int16
+    """
+    return PROMOTION[a, b]
+
+
+def can_cast(from_: DType, to: DType) -> bool:
+    """Whether an in-place result of dtype `from_` may be stored as `to`.
+
+    >>> can_cast(float32, int64)
+    False
+    """
+    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
+    return rank[from_.kind] <= rank[to.kind]
+
+
+class Info:
+    """Limits of a dtype, by the names that `finfo` and `iinfo` give them."""
+
+    def __init__(self, dtype: DType, **limits: object) -> None:
+        self.dtype = dtype.name
+        self.bits = dtype.itemsize * 8
+        self.__dict__.update(limits)
+
+    def __repr__(self) -> str:
+        return "info(" + ", ".join(f"{k}={v}" for k, v in self.__dict__.items()) + ")"
+
+
+def finfo(dtype: DType | None = None) -> Info:
+    """Limits of a floating dtype.
+
+    >>> finfo(float16).max
+    65504.0
+    """
+    dtype = dtype or get_default_dtype()
+    if dtype.kind != "f":
+        raise TypeError(f"finfo: got {dtype}; expected a floating-point dtype")
+    i = ml_dtypes.finfo(dtype.numpy)
+    names = ("min", "max", "eps", "tiny", "smallest_normal", "resolution")
+    return Info(dtype, **{n: float(getattr(i, n)) for n in names})
+
+
+def iinfo(dtype: DType) -> Info:
+    """Limits of an integer dtype.
+
+    >>> iinfo(int8).min
+    -128
+    """
+    if dtype.kind not in "iu":
+        raise TypeError(f"iinfo: got {dtype}; expected an integer dtype")
+    i = np.iinfo(dtype.numpy)
+    return Info(dtype, min=int(i.min), max=int(i.max))

@@ -1,0 +1,86 @@
+"""How elements lie in memory: interned, so that identity is the key all plans are found by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+from .device import CPU, Device
+from .dtype import DType
+from .shape import Shape, Size, contiguous_strides, numel
+
+
+class Layout:
+    """dtype, shape, strides (in elements) and device; made by `layout`, one object each."""
+
+    __slots__ = (
+        "__weakref__", "device", "dtype", "is_contiguous", "is_dense", "nbytes", "ndim", "numel",
+        "shape", "strides",
+    )  # fmt: skip
+
+    def __init__(self, dtype: DType, shape: Shape, strides: Shape, device: Device) -> None:
+        self.dtype, self.shape, self.strides, self.device = dtype, Size(shape), strides, device
+        self.ndim = len(shape)
+        self.numel = numel(shape)
+        self.nbytes = self.numel * dtype.itemsize
+        self.is_contiguous = self.numel == 0 or all(
+            n == 1 or s == t for n, s, t in zip(shape, strides, contiguous_strides(shape), strict=True)
+        )
+        self.is_dense = self.is_contiguous or _is_dense(shape, strides)
+
+    def __repr__(self) -> str:
+        return f"Layout({self.dtype.name}, {tuple(self.shape)}, {self.strides})"
+
+    @property
+    def extent(self) -> int:
+        """Elements from the first to one past the last that the layout touches."""
+        if self.numel == 0:
+            return 0
+        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+
+
+def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether the elements fill their memory without gaps or overlaps, in some order."""
+    step = 1
+    for stride, size in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n != 1):
+        if stride != step:
+            return False
+        step *= size
+    return True
+
+
+_made: WeakValueDictionary[tuple, Layout] = WeakValueDictionary()
+
+
+def layout(
+    dtype: DType, shape: Sequence[int], strides: Sequence[int] | None = None, device: Device = CPU
+) -> Layout:
+    """The one Layout of these properties; row-major by default."""
+    shape = tuple(shape)
+    strides = contiguous_strides(shape) if strides is None else tuple(strides)
+    key = (dtype, shape, strides, device)
+    found = _made.get(key)
+    if found is None:
+        found = _made.setdefault(key, Layout(dtype, shape, strides, device))
+    return found
+
+
+def like(source: Layout, dtype: DType | None = None, shape: Shape | None = None) -> Layout:
+    """The layout of a fresh result: the source's order of dimensions if it is dense, else row-major."""
+    dtype = dtype or source.dtype
+    if shape is not None and shape != source.shape:
+        return layout(dtype, shape, None, source.device)
+    if source.is_dense:
+        return layout(dtype, source.shape, source.strides, source.device)
+    return layout(dtype, source.shape, sorted_strides(source.shape, source.strides), source.device)
+
+
+def sorted_strides(shape: Sequence[int], strides: Sequence[int]) -> Shape:
+    """Dense strides that keep the order in which the given strides walk the dimensions."""
+    if any(s == 0 and n > 1 for n, s in zip(shape, strides, strict=True)):
+        return contiguous_strides(shape)
+    out, step = [0] * len(shape), 1
+    for i in sorted(range(len(shape)), key=lambda i: (strides[i], -i)):
+        out[i] = step
+        step *= max(shape[i], 1)
+    return tuple(out)

@@ -1,0 +1,113 @@
+"""Sizes: arithmetic on shapes that every op shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from .errors import DimError, ShapeError, fail
+
+Shape = tuple[int, ...]
+
+
+def numel(shape: Sequence[int]) -> int:
+    """How many elements a shape has."""
+    return math.prod(shape)
+
+
+def contiguous_strides(shape: Sequence[int]) -> Shape:
+    """Row-major strides, in elements; a dimension of size 0 counts as 1."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def broadcast_shapes(op: str, *shapes: Sequence[int]) -> Shape:
+    """The shape that all shapes broadcast to."""
+    ndim = max(map(len, shapes), default=0)
+    out = [1] * ndim
+    for shape in shapes:
+        for i, size in enumerate(shape, ndim - len(shape)):
+            if size != 1:
+                if out[i] not in (1, size):
+                    text = " and ".join(str(tuple(s)) for s in shapes)
+                    raise fail(ShapeError, op, text, f"sizes that broadcast (dimension {i} differs)")
+                out[i] = size
+    return tuple(out)
+
+
+def canonical_dim(op: str, dim: int, ndim: int) -> int:
+    """`dim` counted from the front; a 0-d tensor has the dimensions -1 and 0."""
+    n = max(ndim, 1)
+    if not -n <= dim < n:
+        raise DimError(
+            f"{op}: Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})"
+        )
+    return dim % n
+
+
+def canonical_dims(op: str, dims: int | Sequence[int] | None, ndim: int) -> Shape:
+    """Sorted dimensions, all of them for None or an empty list; each may appear once."""
+    if dims is None or (not isinstance(dims, int) and len(dims) == 0):
+        return tuple(range(ndim))
+    if isinstance(dims, int):
+        dims = (dims,)
+    out = sorted(canonical_dim(op, d, ndim) for d in dims)
+    for a, b in zip(out, out[1:], strict=False):
+        if a == b:
+            raise RuntimeError(f"{op}: dim {a} appears multiple times in the list of dims")
+    return tuple(out) if ndim else ()
+
+
+def infer_size(op: str, shape: Sequence[int], count: int) -> Shape:
+    """`shape` with its one -1 replaced so that it has `count` elements."""
+    shape = tuple(int(s) for s in shape)
+    known, free = 1, None
+    for i, size in enumerate(shape):
+        if size == -1:
+            if free is not None:
+                raise RuntimeError(f"{op}: only one dimension can be inferred, got shape {list(shape)}")
+            free = i
+        elif size < 0:
+            raise RuntimeError(f"{op}: invalid shape dimension {size} in {list(shape)}")
+        else:
+            known *= size
+    if free is None:
+        if known != count:
+            raise RuntimeError(f"{op}: shape '{list(shape)}' is invalid for input of size {count}")
+        return shape
+    if known == 0:
+        if count == 0:
+            raise RuntimeError(
+                f"{op}: cannot reshape tensor of 0 elements into shape {list(shape)} because the "
+                "unspecified dimension size -1 can be any value and is ambiguous"
+            )
+        raise RuntimeError(f"{op}: shape '{list(shape)}' is invalid for input of size {count}")
+    if count % known:
+        raise RuntimeError(f"{op}: shape '{list(shape)}' is invalid for input of size {count}")
+    return (*shape[:free], count // known, *shape[free + 1 :])
+
+
+class Size(tuple):
+    """The shape of a tensor: a tuple of ints that prints as PyTorch's.
+
+    >>> Size((2, 3)).numel()
+    6
+    """
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        return math.prod(self)
+
+    def __repr__(self) -> str:
+        return f"amity.Size({list(self)})"
+
+    def __getitem__(self, i):
+        out = tuple.__getitem__(self, i)
+        return Size(out) if isinstance(i, slice) else out
+
+    def __add__(self, other):
+        return Size(tuple(self) + tuple(other))

@@ -1,0 +1,1 @@
+"""Joins compiler, codegen and runtime: Programs, built once and cached."""

@@ -1,0 +1,82 @@
+"""The one machine of this process, made when the first tensor is."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any
+
+import numpy as np
+
+from amity.core.layout import Layout
+
+from .kernels import Kernels
+
+_state: dict[str, Any] = {}
+_lock = threading.RLock()
+
+
+def install(tensor_type: type) -> None:
+    """Say which class native calls take and return."""
+    _state["tensor"] = tensor_type
+
+
+def kernels() -> Kernels:
+    """The kernels of this process."""
+    found = _state.get("kernels")
+    if found is None:
+        with _lock:
+            found = _state.get("kernels") or _state.setdefault("kernels", Kernels())
+    return found
+
+
+def machine() -> Any:
+    """The CPU: allocator, workers, native calls."""
+    found = _state.get("machine")
+    if found is None:
+        with _lock:
+            found = _state.get("machine")
+            if found is None:
+                from amity.runtime.cpu.machine import Machine  # lazy: loads LLVM's engine
+
+                found = Machine(_state["tensor"], kernels().text_object)
+                kernels().load = found.loader.load
+                _state["machine"] = found
+    return found
+
+
+def is_started() -> bool:
+    return "machine" in _state
+
+
+def array_of(storage: Any, layout: Layout) -> np.ndarray:
+    """A NumPy array on a storage's memory; it keeps the storage alive."""
+    extent = layout.extent * layout.dtype.itemsize
+    buffer = (ctypes.c_char * extent).from_address(storage.data) if extent else b""
+    if extent:
+        buffer._storage = storage
+    flat = np.frombuffer(buffer, layout.dtype.numpy)
+    strides = [s * layout.dtype.itemsize for s in layout.strides]
+    return np.lib.stride_tricks.as_strided(flat, layout.shape, strides) if extent else np.empty(layout.shape, layout.dtype.numpy)
+
+
+def host_array(value: Any, layout: Layout) -> Any:
+    """An argument of a host call: a tensor's memory, or a Python number."""
+    return array_of(value.storage, layout) if hasattr(value, "storage") else value
+
+
+def storage_of(array: np.ndarray, nbytes: int) -> Any:
+    """A new storage holding a row-major copy of an array."""
+    storage = machine().allocate(max(nbytes, 1))
+    if array.nbytes:
+        array = np.ascontiguousarray(array)
+        ctypes.memmove(storage.data, array.ctypes.data, array.nbytes)
+    return storage
+
+
+def from_host(array: np.ndarray, layout: Layout) -> Any:
+    """A tensor with the values of an array, in a row-major layout."""
+    array = np.asarray(array, dtype=layout.dtype.numpy)
+    if array.shape != tuple(layout.shape):
+        array = array.reshape(layout.shape)
+    return machine().make(storage_of(array, layout.nbytes), layout)

@@ -1,0 +1,81 @@
+"""Kernels by key: in memory, on disk, or built now."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from amity.core import flags
+from amity.ir.target import Target
+
+from .cache import cache, source_stamp
+
+
+class Kernels:
+    """All kernels of this process. Codegen and LLVM are loaded when the first one is asked for."""
+
+    def __init__(self) -> None:
+        from amity.codegen import cpu, llvm  # lazy: LLVM takes 0.1 s to load and only kernels need it
+        from amity.compiler.numerics import expand
+
+        self._codegen, self._llvm, self._math = cpu, llvm, expand
+        self.target: Target = cpu.host_target()
+        self._stamp = f"{source_stamp()}|{self.target.key}"
+        self._address: dict[tuple, int] = {}
+        self._lock = threading.Lock()
+        self.load: Callable[[bytes, list[str]], list[int]] | None = None
+        self.compiled = 0
+        self.seconds = 0.0
+
+    def text_object(self, text: str) -> bytes:
+        """The object of LLVM IR text that is no kernel (the runtime's glue)."""
+        return self._cached(f"{self._stamp}|{hashlib.sha256(text.encode()).hexdigest()}",
+                            lambda: self._llvm.emit_object(text, self.target))  # fmt: skip
+
+    def _cached(self, key: str, make: Callable[[], bytes]) -> bytes:
+        code = cache.get(key)
+        if code is None:
+            start = time.perf_counter()
+            code = make()
+            self.compiled += 1
+            self.seconds += time.perf_counter() - start
+            cache.put(key, code)
+        return code
+
+    def address(self, key: tuple, build: Callable[..., Any], label: str) -> int:
+        """Where the kernel of that key is, building it if need be."""
+        found = self._address.get(key)
+        if found is None:
+            with self._lock:
+                found = self._address.get(key)
+                if found is None:
+                    found = self._address[key] = self._get(key, build, label)
+        return found
+
+    def _get(self, key: tuple, build: Callable[..., Any], label: str) -> int:
+        text = repr(key)
+        name = f"{label}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+        def make() -> bytes:
+            start = time.perf_counter()
+            kernel = build(name, self.target, self._math)
+            code = self._codegen.compile_kernel(kernel, self.target)
+            if flags.show:
+                self._show(kernel, text, time.perf_counter() - start)
+            return code
+
+        code = self._cached(f"{self._stamp}|{text}", make)
+        return self.load(code, [name])[0]
+
+    def _show(self, kernel: Any, key: str, seconds: float) -> None:
+        out = sys.stderr
+        if "kernel" in flags.show:
+            print(f"-- kernel {kernel.name}\n{key}", file=out)
+        if "code" in flags.show:
+            print(self._codegen.print_kernel(kernel, self.target), file=out)
+        if "time" in flags.show:
+            print(f"-- {kernel.name}: built in {seconds * 1e3:.1f} ms", file=out)

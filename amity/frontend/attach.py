@@ -1,0 +1,360 @@
+"""Gives Tensor its methods: operators, every published op, in-place forms, conversions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from amity import ops
+from amity.core import dtype as dt
+from amity.core.device import CPU, Device
+from amity.core.dtype import DType
+from amity.core.layout import layout
+from amity.core.layout import like as layout_like
+from amity.engine import device as engine
+from amity.ops import record as records
+from amity.ops.cast import Cast
+from amity.ops.record import INPLACE, METHODS, Op, Pointwise
+
+from . import autograd, create, inplace
+from .bind import bind, fast_binary, fast_unary
+from .fused import bind_composite
+from .grad_mode import no_grad
+from .inplace import apply_inplace
+from .tape import ACCUMULATE, RULE, Rule, modes, next_seq
+from .tensor import Tensor
+from .trace import Symbol
+
+records.install(bind, bind_composite)
+
+
+def set_method(name: str, function: Callable) -> None:
+    setattr(Tensor, name, function)
+
+
+# -- published ops
+
+
+def inplace_method(name: str, function: Callable) -> Callable:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return apply_inplace(name, function, self, args, kwargs)
+
+    method.__name__ = name + "_"
+    method.__doc__ = f"`{name}` written into this tensor."
+    return method
+
+
+def attach_ops() -> None:
+    for name, function in METHODS.items():
+        set_method(name, function)
+    for name, function in INPLACE.items():
+        set_method(name + "_", inplace_method(name, function))
+
+
+# -- operators
+
+
+def _number_or_tensor(x: Any) -> bool:
+    return isinstance(x, (Tensor, bool, int, float)) or getattr(x, "ndim", None) == 0 and hasattr(x, "item")
+
+
+def guarded(method: Callable) -> Callable:
+    """NotImplemented for operands that are no tensors or numbers, so that they get their turn."""
+
+    def checked(a: Any, b: Any) -> Any:
+        return method(a, b) if _number_or_tensor(b) else NotImplemented
+
+    return checked
+
+
+def binary_operator(op: Pointwise) -> Callable:
+    def slow(a: Any, b: Any) -> Any:
+        return bind(op, (a, b)) if _number_or_tensor(b) else NotImplemented
+
+    return fast_binary(op, slow)
+
+
+def attach_operators() -> None:
+    e = ops
+    table = {
+        "add": e.ADD, "sub": e.SUB, "mul": e.MUL, "truediv": e.DIV, "floordiv": e.FLOOR_DIVIDE, "mod": e.REMAINDER,
+        "eq": e.EQ, "ne": e.NE, "lt": e.LT, "le": e.LE, "gt": e.GT, "ge": e.GE,
+    }  # fmt: skip
+    for name, op in table.items():
+        set_method(f"__{name}__", binary_operator(op))
+        if name not in ("eq", "ne", "lt", "le", "gt", "ge"):
+            set_method(f"__r{name}__", guarded(lambda a, b, op=op: bind(op, (b, a))))
+            set_method(f"__i{name}__", guarded(inplace_method(name, METHODS[_PLAIN.get(name, name)])))
+    for name in ("add", "mul"):
+        set_method(f"__r{name}__", binary_operator(table[name]))
+    set_method("__neg__", fast_unary(e.NEG, e.neg))
+    set_method("__pos__", lambda self: self)
+    set_method("__abs__", fast_unary(e.ABS, e.abs))
+    set_method("__pow__", guarded(e.pow))
+    set_method("__rpow__", guarded(lambda a, b: e.POW(b, a)))
+    set_method("__ipow__", guarded(inplace_method("pow", e.pow)))
+    set_method("__matmul__", lambda a, b: e.matmul(a, b) if isinstance(b, Tensor) else NotImplemented)
+    set_method("__rmatmul__", lambda a, b: e.matmul(b, a) if isinstance(b, Tensor) else NotImplemented)
+    for name, function in (("and", "bitwise_and"), ("or", "bitwise_or"), ("xor", "bitwise_xor"),
+                           ("lshift", "bitwise_left_shift"), ("rshift", "bitwise_right_shift")):  # fmt: skip
+        f = getattr(e, function, None)
+        if f is not None:
+            set_method(f"__{name}__", guarded(f))
+            set_method(f"__r{name}__", guarded(lambda a, b, f=f: f(create.as_tensor(b), a)))
+            set_method(f"__i{name}__", guarded(inplace_method(function, f)))
+    if hasattr(e, "bitwise_not"):
+        set_method("__invert__", e.bitwise_not)
+
+
+_PLAIN = {"truediv": "div", "floordiv": "floor_divide", "mod": "remainder"}
+FAST_UNARY = ("exp", "log", "sin", "cos", "tanh", "sigmoid", "sqrt", "abs", "neg", "relu", "rsqrt", "square")
+
+
+def attach_fast_unary() -> None:
+    for name in FAST_UNARY:
+        function = getattr(ops, name, None)
+        if isinstance(getattr(function, "op", None), Op):
+            set_method(name, fast_unary(function.op, function))
+
+
+# -- conversions
+
+
+def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False,
+       copy: bool = False, memory_format: Any = None) -> Tensor:  # fmt: skip
+    """This tensor in another dtype or on another device; itself if nothing changes."""
+    for a in args:
+        if isinstance(a, DType):
+            dtype = a
+        elif isinstance(a, Tensor):
+            dtype, device = a.dtype, a.device
+        elif isinstance(a, (str, Device)):
+            device = a
+        elif isinstance(a, bool):
+            continue
+        elif a is not None:
+            raise TypeError(f"to: got {type(a).__name__}; expected a dtype, a device or a Tensor")
+    out = self
+    if dtype is not None and dtype is not self.layout.dtype:
+        out = Cast(dtype)(self)
+    if device is not None and Device(device) is not out.device and Device(device).type != out.device.type:
+        out = _to_device(out, Device(device))
+    return out.clone() if copy and out is self else out
+
+
+def _to_device(t: Tensor, device: Device) -> Tensor:
+    if device.type == "meta":
+        return Tensor._of(None, layout(t.layout.dtype, t.layout.shape, t.layout.strides, device))
+    raise RuntimeError("to: Cannot copy out of meta tensor; no data!")
+
+
+def converter(dtype: DType) -> Callable:
+    def method(self: Tensor, memory_format: Any = None) -> Tensor:
+        return self if self.layout.dtype is dtype else Cast(dtype)(self)
+
+    return method
+
+
+def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The name of this tensor's type, or the tensor in another dtype."""
+    if dtype is None:
+        return f"amity.{records._LEGACY[self.dtype]}Tensor" if self.dtype in records._LEGACY else str(self.dtype)
+    return self.to(dtype)
+
+
+def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
+    """This tensor if it is row-major, else a row-major copy."""
+    return self if self.layout.is_contiguous else _clone(self, layout(self.layout.dtype, self.layout.shape))
+
+
+def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy with memory of its own; gradients flow back."""
+    if type(self.layout) is Symbol:
+        return self * 1 if self.dtype.kind != "b" else self | False
+    return _clone(self, layout_like(self.layout))
+
+
+def _clone(self: Tensor, lay: Any) -> Tensor:
+    if type(self.layout) is Symbol:
+        return self
+    out = create.allocate(lay)
+    with no_grad():
+        inplace.write(out, self)
+    if self.tape is not None and modes.grad:
+        out.tape = [next_seq(), CLONE, (self.tape,), (), (), (self.layout,), None, None]
+    return out
+
+
+class _CloneRule(Rule):
+    """A copy passes its gradient on."""
+
+    name = "clone"
+
+    def apply(self, node: list, g: Any) -> tuple:
+        return (g,)
+
+
+CLONE = _CloneRule()
+
+
+def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
+             create_graph: bool = False, inputs: Any = None) -> None:  # fmt: skip
+    """Add the gradients of this tensor to the `.grad` of the leaves it was made of."""
+    autograd.backward((self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs)
+
+
+def register_hook(self: Tensor, hook: Callable) -> Any:
+    """Call `hook(grad)` whenever this tensor's gradient is known; what it returns replaces it."""
+    if self.tape is None:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    return autograd.add_hook(self.tape, hook)
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable) -> Any:
+    """Call `hook(tensor)` after this leaf's `.grad` was added to."""
+    if self.tape is None or self.tape[RULE] is not ACCUMULATE:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    hooks = self.tape[3] = self.tape[3] or {}
+    key = max(hooks, default=0) + 1
+    hooks[key] = lambda: hook(self)
+    return autograd.Handle(hooks, key)
+
+
+def retain_grad(self: Tensor) -> None:
+    """Keep `.grad` of this tensor though it is no leaf."""
+    if self.tape is None:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if self.tape[RULE] is ACCUMULATE or self.__dict__.get("_retains_grad"):
+        return
+    self.__dict__["_retains_grad"] = True
+
+    def keep(g: Tensor) -> None:
+        self.__dict__["_grad"] = g if self.__dict__.get("_grad") is None else self.__dict__["_grad"] + g
+
+    autograd.add_hook(self.tape, keep)
+
+
+def new_tensor(self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    return create.tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+
+def new_filled(make: Callable) -> Callable:
+    def method(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        if type(self.layout) is Symbol:
+            like = create.traced(create.Node(create.Constant(0, False), (), create.Spec(create.sizes(size), dtype or self.dtype)))
+            return make.like(like)
+        return make(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+    return method
+
+
+def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    return create.full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Every element set to a value."""
+    if isinstance(value, Tensor):
+        return self.copy_(value)
+    return self.copy_(create.tensor(value, dtype=self.dtype))
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Every element set to 0."""
+    if self.storage is None:
+        return self if type(self.layout) is not Symbol else inplace._rebind(self, create.zeros_like(self))
+    inplace.check_writable("zero_", self)
+    engine.array_of(self.storage, self.layout)[...] = 0
+    engine.machine().bump(self.storage)
+    if self.tape is not None and modes.grad:
+        self.tape = None
+    return self
+
+
+def __dlpack__(self: Tensor, **kwargs: Any) -> Any:
+    return self.numpy().__dlpack__(**{k: v for k, v in kwargs.items() if k != "stream"})
+
+
+def __dlpack_device__(self: Tensor) -> tuple[int, int]:
+    return (1, 0)
+
+
+def __deepcopy__(self: Tensor, memo: dict) -> Tensor:
+    if self.tape is not None and self.tape[RULE] is not ACCUMULATE:
+        raise RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment."
+        )
+    if id(self) in memo:
+        return memo[id(self)]
+    out = self.detach().clone() if self.storage is not None else Tensor._of(None, self.layout)
+    if type(self) is not Tensor:
+        plain, out = out, object.__new__(type(self))
+        out.storage, out.layout, out.tape, out.base = plain.storage, plain.layout, None, None
+    out.__dict__.update({k: v for k, v in self.__dict__.items() if not k.startswith("_")})
+    if self.tape is not None:
+        out.requires_grad_()
+        if self.grad is not None:
+            out.grad = self.grad.__deepcopy__(memo)
+    memo[id(self)] = out
+    return out
+
+
+def __reduce_ex__(self: Tensor, protocol: int) -> tuple:
+    if self.tape is not None and self.tape[RULE] is not ACCUMULATE:
+        raise RuntimeError("Only graph leaves can be pickled; call detach() first.")
+    array = self.detach().contiguous().numpy()
+    name = self.dtype.name
+    return (_rebuild, (type(self), array.tobytes(), name, tuple(self.shape), self.requires_grad))
+
+
+def _rebuild(cls: type, data: bytes, dtype: str, shape: tuple, requires_grad: bool) -> Tensor:
+    d = dt.by_name(dtype)
+    plain = create.tensor(np.frombuffer(data, d.numpy).reshape(shape), dtype=d)
+    out = plain
+    if cls is not Tensor:
+        out = object.__new__(cls)
+        out.storage, out.layout, out.tape, out.base = plain.storage, plain.layout, None, None
+    return out.requires_grad_(requires_grad)
+
+
+def attach_rest() -> None:
+    rest = (to, contiguous, clone, backward, register_hook, register_post_accumulate_grad_hook, retain_grad,
+            new_tensor, new_full, fill_, zero_, __dlpack__, __dlpack_device__, __deepcopy__, __reduce_ex__)  # fmt: skip
+    for f in rest:
+        set_method(f.__name__, f)
+    set_method("type", type_)
+    set_method("copy_", inplace.copy_)
+    set_method("_receive", inplace.receive)
+    set_method("_zeros_like", lambda self: create.zeros_like(self))
+    set_method("_ones_like", lambda self: create.ones_like(self))
+    for name, make, like in (("zeros", create.zeros, create.zeros_like), ("ones", create.ones, create.ones_like),
+                             ("empty", create.empty, create.empty_like)):  # fmt: skip
+        make.like = like
+        set_method(f"new_{name}", new_filled(make))
+    names = {"float": dt.float32, "double": dt.float64, "half": dt.float16, "bfloat16": dt.bfloat16, "int": dt.int32,
+             "long": dt.int64, "short": dt.int16, "char": dt.int8, "byte": dt.uint8, "bool": dt.bool_}  # fmt: skip
+    for name, dtype in names.items():
+        set_method(name, converter(dtype))
+    set_method("cpu", lambda self, memory_format=None: self)
+    set_method("view_as", lambda self, other: self.view(other.shape))
+    set_method("reshape_as", lambda self, other: self.reshape(other.shape))
+    set_method("expand_as", lambda self, other: self.expand(other.shape))
+    set_method("type_as", lambda self, other: self.to(other.dtype))
+    set_method("T", property(lambda self: self.permute(*reversed(range(self.ndim)))))
+    set_method("mT", property(lambda self: self.transpose(-2, -1)))
+    set_method("share_memory_", lambda self: self)
+    set_method("is_inference", lambda self: False)
+    set_method("pin_memory", lambda self, device=None: self)
+    set_method("cuda", _no_cuda)
+
+
+def _no_cuda(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    raise RuntimeError("cuda: got device 'cuda'; expected one of cpu, meta")
+
+
+attach_ops()
+attach_operators()
+attach_fast_unary()
+attach_rest()

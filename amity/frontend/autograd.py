@@ -1,0 +1,266 @@
+"""Backward: gradients from roots to leaves, latest node first."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from .grad_mode import set_grad_enabled
+from .tape import (
+    ACCUMULATE, EDGES, FREED, HOOKS, OUTPUT, RULE, SAVED, SEQ, VERSIONS, WHERE, modes,
+)  # fmt: skip
+from .tensor import Tensor
+from .trace import Symbol
+
+
+class Handle:
+    """Removes a hook."""
+
+    def __init__(self, hooks: dict, key: int) -> None:
+        self._hooks, self._key = hooks, key
+
+    def remove(self) -> None:
+        self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def add_hook(node: list, hook: Callable) -> Handle:
+    """Call `hook(grad)` with the gradient of a node's result; what it returns replaces it."""
+    hooks = node[HOOKS]
+    if hooks is None:
+        hooks = node[HOOKS] = {}
+    key = max(hooks, default=0) + 1
+    hooks[key] = hook
+    return Handle(hooks, key)
+
+
+def run(
+    roots: Sequence[tuple[list, Any]],
+    keep_graph: bool,
+    create_graph: bool,
+    captures: dict[int, Any] | None = None,
+    wanted: set[int] | None = None,
+) -> None:
+    """Push gradients through the tape.
+
+    `captures` maps `id(node)` to the gradient found there, filled in; `wanted` holds the ids of the
+    nodes worth visiting; with captures, other leaves keep their `.grad`.
+    """
+    grads: dict[int, Any] = {}
+    heap: list[tuple[int, list]] = []
+
+    def push(node: list, g: Any, index: int = -1, count: int = 0) -> None:
+        seq = node[SEQ]
+        if index >= 0:
+            have = grads.get(seq)
+            if have is None:
+                have = grads[seq] = [None] * count
+                heappush(heap, (seq, node))
+            have[index] = g if have[index] is None else have[index] + g
+            return
+        have = grads.get(seq)
+        if have is None:
+            grads[seq] = g
+            heappush(heap, (seq, node))
+        else:
+            grads[seq] = have + g
+
+    for node, g in roots:
+        push(node, g)
+    while heap:
+        seq, node = heappop(heap)
+        g = grads.pop(seq)
+        rule = node[RULE]
+        if node[HOOKS]:
+            g = _call_hooks(node, g)
+        if captures is not None and id(node) in captures:
+            captures[id(node)] = g
+        if rule is ACCUMULATE:
+            if captures is None or wanted is None and id(node) not in captures:
+                accumulate(node, g, create_graph)
+            continue
+        if rule is OUTPUT:
+            parent = node[EDGES][0]
+            if wanted is None or id(parent) in wanted:
+                count, lay = node[5]
+                push(parent, g, node[3], count)
+            continue
+        try:
+            out = rule.apply(node, g)
+        except Exception as error:
+            _explain(node, error)
+            raise
+        if modes.anomaly:
+            _check_nan(node, out)
+        if not keep_graph:
+            node[SAVED], node[VERSIONS] = FREED, ()
+        for edge, gx in zip(node[EDGES], out, strict=True):
+            if edge is not None and gx is not None and (wanted is None or id(edge) in wanted):
+                push(edge, gx)
+        g = out = gx = None
+
+
+def _call_hooks(node: list, g: Any) -> Any:
+    for hook in list(node[HOOKS].values()):
+        replaced = hook(g)
+        if replaced is not None:
+            g = replaced
+    return g
+
+
+def _explain(node: list, error: Exception) -> None:
+    if node[WHERE]:
+        print(f"Error detected in {node[RULE].name}. Traceback of forward call that caused the error:\n{node[WHERE]}", file=sys.stderr)
+
+
+def _check_nan(node: list, grads: Sequence[Any]) -> None:
+    for i, g in enumerate(grads):
+        if isinstance(g, Tensor) and g.storage is not None and bool((g != g).any()):
+            where = f" Traceback of forward call that caused it:\n{node[WHERE]}" if node[WHERE] else ""
+            raise RuntimeError(f"Function '{node[RULE].name}Backward0' returned nan values in its {i}th output.{where}")
+
+
+def accumulate(leaf: list, g: Any, create_graph: bool) -> None:
+    """Add to a leaf's `.grad`. A gradient that nobody else holds is taken over as it is."""
+    have = leaf[2]
+    if have is None:
+        if not create_graph and type(g.layout) is not Symbol:
+            if g.layout.is_contiguous and g.base is None and g.tape is None:
+                # this frame, run's frame and getrefcount's argument; the storage by its tensor alone
+                if sys.getrefcount(g) > 4 or sys.getrefcount(g.storage) > 2:
+                    g = g.clone()
+            else:
+                g = g.detach().contiguous().clone() if not g.layout.is_contiguous else g.detach().clone()
+        leaf[2] = g
+    elif create_graph or type(g.layout) is Symbol or have.tape is not None:
+        leaf[2] = have + g
+    else:
+        have.add_(g.detach())
+    for hook in list((leaf[3] or {}).values()):
+        hook()
+
+
+def _seed(op: str, t: Tensor, g: Any) -> Any:
+    if g is None:
+        if t.layout.numel != 1:
+            raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        return t._ones_like()
+    if not isinstance(g, Tensor):
+        raise TypeError(f"{op}: gradients can be either Tensors or None, but got {type(g).__name__}")
+    if g.layout.shape != t.layout.shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output has a shape of {list(g.shape)} and output has a shape of {list(t.shape)}."
+        )
+    return g
+
+
+def _roots(op: str, outputs: Sequence[Tensor], grads: Sequence[Any] | None) -> list[tuple[list, Any]]:
+    grads = [None] * len(outputs) if grads is None else list(grads)
+    if len(grads) != len(outputs):
+        raise RuntimeError(f"{op}: got {len(outputs)} tensors and {len(grads)} gradients; expected as many")
+    roots = []
+    for i, (t, g) in enumerate(zip(outputs, grads, strict=True)):
+        if t.tape is None:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        roots.append((t.tape, _seed(op, t, g)))
+    return roots
+
+
+def backward(
+    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+    inputs: Any = None,
+) -> None:  # fmt: skip
+    """Add the gradients of `tensors` to the `.grad` of the leaves they were made of."""
+    tensors = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+    grad_tensors = (grad_tensors,) if isinstance(grad_tensors, Tensor) else grad_tensors
+    keep = create_graph if retain_graph is None else retain_graph
+    with set_grad_enabled(create_graph):
+        roots = _roots("backward", tensors, grad_tensors)
+        if inputs is None:
+            run(roots, keep, create_graph)
+            return
+        inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        if not inputs:
+            raise RuntimeError("backward: 'inputs' argument to backward() cannot be empty.")
+        for t, g in zip(inputs, _gradients(roots, inputs, keep, create_graph), strict=True):
+            if g is not None:
+                if t.is_leaf:
+                    accumulate(t.tape, g, create_graph)
+                else:
+                    t.grad = g if t.grad is None else t.grad + g
+
+
+def grad(
+    outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
+    create_graph: bool = False, allow_unused: bool | None = None, is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple:  # fmt: skip
+    """The gradients of outputs with respect to inputs; `.grad` is left alone.
+
+    errors: RuntimeError if an input was not used, unless `allow_unused`
+    """
+    outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    grad_outputs = (grad_outputs,) if isinstance(grad_outputs, Tensor) else grad_outputs
+    if materialize_grads and allow_unused is False:
+        raise ValueError("grad: Expected allow_unused to be True or not passed when materialize_grads=True")
+    for t in inputs:
+        if t.tape is None:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    keep = create_graph if retain_graph is None else retain_graph
+    with set_grad_enabled(create_graph):
+        found = _gradients(_roots("grad", outputs, grad_outputs), inputs, keep, create_graph)
+    out = []
+    for t, g in zip(inputs, found, strict=True):
+        if g is None and materialize_grads:
+            g = t._zeros_like()
+        elif g is None and not allow_unused:
+            raise RuntimeError(
+                "One of the differentiated Tensors appears to not have been used in the graph. "
+                "Set allow_unused=True if this is the desired behavior."
+            )
+        out.append(g)
+    return tuple(out)
+
+
+def _gradients(roots, inputs: Sequence[Tensor], keep: bool, create_graph: bool) -> list[Any]:
+    captures: dict[int, Any] = {id(t.tape): None for t in inputs}
+    wanted = reach([node for node, _ in roots], set(captures))
+    run([r for r in roots if id(r[0]) in wanted], keep, create_graph, captures, wanted)
+    return [captures[id(t.tape)] for t in inputs]
+
+
+def reach(roots: Sequence[list], targets: set[int]) -> set[int]:
+    """The nodes on a way from the roots to one of the targets."""
+    good: set[int] = set()
+    state: dict[int, bool] = {}
+    for root in roots:
+        stack: list[tuple[list, int]] = [(root, 0)]
+        while stack:
+            node, at = stack.pop()
+            key = id(node)
+            edges = () if node[RULE] is ACCUMULATE else [e for e in node[EDGES] if e is not None]
+            if at == 0:
+                if key in state:
+                    continue
+                state[key] = True
+            if at < len(edges):
+                stack.append((node, at + 1))
+                stack.append((edges[at], 0))
+                continue
+            if key in targets or any(id(e) in good for e in edges):
+                good.add(key)
+    return good
+
+
+def forward_trace() -> str:
+    """The user's stack, for anomaly mode."""
+    return "".join(traceback.format_stack()[:-3])

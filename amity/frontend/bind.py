@@ -1,0 +1,254 @@
+"""The fork: an op runs now through a cached native plan, or writes a Node.
+
+`bind` is what every op call reaches. In eager it finds the plan by the identities of the argument
+layouts (Python numbers count by their type, so that a new value needs no new plan).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from amity.core.dtype import BY_NUMPY
+from amity.core.errors import DeviceError
+from amity.core.layout import Layout, layout
+from amity.engine import program
+from amity.ir.graph import Graph, Node, Spec
+from amity.ops.record import Op, Pointwise, weak_spec
+
+from .rules import rule_of
+from .tape import modes, next_seq
+from .tensor import Tensor
+from .trace import Symbol, input_node, traced
+
+PLANS_KEPT = 20_000
+NUMBERS = (bool, int, float)
+
+
+def spec_of(value: Any) -> Spec:
+    """What an op's shape rule sees of an argument."""
+    if isinstance(value, Tensor):
+        lay = value.layout
+        if type(lay) is Symbol:
+            return lay.node.spec
+        return Spec(tuple(lay.shape), lay.dtype)
+    return weak_spec(value)
+
+
+def bind(op: Op, values: Sequence[Any]) -> Any:
+    """Run or trace one primitive, and record it on the tape where a gradient is wanted."""
+    values = [_accept(op, v) for v in values]
+    if any(isinstance(v, Tensor) and type(v.layout) is Symbol for v in values):
+        out = trace_op(op, values)
+    elif op.kind == "view":
+        out = view_op(op, values[0])
+    else:
+        key = tuple(v.layout if isinstance(v, Tensor) else type(v) for v in values)
+        plan = op.plans.get(key)
+        if plan is None:
+            plan = make_plan(op, key, values)
+        out = plan(*values)
+    if modes.grad and any(isinstance(v, Tensor) and v.tape is not None for v in values):
+        record(op, out, values)
+    return out
+
+
+def _accept(op: Op, v: Any) -> Any:
+    if isinstance(v, Tensor) or type(v) in NUMBERS:
+        return v
+    if isinstance(v, NUMBERS):  # subclasses: IntEnum, NumPy's float64
+        return bool(v) if isinstance(v, bool) else int(v) if isinstance(v, int) else float(v)
+    if hasattr(v, "item") and getattr(v, "dtype", None) in BY_NUMPY and getattr(v, "ndim", 1) == 0:
+        return v.item()
+    raise TypeError(f"{op.name}: got {type(v).__name__}; expected a Tensor or a number")
+
+
+def make_plan(op: Op, key: tuple, values: Sequence[Any]) -> Callable:
+    """Plan, build and keep one op for arguments of these layouts."""
+    devices = {k.device for k in key if isinstance(k, Layout)}
+    if len(devices) > 1:
+        names = " and ".join(sorted(str(d) for d in devices))
+        raise DeviceError(f"{op.name}: got tensors on {names}; expected all tensors on the same device")
+    specs = [spec_of(v) for v in values]
+    results = op.infer(*specs)
+    if devices and next(iter(devices)).type == "meta":
+        plan = meta_plan(results, next(iter(devices)))
+    else:
+        inputs = [Node(None, (), s) for s in specs]
+        results = results if isinstance(results, tuple) else (results,)
+        outputs = [Node(op, inputs, s, i) for i, s in enumerate(results)]
+        mode = program.TENSOR if op.results == 1 else program.TUPLE
+        plan = program.build(Graph(inputs, outputs), [argument_layout(v) for v in values], mode=mode)
+    if len(op.plans) > PLANS_KEPT:
+        op.plans.clear()
+    op.plans[key] = plan
+    return plan
+
+
+def meta_plan(results: Any, device: Any) -> Callable:
+    """A plan that gives tensors without memory."""
+    many = isinstance(results, tuple)
+    layouts = [layout(s.dtype, s.shape, None, device) for s in (results if many else (results,))]
+
+    def plan(*_: Any) -> Any:
+        out = tuple(Tensor._of(None, m) for m in layouts)
+        return out if many else out[0]
+
+    return plan
+
+
+def argument_layout(value: Any) -> Layout:
+    if isinstance(value, Tensor):
+        return value.layout
+    return layout(weak_spec(value).dtype, ())
+
+
+def trace_op(op: Op, values: Sequence[Any]) -> Any:
+    """Write a node; Python numbers become constants of the graph."""
+    nodes = [lift(op, v) for v in values]
+    results = op.infer(*(n.spec for n in nodes))
+    if isinstance(results, tuple):
+        return tuple(traced(Node(op, nodes, s, i)) for i, s in enumerate(results))
+    return traced(Node(op, nodes, results))
+
+
+class Constant(Op):
+    """A Python number in a graph."""
+
+    name = "constant"
+    kind = "constant"
+    value: object
+    is_weak: bool
+
+    def infer(self) -> Spec:
+        return weak_spec(self.value)
+
+
+def lift(op: Op, value: Any) -> Node:
+    """The node of an argument."""
+    if not isinstance(value, Tensor):
+        return Node(Constant(value, True), (), weak_spec(value))
+    if type(value.layout) is Symbol:
+        return value.layout.node
+    raise RuntimeError(
+        f"{op.name}: got an ordinary tensor inside a traced function; expected every tensor as an argument"
+    )
+
+
+def view_op(op: Op, x: Tensor) -> Tensor:
+    """A view: the same memory under another layout, or the op applied to a row-major copy."""
+    op.infer(spec_of(x))
+    found = op.view(x.layout)
+    if found is None:
+        x = x.contiguous()
+        found = op.view(x.layout)
+        if found is None:
+            raise RuntimeError(f"{op.name}: got {x.layout}; expected a layout that can be viewed so")
+    shown, offset = found
+    return x._view(shown, offset * x.layout.dtype.itemsize)
+
+
+def record(op: Op, out: Any, values: Sequence[Any]) -> None:
+    """Write the node of an op that ran."""
+    rule = rule_of(op)
+    outs = out if isinstance(out, tuple) else (out,)
+    if rule is None or not any(t.layout.dtype.kind == "f" for t in outs):
+        return
+    edges = tuple(v.tape if isinstance(v, Tensor) and v.layout.dtype.kind == "f" else None for v in values)
+    if all(e is None for e in edges):
+        return
+    layouts = tuple(v.layout if isinstance(v, Tensor) else type(v) for v in values)
+    rule.record(outs, values, edges, layouts)
+
+
+# -- generated methods: the hot ops as plain code, with the tape inlined
+
+
+def fast_binary(op: Pointwise, slow: Callable) -> Callable:
+    """A method `f(a, b)` for a binary pointwise op."""
+    plans: dict = {}
+    rule = rule_of(op)
+    saved_a = any(s == ("input", 0) for s in op.saved)
+    saved_b = any(s == ("input", 1) for s in op.saved)
+    keeps_result = any(s[0] == "result" for s in op.saved)
+    if rule is None or keeps_result:
+        tape = "record(op, t, (a, b))"
+    else:
+        saved = ", ".join(["a"] * saved_a + ["b"] * saved_b)
+        versions = ", ".join(["a.storage.version"] * saved_a + ["b.storage.version"] * saved_b)
+        comma = "," if saved_a != saved_b else ""
+        tape = (
+            "t.tape = [next_seq(), rule, (x, y), "
+            f"({saved}{comma}), ({versions}{comma}), (a.layout, b.layout), None, None]"
+        )
+    source = f"""
+def method(a, b):
+    try:
+        t = plans[a.layout][b.layout](a, b)
+        x = a.tape
+        y = b.tape
+    except (KeyError, AttributeError):
+        return other(a, b)
+    if (x is not None or y is not None) and modes.grad:
+        if x is not None and a.layout.dtype.kind != "f" or y is not None and b.layout.dtype.kind != "f":
+            record(op, t, (a, b))
+        else:
+            {tape}
+    return t
+"""
+
+    def other(a: Any, b: Any) -> Any:
+        if type(b) in NUMBERS and isinstance(a, Tensor):
+            try:
+                t = plans[a.layout][type(b)](a, b)
+            except KeyError:
+                return miss(a, b)
+            if a.tape is not None and modes.grad:
+                record(op, t, (a, b))
+            return t
+        return miss(a, b)
+
+    def miss(a: Any, b: Any) -> Any:
+        out = slow(a, b)
+        if isinstance(a, Tensor) and type(a.layout) is not Symbol:
+            second = b.layout if isinstance(b, Tensor) else type(b)
+            plan = op.plans.get((a.layout, second))
+            if plan is not None:
+                if len(plans) > PLANS_KEPT:
+                    plans.clear()
+                plans.setdefault(a.layout, {})[second] = plan
+        return out
+
+    space = {"plans": plans, "other": other, "modes": modes, "next_seq": next_seq, "rule": rule,
+             "record": record, "op": op}  # fmt: skip
+    exec(compile(source, f"<method {op.name}>", "exec"), space)
+    return space["method"]
+
+
+def fast_unary(op: Op, slow: Callable) -> Callable:
+    """A method `f(a)` for an op of one tensor."""
+    plans: dict = {}
+
+    def method(a: Any) -> Any:
+        try:
+            t = plans[a.layout](a)
+        except (KeyError, AttributeError):
+            out = slow(a)
+            if isinstance(a, Tensor) and type(a.layout) is not Symbol:
+                plan = op.plans.get((a.layout,))
+                if plan is not None:
+                    if len(plans) > PLANS_KEPT:
+                        plans.clear()
+                    plans[a.layout] = plan
+            return out
+        if a.tape is not None and modes.grad:
+            record(op, t, (a,))
+        return t
+
+    return method
+
+
+def fresh_inputs(tensors: Sequence[Tensor]) -> tuple[list[Node], list[Any]]:
+    """Input nodes for tensors, and traced tensors on them."""
+    nodes = [input_node(t.layout.dtype, t.layout.shape) for t in tensors]
+    return nodes, [traced(n) for n in nodes]

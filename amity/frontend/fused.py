@@ -1,0 +1,267 @@
+"""Composites in eager: forward one Program, backward one Program derived from the primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from amity.core.layout import Layout
+from amity.engine import program
+from amity.ir.graph import Graph, Node
+from amity.ops.record import Composite
+
+from . import autograd
+from .grad_mode import enable_grad, no_grad
+from .rules import attach, unpack, version_of
+from .tape import EDGES, LAYOUTS, Rule, modes, next_seq
+from .tensor import Tensor
+from .trace import Symbol, graph_of, input_node, traced
+
+PLANS_KEPT = 20_000
+
+
+class Entry:
+    """A composite for one set of layouts and static arguments."""
+
+    def __init__(self, composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        self.composite = composite
+        self.args, self.kwargs = list(args), dict(kwargs)
+        self.at = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
+        self.names = [n for n, a in kwargs.items() if isinstance(a, Tensor)]
+        for i in self.at:
+            self.args[i] = None
+        tensors = tensors_of(args, kwargs)
+        self.specs = [(t.layout.dtype, tuple(t.layout.shape)) for t in tensors]
+        nodes, marks = self._marks()
+        with no_grad():
+            outs = self.call(marks)
+        self.is_single = isinstance(outs, Tensor)
+        outs = (outs,) if self.is_single else tuple(outs)
+        self.graph = graph_of(nodes, outs)
+        try:
+            mode = program.TENSOR if self.is_single else program.TUPLE
+            self.program: Callable | None = program.build(self.graph, [t.layout for t in tensors], mode=mode)
+        except program.HostInside:
+            self.program = None
+        self.rules: dict[tuple, CompositeRule] = {}
+
+    def _marks(self) -> tuple[list[Node], list[Tensor]]:
+        nodes = [input_node(d, s) for d, s in self.specs]
+        return nodes, [traced(n) for n in nodes]
+
+    def call(self, tensors: Sequence[Any]) -> Any:
+        """The composite's function on other tensors."""
+        it = iter(tensors)
+        args = list(self.args)
+        for i in self.at:
+            args[i] = next(it)
+        kwargs = dict(self.kwargs)
+        for n in self.names:
+            kwargs[n] = next(it)
+        return self.composite.function(*args, **kwargs)
+
+    def rule(self, needs: tuple) -> CompositeRule:
+        found = self.rules.get(needs)
+        if found is None:
+            found = self.rules[needs] = CompositeRule(self, needs)
+        return found
+
+    def arguments(self) -> dict[str, Any]:
+        """Static arguments by parameter name, with defaults."""
+        bound = self.composite.signature.bind(*self.args, **self.kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+
+class CompositeRule(Rule):
+    """The derivative of a composite with respect to some of its tensors, as a graph.
+
+    Graph inputs are the composite's inputs, its results, and the results' gradients; only those the
+    graph uses are kept by the tape.
+    """
+
+    def __init__(self, entry: Entry, needs: tuple) -> None:
+        self.entry, self.needs, self.name = entry, needs, entry.composite.name.strip("_")
+        self.plans: dict[tuple, Callable] = {}
+        self._derive()
+
+    def _derive(self) -> None:
+        entry = self.entry
+        nodes, marks = entry._marks()
+        for mark, need in zip(marks, self.needs, strict=True):
+            mark.requires_grad_(need)
+        with enable_grad():
+            outs = entry.call(marks) if entry.composite.rule is None else None
+        if outs is None:
+            with no_grad():
+                outs = entry.call(marks)
+        outs = (outs,) if isinstance(outs, Tensor) else tuple(outs)
+        self.results = len(outs)
+        specs = [o.layout.node.spec for o in outs]
+        result_nodes = [input_node(s.dtype, s.shape) for s in specs]
+        g_nodes = [input_node(s.dtype, s.shape) for s in specs]
+        with no_grad():
+            if entry.composite.rule is not None:
+                grads = self._by_rule(marks, result_nodes, g_nodes)
+            else:
+                grads = self._by_tape(marks, outs, g_nodes)
+        wanted = [g.layout.node for g in grads if g is not None]
+        self.given = [g is not None for g in grads]
+        originals = [o.layout.node for o in outs]
+        self.graph = _substitute(Graph([*nodes, *result_nodes, *g_nodes], wanted), originals, result_nodes)
+        used = {id(n) for n in self.graph.nodes()}
+        self.used = [i for i, n in enumerate(self.graph.inputs) if id(n) in used]
+        kept = [self.graph.inputs[i] for i in self.used]
+        self.graph = Graph(kept, self.graph.outputs)
+        self.inputs = len(nodes)
+
+    def _by_tape(self, marks, outs, g_nodes) -> list[Any]:
+        roots = [(o.tape, traced(g)) for o, g in zip(outs, g_nodes, strict=True) if o.tape is not None]
+        captures: dict[int, Any] = {id(m.tape): None for m in marks if m.tape is not None}
+        wanted = autograd.reach([n for n, _ in roots], set(captures))
+        autograd.run([r for r in roots if id(r[0]) in wanted], True, False, captures, wanted)
+        return [captures[id(m.tape)] if m.tape is not None else None for m in marks]
+
+    def _by_rule(self, marks, result_nodes, g_nodes) -> list[Any]:
+        """The composite's own rule, called with what its parameters name."""
+        arguments = self.entry.arguments()
+        names = [p for p in self.entry.composite.parameters if p in arguments]
+        it = iter(marks)
+        values = dict(arguments)
+        for i in self.entry.at:
+            values[names[i]] = next(it)
+        for n in self.entry.names:
+            values[n] = next(it)
+        gs = [traced(n) for n in g_nodes]
+        given = []
+        for p in self.entry.composite.saved:
+            if p == "y":
+                given.append(traced(result_nodes[0]))
+            elif p.startswith("y") and p[1:].isdigit():
+                given.append(traced(result_nodes[int(p[1:])]))
+            elif p.startswith("like_"):
+                given.append(values[p[5:]].layout)
+            else:
+                given.append(values[p])
+        out = self.entry.composite.rule(gs[0] if len(gs) == 1 else tuple(gs), *given)
+        out = list(out) if isinstance(out, tuple) else [out]
+        return [o if need else None for o, need in zip(out, self.needs, strict=True)]
+
+    def record(self, outs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+        keep: list[Any] = []
+        n = self.inputs
+        for i in self.used:
+            if i < n:
+                keep.append(tensors[i])
+            elif i < n + self.results:
+                t = outs[i - n]
+                keep.append(Tensor._of(t.storage, t.layout))
+        edges = tuple(t.tape for t in tensors)
+        layouts = tuple(o.layout for o in outs)
+        versions = tuple(version_of(k) for k in keep)
+        node = [next_seq(), self, edges, (*keep,), versions, (layouts, tuple(tensors) if modes.grad else ()), None, None]
+        node[LAYOUTS] = layouts
+        attach(node, outs)
+
+    def apply(self, node: list, g: Any) -> Sequence[Any]:
+        saved = unpack(node)
+        gs = list(g) if self.results > 1 else [g]
+        gs = [_zeros(m) if x is None else x for x, m in zip(gs, node[LAYOUTS], strict=True)]
+        if modes.grad or type(gs[0].layout) is Symbol:
+            return self._differentiable(node, saved, gs)
+        n = self.inputs + self.results
+        arguments = [*saved, *(gs[i - n] for i in self.used if i >= n)]
+        key = tuple(a.layout for a in arguments)
+        plan = self.plans.get(key)
+        if plan is None:
+            if len(self.plans) > PLANS_KEPT:
+                self.plans.clear()
+            plan = self.plans[key] = program.build(self.graph, list(key))
+        out = plan(*arguments)
+        it = iter(out if isinstance(out, tuple) else (out,))
+        return [next(it) if given else None for given in self.given]
+
+    def _differentiable(self, node: list, saved: Sequence[Any], gs: Sequence[Any]) -> Sequence[Any]:
+        """The same graph as taped ops, for gradients of gradients."""
+        values: dict[int, Any] = {}
+        it = iter(saved)
+        n = self.inputs
+        outs = None
+        for i, x in zip(self.used, self.graph.inputs, strict=True):
+            if i < n:
+                values[id(x)] = next(it)
+            elif i < n + self.results:
+                t = next(it)
+                if self.results == 1:
+                    t = Tensor._of(t.storage, t.layout)
+                    t.tape = node
+                values[id(x)] = t
+            else:
+                values[id(x)] = gs[i - n - self.results]
+        for x in self.graph.nodes():
+            if id(x) in values:
+                continue
+            if x.op.kind == "constant":
+                values[id(x)] = x.op.value
+                continue
+            out = x.op(*(values[id(a)] for a in x.inputs))
+            values[id(x)] = out[x.index] if isinstance(out, tuple) else out
+        outs = iter([values[id(o)] for o in self.graph.outputs])
+        return [next(outs) if given else None for given in self.given]
+
+
+def _zeros(lay: Layout) -> Tensor:
+    return Tensor._of(None, lay)._zeros_like()
+
+
+def _substitute(graph: Graph, old: Sequence[Node], new: Sequence[Node]) -> Graph:
+    """The graph with some nodes replaced by inputs."""
+    table: dict[int, Node] = {id(o): n for o, n in zip(old, new, strict=True) if o.op is not None}
+    for node in graph.nodes():
+        if id(node) in table:
+            continue
+        inputs = [table.get(id(x), x) for x in node.inputs]
+        if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+            table[id(node)] = Node(node.op, inputs, node.spec, node.index, node.where)
+    return Graph(graph.inputs, [table.get(id(o), o) for o in graph.outputs])
+
+
+def tensors_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    return [a for a in args if isinstance(a, Tensor)] + [a for a in kwargs.values() if isinstance(a, Tensor)]
+
+
+def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run a composite as one Program and record it as one node; a trace goes through it."""
+    key = tuple([a.layout if isinstance(a, Tensor) else _static(a) for a in args])
+    if kwargs:
+        key += tuple([(n, a.layout if isinstance(a, Tensor) else _static(a)) for n, a in kwargs.items()])
+    entry = composite.plans.get(key)
+    tensors = tensors_of(args, kwargs)
+    if entry is None:
+        if any(type(t.layout) is Symbol for t in tensors) or any(t.is_meta for t in tensors):
+            return composite.function(*args, **kwargs)
+        if len(composite.plans) > PLANS_KEPT:
+            composite.plans.clear()
+        entry = composite.plans[key] = Entry(composite, args, kwargs)
+    if entry.program is None:  # it holds a NumPy call: op by op
+        return composite.function(*args, **kwargs)
+    out = entry.program(*tensors)
+    if modes.grad:
+        for t in tensors:
+            if t.tape is not None:
+                outs = (out,) if entry.is_single else out
+                if any(o.layout.dtype.kind == "f" for o in outs):
+                    needs = tuple([t.tape is not None for t in tensors])
+                    entry.rule(needs).record(outs, tensors)
+                break
+    return out
+
+
+def _static(value: Any) -> Any:
+    """A static argument as part of a key: its type counts, as 1 and 1.0 and True differ."""
+    if type(value) in (list, tuple):
+        return tuple(_static(v) for v in value)
+    return (type(value), value)
+
+
+__all__ = ["EDGES", "bind_composite"]

@@ -1,0 +1,229 @@
+"""Writing into tensors: in-place ops, `out=`, and what both mean for the tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakSet
+
+from amity.core.dtype import can_cast
+from amity.core.layout import Layout, layout
+from amity.engine import device as engine
+from amity.engine import program
+from amity.ir.graph import Graph, Node
+from amity.ops.cast import Cast
+from amity.ops.movement import AsStrided
+from amity.ops.record import Op, Pointwise
+
+from .bind import argument_layout, bind, spec_of
+from .grad_mode import no_grad
+from .tape import EDGES, Rule, is_leaf, modes, next_seq
+from .tensor import Tensor
+from .trace import Symbol
+
+PLANS_KEPT = 20_000
+_plans: dict[tuple, Callable] = {}
+
+
+def check_writable(name: str, t: Tensor) -> None:
+    """An error for leaves that require a gradient and for memory that elements share."""
+    if modes.grad and t.tape is not None:
+        if is_leaf(t.tape):
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        if t.base is not None and t.base.tape is not None and is_leaf(t.base.tape):
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    if any(s == 0 and n > 1 for n, s in zip(t.layout.shape, t.layout.strides, strict=True)):
+        raise RuntimeError(
+            f"{name}: unsupported operation: more than one element of the written-to tensor refers to a single "
+            "memory location. Please clone() the tensor before performing the operation."
+        )
+
+
+def check_result(name: str, t: Tensor, shape: Sequence[int], dtype: Any) -> None:
+    if not can_cast(dtype, t.layout.dtype):
+        raise RuntimeError(f"{name}: result type {dtype.name} can't be cast to the desired output type {t.layout.dtype.name}")
+    if tuple(shape) != tuple(t.layout.shape):
+        raise RuntimeError(
+            f"{name}: output with shape {list(t.layout.shape)} doesn't match the broadcast shape {list(shape)}"
+        )
+
+
+def apply_inplace(name: str, function: Callable, t: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+    """`t.name_(…)`: the result of `function`, written into `t`."""
+    if type(t.layout) is Symbol:
+        return _rebind(t, function(t, *args, **kwargs))
+    check_writable(name + "_", t)
+    op = getattr(function, "op", None)
+    if isinstance(op, Pointwise) and not kwargs and not _wants_grad(t, args) and not _overlaps(t, args):
+        return write_pointwise(name, op, t, args)
+    result = function(t, *args, **kwargs)
+    check_result(name + "_", t, result.layout.shape, result.layout.dtype)
+    return assign(t, result)
+
+
+def _wants_grad(t: Tensor, args: Sequence[Any]) -> bool:
+    return modes.grad and (t.tape is not None or any(isinstance(a, Tensor) and a.tape is not None for a in args))
+
+
+def _overlaps(t: Tensor, args: Sequence[Any]) -> bool:
+    """Whether an argument shares memory with `t` otherwise than element by element."""
+    for a in args:
+        if isinstance(a, Tensor) and a is not t:
+            if type(a.layout) is Symbol or a.storage is None:
+                return True
+            same = a.storage.data == t.storage.data and a.layout.shape == t.layout.shape and a.layout.strides == t.layout.strides
+            if a.storage.root is t.storage.root and not same:
+                return True
+    return False
+
+
+def write_pointwise(name: str, op: Pointwise, t: Tensor, args: Sequence[Any]) -> Tensor:
+    """A pointwise op computed straight into its first argument."""
+    key = (op, t.layout, *(a.layout if isinstance(a, Tensor) else type(a) for a in args))
+    plan = _plans.get(key)
+    if plan is None:
+        if t.is_meta:
+            return t
+        specs = [spec_of(v) for v in (t, *args)]
+        nodes = [Node(None, (), s) for s in specs]
+        result = op.infer(*specs)
+        check_result(name + "_", t, result.shape, result.dtype)
+        out = Node(op, nodes, result)
+        if result.dtype is not t.layout.dtype:
+            cast = Cast(t.layout.dtype)
+            out = Node(cast, (out,), cast.infer(result))
+        plan = _keep(key, Graph(nodes, [out]), (t, *args))
+    return plan(t, *args)
+
+
+def _keep(key: tuple, graph: Graph, values: Sequence[Any]) -> Callable:
+    plan = program.build(graph, [argument_layout(v) for v in values], {0: 0}, [0], program.FIRST)
+    if len(_plans) > PLANS_KEPT:
+        _plans.clear()
+    _plans[key] = plan
+    return plan
+
+
+def write(t: Tensor, source: Tensor) -> None:
+    """Copy values into `t`, broadcast and cast; off the tape."""
+    if t.storage is None:
+        return
+    if _overlaps(t, (source,)):
+        source = source.detach().clone()
+    key = ("copy", t.layout, source.layout)
+    plan = _plans.get(key)
+    if plan is None:
+        nodes = [Node(None, (), spec_of(t)), Node(None, (), spec_of(source))]
+        cast = Cast(t.layout.dtype)
+        x = Node(cast, nodes[1:], cast.infer(nodes[1].spec))
+        plan = _keep(key, Graph(nodes, [x]), (t, source))
+    plan(t, source)
+
+
+def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """Values copied in, broadcast and cast; differentiable with respect to `src`."""
+    if not isinstance(src, Tensor):
+        raise TypeError(f"copy_: argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+    if type(self.layout) is Symbol or type(src.layout) is Symbol:
+        return _rebind(self, src.to(self.dtype).expand(self.shape))
+    check_writable("copy_", self)
+    if modes.grad and (self.tape is not None or src.tape is not None):
+        value = src.to(self.dtype).expand(self.shape)
+        return assign(self, value)
+    if src.layout.shape != self.layout.shape:
+        src = src.detach().expand(self.layout.shape)
+    write(self, src)
+    return self
+
+
+def _rebind(t: Tensor, value: Tensor) -> Tensor:
+    """In a trace nothing is written: the tensor stands for the new node from now on."""
+    if t.base is not None:
+        raise RuntimeError("a traced view was written to; expected writes to whole tensors inside a composite")
+    value = value if value.dtype is t.dtype else value.to(t.dtype)
+    t.layout, t.tape = value.layout, value.tape
+    return t
+
+
+def assign(t: Tensor, value: Tensor) -> Tensor:
+    """Write a taped value into `t` and let the tape tell so, through views as well."""
+    if value.layout.dtype is not t.layout.dtype:
+        value = value.to(t.layout.dtype)
+    with no_grad():
+        write(t, value)
+    if not modes.grad:
+        return t
+    if t.base is not None and (t.base.tape is not None or value.tape is not None):
+        _rebase(t, value)
+    elif t.tape is not None or value.tape is not None:
+        t.tape = value.tape
+        refresh_views(t)
+    return t
+
+
+class CopySlices(Rule):
+    """A base after part of it was written: its gradient goes to the value there, elsewhere on."""
+
+    name = "copy_slices"
+
+    def __init__(self, shown: Layout, offset: int) -> None:
+        self.shown, self.offset = shown, offset
+
+    def apply(self, node: list, g: Any) -> Sequence[Any]:
+        rest = g.clone().contiguous()
+        shape, strides = tuple(self.shown.shape), _in_row_major(self.shown, node[5][0])
+        part = AsStrided(shape, strides, self.offset)(g.contiguous()).clone() if node[EDGES][1] is not None else None
+        with no_grad():
+            AsStrided(shape, strides, self.offset)(rest).zero_()
+        return rest, part
+
+
+def _in_row_major(shown: Layout, base: Layout) -> tuple[int, ...]:
+    if not base.is_contiguous:
+        raise RuntimeError("copy_slices: got a base that is not contiguous; expected a row-major base of the written view")
+    return tuple(shown.strides)
+
+
+def _offset(view: Tensor, base: Tensor) -> int:
+    return (view.storage.data - base.storage.data) // base.itemsize
+
+
+def _rebase(view: Tensor, value: Tensor) -> None:
+    base = view.base
+    rule = CopySlices(view.layout, _offset(view, base))
+    base.tape = [next_seq(), rule, (base.tape, value.tape), (), (), (base.layout, view.layout), None, None]
+    refresh_views(base)
+    view.tape = view_of(view, base).tape
+
+
+def view_of(view: Tensor, base: Tensor) -> Tensor:
+    """A view made anew from its base, with the base's tape."""
+    return bind(AsStrided(tuple(view.layout.shape), tuple(view.layout.strides), _offset(view, base)), (base,))
+
+
+def note_view(base: Tensor, view: Tensor) -> None:
+    """Remember a differentiable view, to refresh it when its base is written to."""
+    base.__dict__.setdefault("_views", WeakSet()).add(view)
+
+
+def refresh_views(base: Tensor) -> None:
+    for view in list(base.__dict__.get("_views", ())):
+        view.tape = view_of(view, base).tape
+
+
+def receive(out: Tensor, result: Tensor) -> Tensor:
+    """`out=`: a result written into a tensor that is given, resized if it does not fit."""
+    if modes.grad and (out.tape is not None or result.tape is not None):
+        raise RuntimeError("out=: functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+    if not can_cast(result.layout.dtype, out.layout.dtype):
+        raise RuntimeError(f"out=: result type {result.dtype.name} can't be cast to the desired output type {out.dtype.name}")
+    if out.layout.shape != result.layout.shape:
+        lay = layout(out.layout.dtype, result.layout.shape)
+        if lay.nbytes > out.storage.nbytes or out.storage.root is not out.storage:
+            out.storage = engine.machine().allocate(max(lay.nbytes, 1))
+        out.layout = lay
+    write(out, result)
+    return out
+
+
+__all__ = ["Op", "apply_inplace", "assign", "copy_", "receive"]

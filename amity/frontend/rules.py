@@ -1,0 +1,164 @@
+"""Derivatives of ops on the tape: a record's rule as one fused Program per layout of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from amity.core.layout import Layout, layout
+from amity.engine import program
+from amity.ir.graph import Graph, Node, Spec
+from amity.ops.record import Op, Pointwise, weak_spec
+
+from .tape import EDGES, FREED, LAYOUTS, OUTPUT, SAVED, VERSIONS, Rule, modes, next_seq
+from .tensor import Tensor
+from .trace import Symbol, input_node, traced
+
+PLANS_KEPT = 20_000
+_rules: dict[Op, OpRule] = {}
+
+
+def rule_of(op: Op) -> OpRule | None:
+    """The rule of an op; None if it has no derivative."""
+    if op.grad is None:
+        return None
+    found = _rules.get(op)
+    if found is None:
+        found = _rules[op] = OpRule(op)
+    return found
+
+
+class OpRule(Rule):
+    """A primitive's derivative."""
+
+    def __init__(self, op: Op) -> None:
+        self.op, self.name = op, op.name
+        self.plans: dict[tuple, Callable] = {}
+        # views and kernels gain nothing from fusion; neither do rules that call such ops
+        self.is_fused = op.kind in ("pointwise",)
+
+    def record(self, outs: Sequence[Tensor], values: Sequence[Any], edges: tuple, layouts: tuple) -> None:
+        saved = []
+        for how, which in self.op.saved:
+            if how == "input":
+                saved.append(values[which])
+            elif how == "result":
+                t = outs[which]
+                saved.append(t if type(t.layout) is Symbol else Tensor._of(t.storage, t.layout))
+        versions = tuple(version_of(s) for s in saved)
+        node = [next_seq(), self, edges, tuple(saved), versions, layouts, None, None]
+        attach(node, outs)
+
+    def apply(self, node: list, g: Any) -> Sequence[Any]:
+        saved = unpack(node)
+        needs = tuple(e is not None for e in node[EDGES])
+        gs = g if self.op.results > 1 else (g,)
+        if type(gs[0].layout) is not Symbol:
+            if self.is_fused and not modes.grad:
+                return self._run_fused(gs[0], saved, node[LAYOUTS], needs)
+            if modes.grad:
+                saved = self._taped(node, saved)
+        return self.run(gs, saved, node[LAYOUTS], needs)
+
+    def _taped(self, node: list, saved: Sequence[Any]) -> Sequence[Any]:
+        """Saved results tied to their node again, so that a gradient can flow through them."""
+        kept = [h for h, _ in self.op.saved if h != "layout"]
+        out = []
+        for how, s in zip(kept, saved, strict=True):
+            if how == "result" and self.op.results == 1:
+                s = Tensor._of(s.storage, s.layout)
+                s.tape = node
+            out.append(s)
+        return out
+
+    def run(self, gs: Sequence[Any], saved: Sequence[Any], layouts: tuple, needs: tuple) -> Sequence[Any]:
+        """The rule, op by op: in a trace, for gradients of gradients, and for what does not fuse."""
+        it = iter(saved)
+        args = [layouts[w] if how == "layout" else next(it) for how, w in self.op.saved]
+        out = self.op.grad(gs[0] if self.op.results == 1 else tuple(gs), *args)
+        out = out if isinstance(out, tuple) else (out,)
+        if not isinstance(self.op, Pointwise):
+            return out
+        return tuple(
+            fit(x, lay) if need and x is not None else None for x, lay, need in zip(out, layouts, needs, strict=True)
+        )
+
+    def _run_fused(self, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple) -> Sequence[Any]:
+        key = (g.layout, layouts, needs)
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self._build(key, g, saved, layouts, needs)
+        out = plan(g, *saved)
+        if type(out) is not tuple:
+            out = (out,)
+        if len(out) == len(needs):
+            return out
+        it = iter(out)
+        return tuple(next(it) if n else None for n in needs)
+
+    def _build(self, key: tuple, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple) -> Callable:
+        arguments = [g, *saved]
+        nodes = [
+            input_node(a.layout.dtype, a.layout.shape) if isinstance(a, Tensor) else Node(None, (), weak_spec(a))
+            for a in arguments
+        ]
+        marks = [traced(n) for n in nodes]
+        out = self.run(marks[:1], marks[1:], layouts, needs)
+        wanted = [x.layout.node for x, n in zip(out, needs, strict=True) if n]
+        lays = [a.layout if isinstance(a, Tensor) else _weak_layout(a) for a in arguments]
+        plan = program.build(Graph(nodes, wanted), lays)
+        if len(self.plans) > PLANS_KEPT:
+            self.plans.clear()
+        self.plans[key] = plan
+        return plan
+
+
+def _weak_layout(number: Any) -> Layout:
+    return layout(weak_spec(number).dtype, ())
+
+
+def version_of(value: Any) -> int:
+    return value.storage.version if isinstance(value, Tensor) and value.storage is not None else 0
+
+
+def attach(node: list, outs: Sequence[Tensor]) -> None:
+    """Let results point to their node, each of several through its own Output."""
+    if len(outs) == 1:
+        outs[0].tape = node
+        return
+    for i, t in enumerate(outs):
+        if t.layout.dtype.kind == "f":
+            t.tape = [next_seq(), OUTPUT, (node,), i, None, (len(outs), t.layout), None, None]
+
+
+def unpack(node: list) -> Sequence[Any]:
+    """The saved values, if they are still what they were."""
+    saved = node[SAVED]
+    if saved is FREED:
+        raise RuntimeError(
+            "Trying to backward through the graph a second time (or directly access saved tensors after "
+            "they have already been freed). Saved intermediate values of the graph are freed when you call "
+            ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the "
+            "graph a second time or if you need to access saved tensors after calling backward."
+        )
+    for s, version in zip(saved, node[VERSIONS], strict=True):
+        if version_of(s) != version:
+            raise RuntimeError(
+                f"{node[1].name}: one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: [{s.layout.dtype.name} {list(s.layout.shape)}] is at version {version_of(s)}; "
+                f"expected version {version} instead"
+            )
+    return saved
+
+
+def fit(g: Any, lay: Any) -> Any:
+    """A gradient summed over broadcast dimensions and cast to what its input was."""
+    if isinstance(lay, type):
+        return None
+    if g.layout.shape != lay.shape:
+        g = g.sum_to_size(lay.shape)
+    return g if g.layout.dtype is lay.dtype else g.to(lay.dtype)
+
+
+def spec(lay: Any) -> Spec:
+    return Spec(tuple(lay.shape), lay.dtype)

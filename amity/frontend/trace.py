@@ -1,0 +1,57 @@
+"""Tracing: tensors that stand for nodes of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from amity.core.device import CPU
+from amity.core.dtype import DType
+from amity.core.shape import Size, contiguous_strides, numel
+from amity.ir.graph import Graph, Node, Spec
+
+_made: dict[str, Callable] = {}
+
+
+class Symbol:
+    """The layout of a traced tensor: what is known of it, and its node. Never a key of plans."""
+
+    __slots__ = ("dtype", "is_weak", "ndim", "node", "numel", "shape", "strides")
+    device = CPU
+    is_contiguous = is_dense = True
+
+    def __init__(self, node: Node) -> None:
+        spec = node.spec
+        self.node, self.dtype, self.shape = node, spec.dtype, Size(spec.shape)
+        self.ndim, self.numel, self.is_weak = len(spec.shape), numel(spec.shape), spec.is_weak
+        self.strides = contiguous_strides(spec.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return f"Symbol({self.node!r})"
+
+
+def traced(node: Node) -> Any:
+    """A tensor that stands for a node."""
+    return _made["tensor"](node)
+
+
+def install(make: Callable[[Node], Any]) -> None:
+    """Say how a traced tensor is made."""
+    _made["tensor"] = make
+
+
+def input_node(dtype: DType, shape: Sequence[int], is_weak: bool = False) -> Node:
+    return Node(None, (), Spec(tuple(shape), dtype, is_weak))
+
+
+def is_traced(value: Any) -> bool:
+    return type(getattr(value, "layout", None)) is Symbol
+
+
+def graph_of(inputs: Sequence[Node], results: Sequence[Any]) -> Graph:
+    """The graph from input nodes to traced results."""
+    return Graph(list(inputs), [r.layout.node for r in results])

@@ -1,0 +1,7 @@
+"""What each op means. The flat namespace holds every op function under PyTorch's name."""
+
+from .elementwise import *
+from .movement import *
+from .power import *
+from .reduce import *
+from .select import *

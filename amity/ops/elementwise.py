@@ -1,0 +1,252 @@
+"""Arithmetic, comparison and elementary functions: one output element from one of each input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .record import INPLACE, METHODS, Sample, deliver, method, pointwise, publish
+from .select import WHERE
+
+F = "f"
+UNARY = (Sample(((3, 4), F)), Sample(((), F)), Sample(((0, 3), F)))
+BINARY = (
+    Sample(((3, 4), F), ((3, 4), F)), Sample(((3, 1), F), ((4,), F)), Sample(((), F), ((2, 3), F)),
+    Sample(((2, 3), "i"), ((3,), "i")),
+)  # fmt: skip
+
+
+def is_float(v: Any) -> bool:
+    return v.dtype in ("f32", "f64")
+
+
+# -- arithmetic
+
+
+def _add(k, x, z):
+    return x | z if x.dtype == "bool" else x + z
+
+
+def _mul(k, x, z):
+    return x & z if x.dtype == "bool" else x * z
+
+
+def _sub_check(x, z):
+    return np.subtract(x, z)
+
+
+ADD = pointwise("add", np.add, _add, lambda g: (g, g), samples=BINARY)
+SUB = pointwise("sub", _sub_check, lambda k, x, z: x - z, lambda g: (g, -g), takes="uif", samples=BINARY)
+MUL = pointwise("mul", np.multiply, _mul, lambda g, x, z: (g * z, g * x), samples=BINARY)
+DIV = pointwise("div", np.true_divide, lambda k, x, z: x / z,
+                lambda g, x, z: (g / z, -g * x / (z * z)), rule="float", samples=BINARY)  # fmt: skip
+NEG = pointwise("neg", np.negative, lambda k, x: -x, lambda g: -g, takes="uif", samples=UNARY)
+
+
+def _scaled(other: Any, alpha: Any) -> Any:
+    return other if type(alpha) is int and alpha == 1 else other * alpha
+
+
+@method(inplace=True)
+def add(input, other, *, alpha=1, out=None):
+    """The sum `input + alpha * other`, broadcast.
+
+    dtype:  promoted
+    errors: RuntimeError if the sizes do not broadcast
+    """
+    return deliver(ADD(input, _scaled(other, alpha)), out)
+
+
+@method(inplace=True)
+def sub(input, other, *, alpha=1, out=None):
+    """The difference `input - alpha * other`, broadcast.
+
+    dtype:  promoted; not bool
+    """
+    return deliver(SUB(input, _scaled(other, alpha)), out)
+
+
+def rsub(input, other, *, alpha=1):
+    """The difference `other - alpha * input`."""
+    return SUB(other, _scaled(input, alpha))
+
+
+mul = publish(MUL, "The product of both inputs, broadcast.", "multiply")
+neg = publish(NEG, "Each element with its sign changed.", "negative")
+add.op, sub.op = ADD, SUB
+subtract, multiply, negative = sub, mul, neg
+METHODS["subtract"] = INPLACE["subtract"] = sub
+
+
+@method(inplace=True)
+def div(input, other, *, rounding_mode=None, out=None):
+    """The quotient; `rounding_mode` is None, "trunc" (towards zero) or "floor".
+
+    dtype:  integers become floats unless a rounding mode is given
+    errors: ValueError for an unknown rounding mode
+    """
+    if rounding_mode is None:
+        return deliver(DIV(input, other), out)
+    if rounding_mode not in ("trunc", "floor"):
+        raise ValueError(
+            f"div: got rounding_mode {rounding_mode!r}; expected None, 'trunc' or 'floor'"
+        )
+    op = TRUNC_DIVIDE if rounding_mode == "trunc" else FLOOR_DIVIDE
+    return deliver(op(input, other), out)
+
+
+divide = true_divide = div
+div.op = DIV
+for _alias in ("divide", "true_divide"):
+    METHODS[_alias] = INPLACE[_alias] = div
+
+
+def _safe_divisor(k, x, z):
+    """The divisor with 0, and -1 where it would overflow, replaced: hardware traps on both."""
+    lowest = -(1 << ({"i8": 7, "i16": 15, "i32": 31, "i64": 63}.get(x.dtype, 63)))
+    bad = z.eq(0) if x.dtype[0] == "u" else z.eq(0) | (z.eq(-1) & x.eq(lowest))
+    return k.select(bad, 1, z)
+
+
+def _trunc_divide(k, x, z):
+    if is_float(x):
+        return k.unary("trunc", x / z)
+    return x // _safe_divisor(k, x, z)
+
+
+def _floor_divide(k, x, z):
+    """Floats as Python's: the quotient of what is left after taking the remainder away."""
+    if is_float(x):
+        rest = _remainder(k, x, z)
+        q = (x - rest) / z
+        floored = k.unary("floor", q)
+        return k.select(z.eq(0), x / z, k.select((q - floored) > 0.5, floored + 1, floored))
+    q = x // _safe_divisor(k, x, z)
+    if x.dtype[0] == "u":
+        return q
+    inexact = (q * z).ne(x)
+    return k.select(inexact & ((x ^ z) < 0), q - 1, q)
+
+
+def _remainder(k, x, z):
+    if not is_float(x):
+        d = _safe_divisor(k, x, z)
+        r = x % d
+        return r if x.dtype[0] == "u" else k.select(r.ne(0) & ((r ^ z) < 0), r + z, r)
+    return k.math("remainder", x, z)
+
+
+def _fmod(k, x, z):
+    return k.math("fmod", x, z) if is_float(x) else x % _safe_divisor(k, x, z)
+
+
+TRUNC_DIVIDE = pointwise("trunc_divide", lambda x, z: np.trunc(np.divide(x, z)).astype(np.result_type(x, z)),
+                         _trunc_divide, lambda g, like_x, like_z: (g * 0, g * 0), takes="uif")  # fmt: skip
+FLOOR_DIVIDE = pointwise("floor_divide", np.floor_divide, _floor_divide,
+                         lambda g, like_x, like_z: (g * 0, g * 0), takes="uif")  # fmt: skip
+REMAINDER = pointwise("remainder", np.remainder, _remainder,
+                      lambda g, x, z: (g, -g * FLOOR_DIVIDE(x, z)), takes="uif")  # fmt: skip
+FMOD = pointwise("fmod", np.fmod, _fmod, lambda g, x, z: (g, -g * TRUNC_DIVIDE(x, z)), takes="uif")
+floor_divide = publish(FLOOR_DIVIDE, "The quotient rounded down.")
+remainder = publish(REMAINDER, "The remainder with the divisor's sign, as Python's `%`.")
+fmod = publish(FMOD, "The remainder with the dividend's sign.")
+
+# -- comparisons and logic
+
+
+def _compare(name: str, function, alias: str):
+    op = pointwise(name, function, lambda k, x, z: k.compare(name, x, z), rule="compare", samples=BINARY)
+    return op, publish(op, f"Whether input {alias} other, element by element.")
+
+
+EQ, eq = _compare("eq", np.equal, "==")
+NE, ne = _compare("ne", np.not_equal, "!=")
+LT, lt = _compare("lt", np.less, "<")
+LE, le = _compare("le", np.less_equal, "<=")
+GT, gt = _compare("gt", np.greater, ">")
+GE, ge = _compare("ge", np.greater_equal, ">=")
+METHODS.update(not_equal=ne, less=lt, less_equal=le, greater=gt, greater_equal=ge)
+not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
+
+LOGICAL_AND = pointwise("logical_and", np.logical_and, lambda k, x, z: x & z, rule="logical", samples=BINARY)
+LOGICAL_OR = pointwise("logical_or", np.logical_or, lambda k, x, z: x | z, rule="logical", samples=BINARY)
+LOGICAL_XOR = pointwise("logical_xor", np.logical_xor, lambda k, x, z: x ^ z, rule="logical", samples=BINARY)
+LOGICAL_NOT = pointwise("logical_not", np.logical_not, lambda k, x: ~x, rule="logical", samples=UNARY)
+logical_and = publish(LOGICAL_AND, "Whether both are true (not zero).")
+logical_or = publish(LOGICAL_OR, "Whether at least one is true.")
+logical_xor = publish(LOGICAL_XOR, "Whether exactly one is true.")
+logical_not = publish(LOGICAL_NOT, "Whether the element is zero.")
+
+# -- powers, exponentials, rounding
+
+
+def costly(op):
+    """Mark an op whose result is worth keeping rather than computing twice."""
+    type(op).is_costly = True
+    return op
+
+
+def _math(name: str, function, grad, *, doc: str, aliases=(), **more):
+    op = costly(pointwise(name, function, lambda k, x: k.math(name, x), grad, rule="float", samples=UNARY, **more))
+    return op, publish(op, doc, *aliases)
+
+
+EXP, exp = _math("exp", np.exp, lambda g, y: g * y, doc="e to the power of each element.")
+LOG, log = _math("log", np.log, lambda g, x: g / x, doc="The natural logarithm.")
+LOG1P, log1p = _math("log1p", np.log1p, lambda g, x: g / (x + 1), doc="The logarithm of 1 + x, exact near 0.")
+EXPM1, expm1 = _math("expm1", np.expm1, lambda g, y: g * (y + 1), doc="exp(x) - 1, exact near 0.")
+SIN, sin = _math("sin", np.sin, lambda g, x: g * COS(x), doc="The sine of an angle in radians.")
+COS, cos = _math("cos", np.cos, lambda g, x: -g * SIN(x), doc="The cosine of an angle in radians.")
+TANH, tanh = _math("tanh", np.tanh, lambda g, y: g * (1 - y * y), doc="The hyperbolic tangent.")
+SIGMOID, sigmoid = _math(
+    "sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda g, y: g * (1 - y) * y, doc="1 / (1 + exp(-x)).", aliases=("expit",)
+)
+
+SQRT = pointwise("sqrt", np.sqrt, lambda k, x: k.unary("sqrt", x), lambda g, y: g / (2 * y), rule="float", samples=UNARY)
+sqrt = publish(SQRT, "The square root.")
+ABS = pointwise("abs", np.abs, lambda k, x: x if x.dtype[0] in "ub" else k.unary("abs", x),
+                lambda g, x: g * SIGN(x), takes="uif", samples=UNARY)  # fmt: skip
+abs = publish(ABS, "The absolute value.", "absolute")
+absolute = abs
+
+
+def _sign(k, x):
+    if x.dtype == "bool":
+        return x
+    one = k.const(1, x.dtype)
+    positive = k.select(x > 0, one, k.const(0, x.dtype))
+    if x.dtype[0] == "u":
+        return positive
+    out = k.select(x < 0, k.const(-1, x.dtype), positive)
+    return k.select(x.ne(x), x * 0, out) if is_float(x) else out
+
+
+SIGN = pointwise("sign", np.sign, _sign, lambda g: g * 0, samples=UNARY)
+sign = publish(SIGN, "-1, 0 or 1, as the element is negative, zero or positive.", "sgn")
+METHODS["sgn"] = sign
+
+
+def _maximum(k, x, z):
+    if not is_float(x):
+        return x | z if x.dtype == "bool" else k.max(x, z)
+    return k.select((x > z) | x.ne(x), x, z)
+
+
+def _minimum(k, x, z):
+    if not is_float(x):
+        return x & z if x.dtype == "bool" else k.min(x, z)
+    return k.select((x < z) | x.ne(x), x, z)
+
+
+def _share(g, x, z, wins):
+    """The gradient to the winner; ties share it."""
+    half = g * 0.5
+    tie = EQ(x, z)
+    return WHERE(tie, half, WHERE(wins, g, 0.0)), WHERE(tie, half, WHERE(wins, 0.0, g))
+
+
+MAXIMUM = pointwise("maximum", np.maximum, _maximum, lambda g, x, z: _share(g, x, z, GT(x, z)), samples=BINARY)
+MINIMUM = pointwise("minimum", np.minimum, _minimum, lambda g, x, z: _share(g, x, z, LT(x, z)), samples=BINARY)
+maximum = publish(MAXIMUM, "The larger of both; NaN if either is.", inplace=False)
+minimum = publish(MINIMUM, "The smaller of both; NaN if either is.", inplace=False)

@@ -1,0 +1,351 @@
+"""Views: the same elements under other dimensions. None of these copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from amity.core.layout import Layout, layout
+from amity.core.shape import broadcast_shapes, canonical_dim, infer_size
+from amity.ir.graph import Spec
+
+from .record import Op, Sample, method
+
+F = "f"
+
+
+class Permute(Op):
+    """Dimensions in another order."""
+
+    name = "permute"
+    kind = "view"
+    dims: tuple[int, ...]
+    samples = (Sample(((2, 3, 4), F), dims=(2, 0, 1)), Sample(((), F), dims=()))
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(tuple(x.shape[d] for d in self.dims), x.dtype)
+
+    def view(self, x: Layout) -> tuple[Layout, int]:
+        shape, strides = (tuple(t[d] for d in self.dims) for t in (x.shape, x.strides))
+        return layout(x.dtype, shape, strides, x.device), 0
+
+    def reference(self, x):
+        return np.transpose(x, self.dims)
+
+    def grad(self, g):
+        back = [0] * len(self.dims)
+        for i, d in enumerate(self.dims):
+            back[d] = i
+        return Permute(tuple(back))(g)
+
+
+class Reshape(Op):
+    """The same elements in row-major order under another shape."""
+
+    name = "reshape"
+    kind = "view"
+    shape: tuple[int, ...]
+    samples = (Sample(((2, 6), F), shape=(3, 4)), Sample(((4,), F), shape=(2, 1, 2)))
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(self.shape, x.dtype)
+
+    def view(self, x: Layout) -> tuple[Layout, int] | None:
+        strides = view_strides(x, self.shape)
+        return None if strides is None else (layout(x.dtype, self.shape, strides, x.device), 0)
+
+    def reference(self, x):
+        return np.reshape(x, self.shape)
+
+    def grad(self, g, like_x):
+        return reshape(g, like_x.shape)
+
+
+class Expand(Op):
+    """Dimensions of size 1 repeated without copying."""
+
+    name = "expand"
+    kind = "view"
+    shape: tuple[int, ...]
+    samples = (Sample(((3, 1), F), shape=(2, 3, 4)), Sample(((), F), shape=(2,)))
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(self.shape, x.dtype)
+
+    def view(self, x: Layout) -> tuple[Layout, int]:
+        pad = len(self.shape) - x.ndim
+        strides = [0] * pad + [0 if n == 1 and m != 1 else s for n, s, m in zip(x.shape, x.strides, self.shape[pad:], strict=True)]
+        return layout(x.dtype, self.shape, strides, x.device), 0
+
+    def reference(self, x):
+        return np.broadcast_to(x, self.shape)
+
+    def grad(self, g, like_x):
+        return sum_to_size(g, like_x.shape)
+
+
+class Slice(Op):
+    """Elements `start, start + step, …` of one dimension."""
+
+    name = "slice"
+    kind = "view"
+    dim: int
+    start: int
+    length: int
+    step: int
+    samples = (Sample(((5, 3), F), dim=0, start=1, length=2, step=2),)
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec((*x.shape[: self.dim], self.length, *x.shape[self.dim + 1 :]), x.dtype)
+
+    def view(self, x: Layout) -> tuple[Layout, int]:
+        d, stride = self.dim, x.strides[self.dim]
+        shape = (*x.shape[:d], self.length, *x.shape[d + 1 :])
+        strides = (*x.strides[:d], stride * self.step, *x.strides[d + 1 :])
+        return layout(x.dtype, shape, strides, x.device), self.start * stride if self.length else 0
+
+    def reference(self, x):
+        at = [slice(None)] * x.ndim
+        at[self.dim] = slice(self.start, self.start + self.length * self.step, self.step)
+        return x[tuple(at)][(slice(None),) * self.dim + (slice(0, self.length),)]
+
+    def grad(self, g, like_x):
+        back = g.new_zeros(like_x.shape)
+        self(back).copy_(g)
+        return back
+
+
+def view_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Strides that show a layout under another shape, or None if its memory does not allow it."""
+    if x.is_contiguous:
+        return layout(x.dtype, shape).strides
+    if x.numel == 0:
+        return layout(x.dtype, shape).strides
+    # runs of dimensions that lie in memory like one
+    runs: list[list[int]] = []  # [size, stride of the last]
+    for n, s in zip(x.shape, x.strides, strict=True):
+        if n == 1:
+            continue
+        if runs and runs[-1][1] == n * s:
+            runs[-1][0] *= n
+            runs[-1][1] = s
+        else:
+            runs.append([n, s])
+    out = [0] * len(shape)
+    at = len(runs) - 1
+    left, step = (runs[at][0], runs[at][1]) if runs else (1, 1)
+    for d in reversed(range(len(shape))):
+        if shape[d] == 1:
+            out[d] = step
+            continue
+        if left == 1:
+            at -= 1
+            if at < 0:
+                return None
+            left, step = runs[at]
+        if left % shape[d]:
+            return None
+        out[d] = step
+        step *= shape[d]
+        left //= shape[d]
+    return tuple(out) if at <= 0 and left == 1 else None
+
+
+def _sizes(args: Sequence) -> tuple[int, ...]:
+    """`f(2, 3)` and `f((2, 3))` alike."""
+    if len(args) == 1 and not isinstance(args[0], int) and hasattr(args[0], "__iter__"):
+        args = tuple(args[0])
+    return tuple(int(a) for a in args)
+
+
+def reshape(input, *shape):
+    """The same elements under another shape; a view where memory allows, else a copy.
+
+    errors: RuntimeError if the sizes do not agree
+    """
+    shape = _sizes(shape) if len(shape) != 1 or not isinstance(shape[0], tuple) else shape[0]
+    new = infer_size("reshape", shape, input.numel())
+    return input if new == tuple(input.shape) and input.tape is None else Reshape(new)(input)
+
+
+method(reshape)
+
+
+@method
+def view(input, *shape):
+    """The same memory under another shape (or dtype).
+
+    errors: RuntimeError if memory does not allow it: use reshape
+    """
+    if len(shape) == 1 and hasattr(shape[0], "itemsize"):
+        return input._view_dtype(shape[0])
+    new = infer_size("view", _sizes(shape), input.numel())
+    op = Reshape(new)
+    if op.view(input.layout) is None if hasattr(input.layout, "extent") else False:
+        raise RuntimeError(
+            f"view: got shape {list(input.shape)} with strides {input.stride()} and new shape {list(new)}; view "
+            "size is not compatible with input tensor's size and stride (at least one dimension spans across "
+            "two contiguous subspaces). Use .reshape(...) instead."
+        )
+    return op(input)
+
+
+@method
+def permute(input, *dims):
+    """Dimensions in another order."""
+    dims = _sizes(dims)
+    if len(dims) != input.ndim:
+        raise RuntimeError(
+            f"permute: got {len(dims)} dims for a tensor with {input.ndim}; expected as many as the tensor has"
+        )
+    order = tuple(canonical_dim("permute", d, input.ndim) for d in dims)
+    if len(set(order)) != len(order):
+        raise RuntimeError("permute: duplicate dims are not allowed")
+    return Permute(order)(input)
+
+
+@method
+def transpose(input, dim0, dim1):
+    """Two dimensions swapped."""
+    a, b = canonical_dim("transpose", dim0, input.ndim), canonical_dim("transpose", dim1, input.ndim)
+    order = list(range(input.ndim))
+    if order:
+        order[a], order[b] = order[b], order[a]
+    return Permute(tuple(order))(input)
+
+
+@method
+def t(input):
+    """The transpose of a matrix; a vector is its own."""
+    if input.ndim > 2:
+        raise RuntimeError(f"t: expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
+    return transpose(input, 0, 1) if input.ndim == 2 else Permute(tuple(range(input.ndim)))(input)
+
+
+@method
+def expand(input, *sizes):
+    """Dimensions of size 1 repeated without copying; -1 keeps a size."""
+    sizes = _sizes(sizes)
+    pad = len(sizes) - input.ndim
+    if pad < 0:
+        raise RuntimeError(
+            f"expand: the number of sizes provided ({len(sizes)}) must be greater or equal to the number of dimensions in the tensor ({input.ndim})"
+        )
+    new = []
+    for i, n in enumerate(sizes):
+        have = input.shape[i - pad] if i >= pad else None
+        if n == -1 and have is None:
+            raise RuntimeError(f"expand: got -1 at new dimension {i}; expected a size")
+        if have is not None and n != -1 and have not in (1, n):
+            raise RuntimeError(
+                f"expand: the expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}. "
+                f"Target sizes: {list(sizes)}. Tensor sizes: {list(input.shape)}"
+            )
+        new.append(have if n == -1 else n)
+    return Expand(tuple(new))(input)
+
+
+@method
+def squeeze(input, dim=None):
+    """Dimensions of size 1 left out: all, or those given."""
+    if dim is None:
+        drop = {d for d, n in enumerate(input.shape) if n == 1}
+    else:
+        dims = (dim,) if isinstance(dim, int) else dim
+        drop = {canonical_dim("squeeze", d, input.ndim) for d in dims}
+        drop = {d for d in drop if input.ndim and input.shape[d] == 1}
+    return Reshape(tuple(n for d, n in enumerate(input.shape) if d not in drop))(input)
+
+
+@method
+def unsqueeze(input, dim):
+    """A dimension of size 1 put in."""
+    d = canonical_dim("unsqueeze", dim, input.ndim + 1)
+    return Reshape((*input.shape[:d], 1, *input.shape[d:]))(input)
+
+
+@method
+def narrow(input, dim, start, length):
+    """`length` elements of a dimension from `start` on, as a view."""
+    d = canonical_dim("narrow", dim, input.ndim)
+    if input.ndim == 0:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    n, start = input.shape[d], int(start)
+    if not -n <= start <= n:
+        raise IndexError(f"narrow: start out of range (expected to be in range of [{-n}, {n}], but got {start})")
+    start = start + n if start < 0 else start
+    if length < 0 or start + length > n:
+        raise RuntimeError(f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})")
+    return Slice(d, start, length, 1)(input)
+
+
+@method
+def sum_to_size(input, *size):
+    """Summed over the dimensions in which `size` is smaller, the inverse of broadcasting."""
+    size = _sizes(size)
+    if size == tuple(input.shape):
+        return input
+    if broadcast_shapes("sum_to_size", size, input.shape) != tuple(input.shape):
+        raise RuntimeError(f"sum_to_size: size {list(size)} is not expandable to size {list(input.shape)}")
+    pad = input.ndim - len(size)
+    kept = [pad + d for d, n in enumerate(size) if n == 1 and input.shape[pad + d] != 1]
+    out = input.sum(kept, keepdim=True) if kept else input
+    return out.sum(tuple(range(pad))) if pad else out
+
+
+class AsStrided(Op):
+    """The memory of a row-major tensor under any strides."""
+
+    name = "as_strided"
+    kind = "view"
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    samples = (Sample(((3, 4), F), shape=(2, 2), strides=(4, 1), offset=1),)
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(self.shape, x.dtype)
+
+    def view(self, x: Layout) -> tuple[Layout, int]:
+        return layout(x.dtype, self.shape, self.strides, x.device), self.offset
+
+    def reference(self, x):
+        flat = np.ascontiguousarray(x).reshape(-1)[self.offset :]
+        strides = [s * x.itemsize for s in self.strides]
+        return np.lib.stride_tricks.as_strided(flat, self.shape, strides).copy()
+
+    def grad(self, g, like_x):
+        return StridedSum(tuple(like_x.shape), self.strides, self.offset)(g)
+
+
+class StridedSum(Op):
+    """Elements added up at the places an `as_strided` view took them from."""
+
+    name = "strided_sum"
+    kind = "host"
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    samples = (Sample(((2, 2), F), shape=(3, 4), strides=(4, 1), offset=1),)
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(self.shape, x.dtype)
+
+    def reference(self, x):
+        out = np.zeros(self.shape, x.dtype)
+        at = np.full(x.shape, self.offset)
+        for d, stride in enumerate(self.strides):
+            at = at + (np.arange(x.shape[d]) * stride).reshape([-1 if i == d else 1 for i in range(x.ndim)])
+        np.add.at(out.reshape(-1), at.reshape(-1), x.reshape(-1))
+        return out
+
+    def grad(self, g, like_x):
+        return AsStrided(tuple(like_x.shape), self.strides, self.offset)(g)
+
+
+@method
+def as_strided(input, size, stride, storage_offset=None):
+    """A view of the storage under given sizes and strides."""
+    offset = input.storage_offset() if storage_offset is None else storage_offset
+    return AsStrided(tuple(size), tuple(stride), offset - input.storage_offset())(input)

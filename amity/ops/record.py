@@ -1,0 +1,378 @@
+"""What an op is: one record with its shape rule, NumPy meaning, derivative, lowering and samples.
+
+A *primitive* is a subclass of `Op`; its fields are its attributes, and each bound instance exists
+once, so identity is the key of all plans. A *composite* is a plain function over ops that eager
+runs as one fused Program and a trace sees through.
+
+A derivative rule `grad(self, g, ...)` is written in ops. What it takes by name is what the tape
+keeps: `y` is the result, an input's own name is that input, `like_x` its layout alone (shape and
+dtype, no memory kept).
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import update_wrapper
+from typing import Any, ClassVar
+
+import numpy as np
+
+from amity.core.dtype import (
+    FLOATING, PROMOTION, DType, bool_, float32, float64, get_default_dtype, int64,
+)  # fmt: skip
+from amity.core.shape import broadcast_shapes
+from amity.ir.graph import Spec
+
+REGISTRY: dict[str, type[Op]] = {}  # primitives by name
+COMPOSITES: dict[str, Composite] = {}
+METHODS: dict[str, Callable] = {}  # public functions that are methods of Tensor too
+INSTANCES_KEPT = 20_000
+_bind: Callable[..., Any] | None = None
+_bind_composite: Callable[..., Any] | None = None
+
+
+def install(bind: Callable, bind_composite: Callable) -> None:
+    """The one upward hook: the frontend says what happens when an op is called."""
+    global _bind, _bind_composite
+    _bind, _bind_composite = bind, bind_composite
+
+
+class Sample:
+    """Inputs for one test of an op: arrays or (shape, dtype) specs, and attributes."""
+
+    def __init__(self, *inputs: Any, **attributes: Any) -> None:
+        self.inputs, self.attributes = inputs, attributes
+
+
+class ErrorSample(Sample):
+    """Inputs that must raise `error` with `says` in its message."""
+
+    def __init__(self, *inputs: Any, error: type[Exception], says: str, **attributes: Any) -> None:
+        super().__init__(*inputs, **attributes)
+        self.error, self.says = error, says
+
+
+class Op:
+    """Base of all primitives. `kind` says how it is lowered:
+
+    `pointwise`  emit(k, *values) -> value, fused into loops
+    `reduce`     joins the elements along `dims` with `combine`
+    `view`       view(layout) -> (layout, offset in elements): no kernel at all
+    `indexed`    element(k, *accessors) -> value: one output element from indexed loads
+    `kernel`     planned by the compiler module that `planner` names (matmul, conv, …)
+    `host`       runs `reference` itself, for what is not hot
+    """
+
+    name: ClassVar[str] = ""
+    kind: ClassVar[str] = "host"
+    fields: ClassVar[tuple[str, ...]] = ()
+    runtime: ClassVar[tuple[str, ...]] = ()  # integer attributes that kernels read at run time
+    planner: ClassVar[str] = ""
+    results: ClassVar[int] = 1
+    samples: ClassVar[Sequence[Sample]] = ()
+    errors: ClassVar[Sequence[ErrorSample]] = ()
+    _instances: ClassVar[dict]
+
+    def __init_subclass__(cls, **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        own = cls.__dict__.get("__annotations__", {})
+        cls.fields = tuple(n for n, t in own.items() if "ClassVar" not in str(t)) or cls.fields
+        cls._instances = {}
+        if "name" in cls.__dict__:
+            if cls.name in REGISTRY:
+                raise ValueError(f"op {cls.name!r} is defined twice")
+            REGISTRY[cls.name] = cls
+        cls.saved = _saved_names(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Op:
+        if kwargs or len(args) != len(cls.fields):
+            given = dict(zip(cls.fields, args, strict=False)) | kwargs
+            args = tuple(given[f] if f in given else getattr(cls, f) for f in cls.fields)
+        found = cls._instances.get((args, tuple(map(type, args))))
+        if found is None:
+            if len(cls._instances) > INSTANCES_KEPT:
+                cls._instances.clear()
+            found = object.__new__(cls)
+            for field, value in zip(cls.fields, args, strict=True):
+                object.__setattr__(found, field, value)
+            found.plans = {}
+            found = cls._instances.setdefault((args, tuple(map(type, args))), found)
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "plans":
+            raise AttributeError(f"{self.name}: a bound op cannot be changed")
+        object.__setattr__(self, name, value)
+
+    def attributes(self) -> dict[str, Any]:
+        return {f: getattr(self, f) for f in self.fields}
+
+    @property
+    def structure(self) -> tuple:
+        """What a kernel's code depends on: the name and the attributes not read at run time."""
+        return (self.name, *((f, getattr(self, f)) for f in self.fields if f not in self.runtime))
+
+    def parameters(self, *specs: Spec) -> list[int]:
+        """The 64-bit words that a kernel reads at run time."""
+        out: list[int] = []
+        for f in self.runtime:
+            value = getattr(self, f)
+            out += list(value) if isinstance(value, tuple) else [value]
+        return [int(v) for v in out]
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{k}={v!r}" for k, v in self.attributes().items())
+        return f"{self.name}({inner})" if inner else self.name
+
+    def __reduce__(self) -> tuple:
+        return (type(self), tuple(self.attributes().values()))
+
+    def __call__(self, *values: Any) -> Any:
+        return _bind(self, values)
+
+    # -- what a record defines
+    def infer(self, *specs: Spec) -> Spec | tuple[Spec, ...]:
+        raise TypeError(f"{self.name}: the record has no shape rule")
+
+    def reference(self, *arrays: np.ndarray) -> Any:
+        raise TypeError(f"{self.name}: the record has no NumPy meaning")
+
+    grad: ClassVar[Callable | None] = None
+
+
+def _saved_names(cls: type[Op]) -> tuple[tuple[str, int | str], ...]:
+    """What the rule takes after `self, g`, as pairs (how, which): see the module's docstring."""
+    if cls.grad is None:
+        return ()
+    inputs = [n for n in inspect.signature(cls.infer).parameters if n != "self"]
+    return saved_of(cls.grad, inputs, skip=2)
+
+
+def saved_of(rule: Callable, inputs: Sequence[str], skip: int) -> tuple[tuple[str, int | str], ...]:
+    out: list[tuple[str, int | str]] = []
+    for name in list(inspect.signature(rule).parameters)[skip:]:
+        if name == "y" and "y" not in inputs:
+            out.append(("result", 0))
+        elif name.startswith("result"):
+            out.append(("result", int(name[6:] or 0)))
+        elif name.startswith("like_"):
+            out.append(("layout", inputs.index(name[5:])))
+        elif name in inputs:
+            out.append(("input", inputs.index(name)))
+        else:
+            raise TypeError(f"derivative rule takes {name!r}; expected y, like_* or one of {inputs}")
+    return tuple(out)
+
+
+# -- dtypes and shapes of elementwise results
+
+
+def result_dtype(specs: Iterable[Spec]) -> DType:
+    """PyTorch's promotion: tensors with dimensions outrank 0-d ones, which outrank Python numbers,
+    unless the lesser is of a higher kind (bool < integer < floating).
+
+    >>> from amity.core.dtype import int32
+    >>> result_dtype([Spec((2,), int32), Spec((), float64, True)])
+    amity.float32
+    """
+    levels: list[DType | None] = [None, None, None]
+    for s in specs:
+        i = 2 if s.is_weak else 0 if s.shape else 1
+        have = levels[i]
+        levels[i] = s.dtype if have is None else PROMOTION[have, s.dtype]
+    if levels[2] is not None:
+        levels[2] = get_default_dtype() if levels[2].kind == "f" else levels[2]
+    out = None
+    for d in levels:
+        if d is None:
+            continue
+        if out is None:
+            out = d
+        elif _rank(d) > _rank(out):
+            out = d
+    return out
+
+
+def _rank(d: DType) -> int:
+    return {"b": 0, "u": 1, "i": 1, "f": 2}[d.kind]
+
+
+class Pointwise(Op):
+    """One output element from one element of each input.
+
+    `rule` gives the dtypes: `same` computes and returns the promoted dtype; `float` turns integers
+    into the default float first; `compare` returns bool; `logical` computes on bools.
+    """
+
+    kind = "pointwise"
+    rule: ClassVar[str] = "same"
+    takes: ClassVar[str] = "buif"  # kinds of dtypes that the op accepts
+    function: ClassVar[Callable]
+    code: ClassVar[Callable]
+
+    def compute_dtype(self, *specs: Spec) -> DType:
+        dtype = result_dtype(specs)
+        if self.rule == "float" and dtype.kind != "f":
+            return get_default_dtype()
+        return bool_ if self.rule == "logical" else dtype
+
+    def argument_dtypes(self, *specs: Spec) -> tuple[DType, ...]:
+        """The dtype that each argument is cast to before `emit`."""
+        return (self.compute_dtype(*specs),) * len(specs)
+
+    def infer(self, *specs: Spec) -> Spec:
+        dtype = self.compute_dtype(*specs)
+        if dtype.kind not in self.takes:
+            raise RuntimeError(f'"{self.name}" not implemented for \'{_legacy(dtype)}\'')
+        shape = specs[0].shape if len(specs) == 1 else broadcast_shapes(self.name, *(s.shape for s in specs))
+        return Spec(shape, bool_ if self.rule in ("compare", "logical") else dtype)
+
+    def emit(self, k: Any, *values: Any) -> Any:
+        return type(self).code(k, *values)
+
+    def reference(self, *arrays: np.ndarray) -> np.ndarray:
+        return type(self).function(*arrays)
+
+
+_LEGACY = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
+           "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double"}  # fmt: skip
+
+
+def _legacy(dtype: DType) -> str:
+    return _LEGACY[dtype.name]
+
+
+def pointwise(
+    name: str,
+    function: Callable,
+    code: Callable,
+    grad: Callable | None = None,
+    *,
+    inputs: Sequence[str] | None = None,
+    **more: Any,
+) -> Op:
+    """A pointwise primitive without attributes, bound.
+
+    `function` is its meaning in NumPy, `code(k, *values)` its kernel instructions, `grad(g, ...)`
+    its derivative (see the module's docstring; without `self`).
+    """
+    rows = dict(more)
+    rows.update(name=name, function=staticmethod(function), code=staticmethod(code))
+    arity = rows.pop("arity", None) or len(inspect.signature(code).parameters) - 1
+    inputs = list(inputs or ("x", "z", "w")[:arity])
+    cls = type(name.title().replace("_", ""), (Pointwise,), rows)
+    cls.arity = arity
+    cls.input_names = inputs
+    if grad is not None:
+        cls.grad = lambda self, g, *saved: grad(g, *saved)
+        cls.saved = saved_of(grad, inputs, skip=1)
+    return cls()
+
+
+# -- public functions
+
+INPLACE: dict[str, Callable] = {}  # functions `f` whose `f_` writes into its first argument
+
+
+def deliver(result: Any, out: Any) -> Any:
+    """A result, written into `out` where one is given."""
+    return result if out is None else out._receive(result)
+
+
+def publish(op: Op, doc: str, *aliases: str, inplace: bool = True, like: Callable | None = None) -> Callable:
+    """The public function of a primitive: its name and aliases, methods, and in-place form."""
+    if getattr(op, "arity", 1) == 1:
+
+        def function(input, *, out=None):
+            return deliver(op(input), out)
+
+    elif op.arity == 2:
+
+        def function(input, other, *, out=None):
+            return deliver(op(input, other), out)
+
+    else:
+
+        def function(input, tensor1, tensor2, *, out=None):
+            return deliver(op(input, tensor1, tensor2), out)
+
+    function.__name__ = function.__qualname__ = op.name
+    function.__doc__ = doc
+    function.op = op
+    function.__module__ = like.__module__ if like else sys._getframe(1).f_globals["__name__"]
+    for name in (op.name, *aliases):
+        METHODS[name] = function
+        if inplace:
+            INPLACE[name] = function
+    return function
+
+
+def method(f: Callable | None = None, *, name: str | None = None, inplace: bool = False) -> Callable:
+    """Mark a public function as a method of Tensor too, and in its in-place form if wanted."""
+    if f is None:
+        return lambda g: method(g, name=name, inplace=inplace)
+    METHODS[name or f.__name__] = f
+    if inplace:
+        INPLACE[name or f.__name__] = f
+    return f
+
+
+class Composite:
+    """A function over ops that eager runs as one fused Program; `grad` may give a better rule
+    than the one derived from its primitives. Arguments that are not tensors are static.
+    """
+
+    def __init__(self, function: Callable, grad: Callable | None, samples, errors) -> None:
+        self.function, self.rule = function, grad
+        self.samples, self.errors = samples, errors
+        self.name = function.__name__
+        self.signature = inspect.signature(function)
+        self.parameters = tuple(self.signature.parameters)
+        self.plans: dict = {}
+        self.saved = None
+        if grad is not None:
+            names = list(inspect.signature(grad).parameters)
+            self.saved = tuple(names[1:])
+        update_wrapper(self, function)
+        COMPOSITES[self.name] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _bind_composite(self, args, kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        return lambda *args, **kwargs: _bind_composite(self, (instance, *args), kwargs)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}{self.signature}>"
+
+
+def composite(
+    function: Callable | None = None,
+    *,
+    grad: Callable | None = None,
+    samples: Sequence[Sample] = (),
+    errors: Sequence[ErrorSample] = (),
+) -> Any:
+    """Make a plain function over ops one op to the user and to the tape."""
+    if function is None:
+        return lambda f: Composite(f, grad, samples, errors)
+    return Composite(function, grad, samples, errors)
+
+
+def weak_spec(number: bool | int | float) -> Spec:
+    """The spec of a Python number."""
+    kind = bool_ if isinstance(number, bool) else int64 if isinstance(number, int) else float64
+    return Spec((), kind, True)
+
+
+def is_floating(dtype: DType) -> bool:
+    return dtype in FLOATING
+
+
+def opmath(dtype: DType) -> DType:
+    """The dtype in which a 16-bit float is computed."""
+    return float32 if dtype.kind == "f" and dtype.itemsize == 2 else dtype

@@ -1,0 +1,1 @@
+"""This machine's processor: loading code, memory, the worker pool, generated builtins."""

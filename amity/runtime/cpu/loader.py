@@ -1,0 +1,30 @@
+"""Object files to addresses, through one LLVM engine that lives as long as the process."""
+
+from __future__ import annotations
+
+import threading
+
+import llvmlite.binding as binding
+
+
+class Loader:
+    """Loads object files; what it loaded stays for ever, as builtins and pools point into it."""
+
+    def __init__(self) -> None:
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        machine = binding.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default")
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+        self._lock = threading.Lock()
+
+    def load(self, code: bytes, names: list[str]) -> list[int]:
+        """Addresses of the named functions of an object file."""
+        with self._lock:
+            self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
+            return [self._engine.get_function_address(n) for n in names]
+
+
+def bind_symbol(name: str, address: int) -> None:
+    """Let code that is loaded later refer to `name`."""
+    binding.add_symbol(name, address)

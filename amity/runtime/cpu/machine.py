@@ -1,0 +1,172 @@
+"""The processor as a device: memory in pooled blocks and Programs as native callables."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from array import array
+from collections.abc import Callable
+
+from amity.core import flags
+from amity.core.errors import OutOfMemoryError
+
+from . import native, pool
+from .loader import Loader, bind_symbol
+
+FASTCALL, ONE_ARGUMENT, NO_ARGUMENTS = 0x80, 8, 4
+SCRATCH_BYTES = 8 << 20
+KEPT_LIMIT = 1 << 30  # bytes of large blocks kept for reuse
+FUNCTIONS = ("run", "allocate", "alias", "external", "make", "get_version", "get_root", "bump", "dealloc", "trim")
+NATIVE_NAMES = [f"amity_{n}" for n in FUNCTIONS] + ["amity_worker", "amity_parallel"]
+
+
+class MethodDef(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("meth", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
+
+
+class Slot(ctypes.Structure):
+    _fields_ = [("slot", ctypes.c_int), ("pointer", ctypes.c_void_p)]
+
+
+class TypeSpec(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("basicsize", ctypes.c_int), ("itemsize", ctypes.c_int),
+                ("flags", ctypes.c_uint), ("slots", ctypes.POINTER(Slot))]  # fmt: skip
+
+
+class Member(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("type", ctypes.c_int), ("offset", ctypes.c_ssize_t),
+                ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]  # fmt: skip
+
+
+class GetSet(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("get", ctypes.c_void_p), ("set", ctypes.c_void_p),
+                ("doc", ctypes.c_char_p), ("closure", ctypes.c_void_p)]  # fmt: skip
+
+
+LONGLONG, TP_DEALLOC, TP_MEMBERS, TP_GETSET = 17, 52, 72, 73
+
+
+def slot_offset(cls: type, name: str) -> int:
+    """Where a `__slots__` member lies in its objects: PyMemberDescrObject.d_member->offset."""
+    descriptor = id(cls.__dict__[name])
+    member = ctypes.c_void_p.from_address(descriptor + 40).value
+    return ctypes.c_ssize_t.from_address(member + Member.offset.offset).value
+
+
+def size_class(nbytes: int) -> int:
+    """The block size that serves a request: few classes, at most an eighth wasted above 4 KiB."""
+    if nbytes <= 4096:
+        return (nbytes + 63) & ~63
+    step = 1 << max(6, (nbytes - 1).bit_length() - 4)
+    return (nbytes + step - 1) & ~(step - 1)
+
+
+class Machine:
+    """The running side of the CPU: made once, when the first tensor is."""
+
+    def __init__(self, tensor_type: type, compile: Callable[[str], bytes]) -> None:
+        offsets = {n: slot_offset(tensor_type, n) for n in ("storage", "layout", "tape", "base")}
+        self.loader = Loader()
+        self._keep: list = []
+        self._cells = (ctypes.c_void_p * 8)()
+        bind_symbol("amity_cells", ctypes.addressof(self._cells))
+        for name, address in native.python_symbols().items():
+            bind_symbol(name, address)
+        code = compile(pool.code() + native.code(offsets, sys.platform == "linux"))
+        self._address = dict(zip(NATIVE_NAMES, self.loader.load(code, NATIVE_NAMES), strict=True))
+        self._pools: dict[int, int] = {}
+        self._state = (ctypes.c_int64 * 2)(0, KEPT_LIMIT)
+        self.storage_type = self._make_type()
+        self._method_defs: dict[str, MethodDef] = {}
+        threads = flags.threads or pool.usable_cores()
+        self.workers = pool.Pool(self._address["amity_worker"], threads)
+        self._fill_cells(tensor_type)
+        self.alias = self._builtin("alias", FASTCALL, self._words(self.pool(0)))
+        self.external = self._builtin("external", FASTCALL, self._words(self.pool(0)))
+        self.make = self._builtin("make", FASTCALL, b"")
+        self.bump = self._builtin("bump", ONE_ARGUMENT, b"")
+        self._allocators: dict[int, Callable] = {}
+
+    def _fill_cells(self, tensor_type: type) -> None:
+        values = {
+            "storage_type": id(self.storage_type), "tensor_type": id(tensor_type),
+            "state": ctypes.addressof(self._state), "pool_context": self.workers.context,
+            "none": id(None), "memory_error": id(OutOfMemoryError), "type_error": id(TypeError),
+            "scratch_pool": self.pool(SCRATCH_BYTES),
+        }  # fmt: skip
+        for i, name in enumerate(native.CELLS):
+            self._cells[i] = values[name]
+
+    def _make_type(self) -> type:
+        get = self._address
+        members = (Member * 3)(
+            Member(b"data", LONGLONG, native.DATA, 1, b"address of the first byte"),
+            Member(b"nbytes", LONGLONG, native.NBYTES, 1, b"bytes of the block"),
+            Member(),
+        )
+        getset = (GetSet * 3)(
+            GetSet(b"version", get["amity_get_version"], None, b"writes so far", None),
+            GetSet(b"root", get["amity_get_root"], None, b"the storage that owns the memory", None),
+            GetSet(),
+        )
+        slots = (Slot * 4)(
+            Slot(TP_DEALLOC, get["amity_dealloc"]),
+            Slot(TP_MEMBERS, ctypes.addressof(members)),
+            Slot(TP_GETSET, ctypes.addressof(getset)),
+            Slot(0, None),
+        )
+        spec = TypeSpec(b"amity.Storage", native.HEADER, 0, 1 << 7, slots)  # 1 << 7: no instantiation
+        make = ctypes.pythonapi.PyType_FromSpec
+        make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p]
+        self._keep += [members, getset, slots, spec]
+        return make(ctypes.addressof(spec))
+
+    def _words(self, *words: int) -> bytes:
+        return array("q", words).tobytes()
+
+    def _builtin(self, name: str, flags_: int, payload: bytes) -> Callable:
+        definition = self._method_defs.get(name)
+        if definition is None:
+            text = name.encode()
+            definition = MethodDef(text, self._address[f"amity_{name}"], flags_, None)
+            self._method_defs[name] = definition
+            self._keep.append(text)
+        new = ctypes.pythonapi.PyCFunction_NewEx
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+        return new(ctypes.addressof(definition), payload, None)
+
+    def pool(self, nbytes: int) -> int:
+        """The address of the pool that serves blocks of that size."""
+        size = size_class(nbytes)
+        found = self._pools.get(size)
+        if found is None:
+            words = (ctypes.c_int64 * native.POOL_WORDS)(0, size, 0, 0)
+            self._keep.append(words)
+            found = self._pools.setdefault(size, ctypes.addressof(words))
+        return found
+
+    def allocate(self, nbytes: int):
+        """A fresh Storage of at least that many bytes."""
+        size = size_class(nbytes)
+        make = self._allocators.get(size)
+        if make is None:
+            make = self._builtin("allocate", NO_ARGUMENTS, self._words(self.pool(size)))
+            self._allocators[size] = make
+        return make()
+
+    def trim(self) -> None:
+        """Give the blocks that are kept for reuse back to the system."""
+        free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(self._address["amity_trim"])
+        for address in self._pools.values():
+            free(address)
+        self._state[0] = 0
+
+    def program(self, words: array, keep: list) -> Callable:
+        """A native callable for a plan; what the plan points to lives as long as the callable."""
+        payload = _PlanBytes(self._words(words.buffer_info()[0]))
+        payload.keep = (words, keep)
+        return self._builtin("run", FASTCALL, payload)
+
+
+class _PlanBytes(bytes):
+    """A bytes object that can hold on to what its words point to."""
