@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Sequence
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.core.errors import fail
+from amity.frontend.tensor import Tensor
 from amity.nn.container import ModuleList, Sequential
 from amity.nn.linear import Linear
 from amity.nn.module import Module

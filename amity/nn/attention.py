@@ -313,7 +313,7 @@ class MultiheadAttention(Module):
     def merge_masks(
         self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor
     ) -> tuple[Tensor | None, int | None]:
-        """Both masks as one of [N, H, L, S], and its kind: 0 attention, 1 padding, 2 both.
+        """Both masks as one of [N, H, L, S], and its kind: 1 for padding alone, else 2.
 
         shape: query[N, L, E]
         """
@@ -321,7 +321,7 @@ class MultiheadAttention(Module):
         merged = key_padding_mask
         if attn_mask is not None:
             batch, length = query.shape[0], query.shape[1]
-            kind = 0 if key_padding_mask is None else 2
+            kind = 2
             if attn_mask.dim() == 3:
                 merged = attn_mask.view(batch, -1, length, length)
             else:

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any, Self
 
 from amity.frontend.tensor import Tensor
-
 from amity.nn.module import Module, indent
 from amity.nn.parameter import Parameter
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
+from amity.frontend.tensor import Tensor
 from amity.nn.module import Module
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from amity.frontend.autograd import no_grad
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.autograd import no_grad
+from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.module import Module
 from amity.nn.parameter import Parameter

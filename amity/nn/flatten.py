@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from amity.frontend.tensor import Tensor
-
 from amity.nn.module import Module
 
 

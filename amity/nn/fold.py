@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
+from amity.frontend.tensor import Tensor
 from amity.nn.module import Module
 
 

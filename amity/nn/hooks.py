@@ -7,11 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from amity.frontend.autograd import Function, is_grad_enabled
-from amity.frontend.tensor import Tensor
-
 from amity.core.errors import fail
 from amity.core.hooks import RemovableHandle, add
+from amity.frontend.autograd import Function, is_grad_enabled
+from amity.frontend.tensor import Tensor
 
 
 class GlobalHooks:

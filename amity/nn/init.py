@@ -12,10 +12,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-from amity.frontend.autograd import no_grad
-from amity.frontend.tensor import Tensor
 
 from amity.frontend import create
+from amity.frontend.autograd import no_grad
+from amity.frontend.tensor import Tensor
 
 _LINEAR_LIKE = (
     "linear",

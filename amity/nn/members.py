@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from amity.frontend.tensor import Tensor
-
 from amity.nn import hooks
 from amity.nn.parameter import Buffer, Parameter
 from amity.nn.registry import Registry

@@ -7,12 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from amity.frontend.autograd import no_grad
-from amity.frontend.tensor import Tensor
-
 from amity.core.dtype import DType
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.autograd import no_grad
+from amity.frontend.tensor import Tensor
 from amity.nn import hooks, state
 from amity.nn.hooks import EVERY, RemovableHandle
 from amity.nn.members import REGISTRIES, Members

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.module import Module
 from amity.nn.parameter import Parameter

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from amity.frontend.tensor import Tensor
-
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 
 
 def _rebuild(cls: type, data: Tensor, requires_grad: bool) -> Tensor:

@@ -11,10 +11,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.module import Module
 from amity.nn.parameter import Parameter

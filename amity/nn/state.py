@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import ref
 
+from amity.core.errors import fail
 from amity.frontend.autograd import no_grad
 from amity.frontend.tensor import Tensor
-
-from amity.core.errors import fail
 from amity.nn.parameter import Parameter, is_lazy
 
 EXTRA = "_extra_state"

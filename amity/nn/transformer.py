@@ -10,10 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.attention import MultiheadAttention
 from amity.nn.container import ModuleList

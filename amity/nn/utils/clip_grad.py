@@ -7,11 +7,10 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from amity.frontend.autograd import no_grad
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.frontend import create
+from amity.frontend.autograd import no_grad
+from amity.frontend.tensor import Tensor
 
 
 def _tensors(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 from amity.nn.module import Module
 from amity.nn.parameter import Parameter
 

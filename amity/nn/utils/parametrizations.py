@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-from amity.frontend.autograd import no_grad
-from amity.frontend.tensor import Tensor
 
 from amity import ops
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.autograd import no_grad
+from amity.frontend.tensor import Tensor
 from amity.nn.conv import _ConvTranspose
 from amity.nn.module import Module
 from amity.nn.utils.parametrize import register_parametrization

@@ -13,7 +13,6 @@ from typing import Any
 
 from amity.frontend.autograd import no_grad
 from amity.frontend.tensor import Tensor
-
 from amity.nn.container import ModuleDict, ModuleList
 from amity.nn.module import Module
 from amity.nn.parameter import Parameter

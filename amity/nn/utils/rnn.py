@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from amity.frontend.tensor import Tensor
 
 from amity import ops
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 
 _Fields = namedtuple("_Fields", ["data", "batch_sizes", "sorted_indices", "unsorted_indices"])
 

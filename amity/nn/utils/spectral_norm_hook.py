@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from amity.frontend.autograd import no_grad
-from amity.frontend.tensor import Tensor
-
 from amity import ops
 from amity.frontend import create
+from amity.frontend.autograd import no_grad
+from amity.frontend.tensor import Tensor
 from amity.nn.conv import _ConvTranspose
 from amity.nn.module import Module
 from amity.nn.parameter import Parameter

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from amity.frontend.tensor import Tensor
-
 from amity.nn.module import Module
 
 

@@ -1,0 +1,154 @@
+"""Recurrent networks over packed sequences, their errors, and the cells' agreement with them."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from amity import nn  # noqa: E402
+from amity.frontend import create  # noqa: E402
+from amity.nn.utils import rnn  # noqa: E402
+
+rng = np.random.default_rng(3)
+
+
+def array(t):
+    return t.detach().numpy()
+
+
+def pair(name, *args, **kwargs):
+    theirs = getattr(torch.nn, name)(*args, **kwargs)
+    ours = getattr(nn, name)(*args, **kwargs)
+    ours.load_state_dict({k: create.from_numpy(v.numpy()) for k, v in theirs.state_dict().items()})
+    return theirs, ours
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("is_bidirectional", [False, True])
+@pytest.mark.parametrize("lengths", [[5, 3, 1], [2, 5, 3], [4, 4, 4]])
+def test_packed(name, is_bidirectional, lengths):
+    theirs, ours = pair(name, 4, 3, 2, bidirectional=is_bidirectional)
+    x = rng.standard_normal((max(lengths), 3, 4)).astype(np.float32)
+    a, b = create.from_numpy(x.copy()), torch.from_numpy(x.copy())
+    a.requires_grad_(True)
+    b.requires_grad_(True)
+    ours_packed = rnn.pack_padded_sequence(a, lengths, enforce_sorted=False)
+    their_packed = torch.nn.utils.rnn.pack_padded_sequence(b, lengths, enforce_sorted=False)
+    y, state = ours(ours_packed)
+    z, other = theirs(their_packed)
+    np.testing.assert_allclose(array(y.data), array(z.data), rtol=1e-4, atol=1e-6)
+    assert y.batch_sizes.tolist() == z.batch_sizes.tolist()
+    states = zip(state, other) if name == "LSTM" else [(state, other)]
+    for s, o in states:
+        np.testing.assert_allclose(array(s), array(o), rtol=1e-4, atol=1e-6)
+    (y.data * y.data).sum().backward()
+    (z.data * z.data).sum().backward()
+    np.testing.assert_allclose(array(a.grad), array(b.grad), rtol=1e-4, atol=1e-6)
+    for (key, p), (_, q) in zip(ours.named_parameters(), theirs.named_parameters()):
+        np.testing.assert_allclose(array(p.grad), array(q.grad), rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+def test_packed_with_state():
+    theirs, ours = pair("LSTM", 4, 3)
+    x = rng.standard_normal((4, 3, 4)).astype(np.float32)
+    h, c = (rng.standard_normal((1, 3, 3)).astype(np.float32) for _ in "hc")
+    lengths = [2, 4, 1]
+    packed = rnn.pack_padded_sequence(create.from_numpy(x), lengths, enforce_sorted=False)
+    _, (hn, cn) = ours(packed, (create.from_numpy(h), create.from_numpy(c)))
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.from_numpy(x), lengths, enforce_sorted=False
+    )
+    _, (ho, co) = theirs(packed, (torch.from_numpy(h), torch.from_numpy(c)))
+    np.testing.assert_allclose(array(hn), array(ho), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(array(cn), array(co), rtol=1e-4, atol=1e-6)
+
+
+def test_cells_are_one_step():
+    for cell, layer in ((nn.RNNCell, nn.RNN), (nn.LSTMCell, nn.LSTM), (nn.GRUCell, nn.GRU)):
+        long, one = layer(4, 3), cell(4, 3)
+        one.load_state_dict({k.removesuffix("_l0"): v for k, v in long.state_dict().items()})
+        x, state = create.ones(5, 2, 4), None
+        for step in range(5):
+            state = one(x[step], state)
+        _, last = long(x)
+        h, expected = (state[0], last[0][0]) if cell is nn.LSTMCell else (state, last[0])
+        np.testing.assert_allclose(array(h), array(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_between_layers():
+    m = nn.GRU(4, 30, 2, dropout=1.0)
+    y, _ = m(create.ones(3, 2, 4))
+    alone = nn.GRU(30, 30)
+    alone.load_state_dict(
+        {k.replace("_l1", "_l0"): v for k, v in m.state_dict().items() if "_l1" in k}
+    )
+    np.testing.assert_allclose(array(y), array(alone(create.zeros(3, 2, 30))[0]), atol=1e-6)
+    m.eval()
+    assert np.abs(array(m(create.ones(3, 2, 4))[0]) - array(y)).max() > 1e-3
+
+
+def test_weights_by_layer():
+    m = nn.LSTM(4, 3, 2, bidirectional=True, proj_size=2)
+    assert len(m.all_weights) == 4 and len(m.all_weights[0]) == 5
+    assert len(m._flat_weights) == 20
+    assert m.flatten_parameters() is None
+    m.weight_ih_l0 = nn.Parameter(create.zeros(12, 4))
+    assert m._flat_weights[0] is m.weight_ih_l0
+
+
+@pytest.mark.parametrize(
+    "build, error, text",
+    [
+        (lambda: nn.GRU(2, 3, proj_size=1), ValueError, "only supported for LSTM"),
+        (lambda: nn.RNN(2, 3, proj_size=1), ValueError, "only supported for LSTM"),
+        (lambda: nn.RNN(2, 3, nonlinearity="gelu"), ValueError, "Unknown nonlinearity 'gelu'"),
+        (lambda: nn.LSTM(2, 3, dropout=1.5), ValueError, "dropout should be a number"),
+        (lambda: nn.LSTM(2, 3, dropout=True), ValueError, "dropout should be a number"),
+        (lambda: nn.LSTM(2, 3.0), TypeError, "hidden_size should be of type int"),
+        (lambda: nn.LSTM(2, 0), ValueError, "hidden_size must be greater than zero"),
+        (lambda: nn.LSTM(2, 3, 0), ValueError, "num_layers must be greater than zero"),
+        (lambda: nn.LSTM(2, 3, proj_size=-1), ValueError, "positive integer or zero"),
+        (lambda: nn.LSTM(2, 3, proj_size=3), ValueError, "smaller than hidden_size"),
+        (lambda: nn.RNNBase("TREE", 2, 3), ValueError, "Unrecognized RNN mode: TREE"),
+    ],
+)
+def test_wrong_arguments(build, error, text):
+    with pytest.raises(error, match=text):
+        build()
+
+
+def test_dropout_of_one_layer_warns():
+    with pytest.warns(UserWarning, match="num_layers greater than 1"):
+        nn.LSTM(2, 3, dropout=0.5)
+
+
+def test_wrong_inputs():
+    m = nn.LSTM(4, 3)
+    ones = create.ones
+    with pytest.raises(ValueError, match="LSTM: Expected input to be 2D or 3D, got 1D"):
+        m(ones(4))
+    with pytest.raises(RuntimeError, match="Expected 4, got 5"):
+        m(ones(2, 1, 5))
+    with pytest.raises(RuntimeError, match="hx should also be 3-D but got 2-D"):
+        m(ones(2, 1, 4), (ones(1, 3), ones(1, 3)))
+    with pytest.raises(RuntimeError, match="hx should also be 2-D but got 3-D"):
+        m(ones(2, 4), (ones(1, 1, 3), ones(1, 1, 3)))
+    with pytest.raises(
+        RuntimeError, match=r"Expected hidden\[1\] size \(1, 1, 3\), got \[1, 1, 4\]"
+    ):
+        m(ones(2, 1, 4), (ones(1, 1, 3), ones(1, 1, 4)))
+    with pytest.raises(RuntimeError, match="sequence length to be larger than 0"):
+        m(ones(0, 1, 4))
+    cell = nn.GRUCell(4, 3)
+    with pytest.raises(ValueError, match="GRUCell: Expected input to be 1D or 2D, got 3D"):
+        cell(ones(1, 1, 4))
+    with pytest.raises(RuntimeError, match="got 5 expected 4"):
+        cell(ones(1, 5))
+    with pytest.raises(ValueError, match="Expected hidden to be 1D or 2D, got 3D"):
+        cell(ones(1, 4), ones(1, 1, 3))
+    with pytest.raises(RuntimeError, match="Input batch size 2 doesn't match hidden batch size 1"):
+        cell(ones(2, 4), ones(1, 3))
+    with pytest.raises(RuntimeError, match="got 4, expected 3"):
+        cell(ones(1, 4), ones(1, 4))
+    with pytest.raises(RuntimeError, match="Unknown nonlinearity: gelu"):
+        nn.RNNCell(4, 3, nonlinearity="gelu")(ones(1, 4))
