@@ -216,6 +216,12 @@ class Tensor:
         t.base = self.base if self.base is not None else None
         return t
 
+    def as_subclass(self, cls: type) -> Tensor:
+        """The same memory and the same place on the tape, as an instance of a subclass."""
+        t = cls._of(self.storage, self.layout, self.tape)
+        t.base = self.base
+        return t
+
     def detach_(self) -> Tensor:
         self.tape = None
         return self
