@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from amity.core.dtype import BY_CODE
 from amity.core.layout import Layout, layout, like
 from amity.ir.graph import Graph, Node
+from amity.ir.target import Target
 
 from .group import Group, nest_launch
 from .nest import Access, Instruction, make_nest
@@ -14,17 +15,21 @@ from .plan import HostCall, Lowered, Place
 from .planners import PLANNERS
 
 
-def lower(graph: Graph, inputs: Sequence[Layout], given: dict[int, int] | None = None) -> Lowered:
+def lower(
+    graph: Graph, inputs: Sequence[Layout], target: Target, threads: int, given: dict[int, int] | None = None
+) -> Lowered:
     """Launches for a graph whose inputs have these layouts.
 
     `given` maps an output to the argument whose memory it is written to.
     """
-    return _Lowering(graph, inputs, given or {}).run()
+    return _Lowering(graph, inputs, target, threads, given or {}).run()
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, inputs: Sequence[Layout], given: dict[int, int]) -> None:
-        self.graph, self.given = graph, given
+    def __init__(
+        self, graph: Graph, inputs: Sequence[Layout], target: Target, threads: int, given: dict[int, int]
+    ) -> None:
+        self.graph, self.given, self.target, self.threads = graph, given, target, threads
         self.out = Lowered()
         self.place: dict[int, int] = {}  # id(node) -> place
         self.group: Group | None = None
@@ -205,7 +210,8 @@ class _Lowering:
         results = self._results(node)
         places = self.out.places
         plan: Callable = PLANNERS[node.op.planner]
-        launches, temporaries = plan(node.op, [lay for _, lay in inputs], [places[p].layout for p in results])
+        layouts = [lay for _, lay in inputs]
+        launches, temporaries = plan(node.op, layouts, [places[p].layout for p in results], self.target, self.threads)
         known = [p for p, _ in inputs] + results
         known += [self._new(layout(BY_CODE["u8"], (n,))) for n in temporaries]
         for launch in launches:

@@ -1,11 +1,64 @@
 """Which module plans an op of kind `kernel`.
 
-A planner is `plan(op, input layouts, result layouts) -> (launches, temporaries in bytes)`; the
-buffers of its launches count inputs first, then results, then temporaries.
+A planner is `plan(op, input layouts, result layouts, target, threads) -> (launches, temporaries in
+bytes)`; the buffers of its launches count inputs first, then results, then temporaries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
-PLANNERS: dict[str, Callable] = {}
+from amity.core.layout import Layout
+from amity.ir.target import Target
+
+from .conv import plan_conv
+from .gemm import build_gemm
+from .gemm_plan import GemmKey, plan_gemm
+from .plan import Launch
+
+Plan = tuple[list[Launch], list[int]]
+
+
+def _build_gemm(key: GemmKey, name: str, target: Target, math: Callable) -> Any:
+    return build_gemm(target, key, math, name=name)
+
+
+def plan_matmul(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+    """`a @ b`, or with three inputs `beta * d + alpha * (a @ b)`."""
+    (c,) = outs
+    *addend, a, b = ins
+    m, k = a.shape[-2:]
+    n = b.shape[-1]
+    batch = tuple(c.shape[:-2])
+    strides = [broadcast_strides(x, (*batch, *last)) for x, last in ((a, (m, k)), (b, (k, n)), (c, (m, n)))]
+    d = broadcast_strides(addend[0], (*batch, m, n)) if addend else None
+    alpha, beta = getattr(op, "alpha", 1), getattr(op, "beta", 1)
+    plan = plan_gemm(target, c.dtype.code, m, n, k, *strides, d, batch, alpha, beta, "", threads)
+    first = len(addend)
+    places = (first, first + 1, first + 2, 0 if addend else first + 2)
+    key = ("gemm", plan.key.name)
+    buffers = [places[i] for i in plan.order]
+    return [Launch(key, partial(_build_gemm, plan.key), plan.meta, buffers, plan.grid, plan.grain, True, "gemm")], []
+
+
+def broadcast_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a layout broadcast to a shape."""
+    pad = len(shape) - x.ndim
+    return (*[0] * pad, *(0 if n == 1 and m != 1 else s for n, s, m in zip(x.shape, x.strides, shape[pad:], strict=True)))
+
+
+def plan_convolution(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+    """A convolution or one of its gradients, as `op.role` says."""
+    (out,) = outs
+    x, w, y = op.operands(ins, out)
+    plan = plan_conv(
+        target, op.role, out.dtype.code, x.shape, w.shape, stride=op.stride, padding=op.padding,
+        dilation=op.dilation, groups=op.groups, has_bias=len(ins) == 3, x_strides=x.strides,
+        w_strides=w.strides, y_strides=y.strides, threads=threads,
+    )  # fmt: skip
+    return list(plan.launches), list(plan.temporaries)
+
+
+PLANNERS: dict[str, Callable[..., Plan]] = {"matmul": plan_matmul, "conv": plan_convolution}

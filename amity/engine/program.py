@@ -46,7 +46,8 @@ def build(
 
     `given` maps outputs to arguments that receive them; `bumps` are arguments whose version grows.
     """
-    lowered = lower(graph, inputs, given)
+    threads = device.machine().workers.threads
+    lowered = lower(graph, inputs, device.kernels().target, threads, given)
     hosts = [s for s in lowered.steps if isinstance(s, HostCall)]
     if hosts:
         if len(lowered.steps) != 1 or given:

@@ -1,6 +1,8 @@
 """What each op means. The flat namespace holds every op function under PyTorch's name."""
 
+from .convolution import *
 from .elementwise import *
+from .matmul import *
 from .movement import *
 from .power import *
 from .reduce import *

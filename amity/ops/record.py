@@ -78,7 +78,8 @@ class Op:
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
         own = cls.__dict__.get("__annotations__", {})
-        cls.fields = tuple(n for n, t in own.items() if "ClassVar" not in str(t)) or cls.fields
+        new = (n for n, t in own.items() if "ClassVar" not in str(t) and n not in cls.fields)
+        cls.fields = (*cls.fields, *new)
         cls._instances = {}
         if "name" in cls.__dict__:
             if cls.name in REGISTRY:

@@ -1,0 +1,195 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from amity.core.errors import ShapeError
+from amity.core.shape import broadcast_shapes
+from amity.ir.graph import Spec
+
+from .record import ErrorSample, Op, Sample, deliver, method, result_dtype
+
+F = "f"
+
+
+def _check(op: str, a: Spec, b: Spec) -> None:
+    if a.shape[-1] != b.shape[-2]:
+        raise ShapeError(
+            f"{op}: mat1 and mat2 shapes cannot be multiplied ({_text(a)} and {_text(b)}): got {a.shape[-1]} columns "
+            f"and {b.shape[-2]} rows; expected as many"
+        )
+    if a.dtype is not b.dtype:
+        raise RuntimeError(f"{op}: expected m1 and m2 to have the same dtype, but got: {a.dtype} != {b.dtype}")
+    if a.dtype.kind == "b":
+        raise RuntimeError(f'"{op}" not implemented for \'Bool\'')
+
+
+def _text(s: Spec) -> str:
+    return "x".join(map(str, s.shape))
+
+
+class Matmul(Op):
+    """The product of matrices, over a batch that broadcasts."""
+
+    name = "matmul"
+    kind = "kernel"
+    planner = "matmul"
+    samples = (
+        Sample(((3, 4), F), ((4, 5), F)), Sample(((2, 3, 4), F), ((4, 5), F)),
+        Sample(((2, 1, 3, 4), F), ((3, 4, 2), F)), Sample(((3, 0), F), ((0, 2), F)),
+    )  # fmt: skip
+    errors = (ErrorSample(((3, 4), F), ((5, 2), F), error=RuntimeError, says="3x4 and 5x2"),)
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        _check("matmul", a, b)
+        batch = broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2])
+        return Spec((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+
+    def reference(self, a, b):
+        return np.matmul(a, b)
+
+    def grad(self, g, a, b):
+        ga = Matmul()(g, b.transpose(-2, -1)).sum_to_size(a.shape)
+        gb = _grad_right(a, g, b)
+        return ga, gb
+
+
+def _grad_right(a, g, b):
+    """`a.T @ g`, summed over the batch in the product itself where b has none."""
+    if b.ndim == 2 and a.ndim > 2 and a.shape[:-2] == g.shape[:-2]:
+        return Matmul()(a.reshape((-1, a.shape[-1])).transpose(0, 1), g.reshape((-1, g.shape[-1])))
+    return Matmul()(a.transpose(-2, -1), g).sum_to_size(b.shape)
+
+
+class Addmm(Op):
+    """`beta * input + alpha * (a @ b)` in one kernel."""
+
+    name = "addmm"
+    kind = "kernel"
+    planner = "matmul"
+    beta: float
+    alpha: float
+    samples = (Sample(((5,), F), ((3, 4), F), ((4, 5), F), beta=1, alpha=1),
+               Sample(((3, 5), F), ((3, 4), F), ((4, 5), F), beta=0.5, alpha=2.0))  # fmt: skip
+
+    def infer(self, input: Spec, a: Spec, b: Spec) -> Spec:
+        _check("addmm", a, b)
+        if input.dtype is not a.dtype:
+            raise RuntimeError(f"addmm: self and mat2 must have the same dtype, but got {input.dtype} and {a.dtype}")
+        batch = broadcast_shapes("addmm", a.shape[:-2], b.shape[:-2])
+        shape = (*batch, a.shape[-2], b.shape[-1])
+        if broadcast_shapes("addmm", input.shape, shape) != shape:
+            raise ShapeError(f"addmm: got an input of shape {list(input.shape)}; expected one that broadcasts to {list(shape)}")
+        return Spec(shape, a.dtype)
+
+    def reference(self, input, a, b):
+        return (self.beta * input + self.alpha * np.matmul(a, b)).astype(a.dtype)
+
+    def grad(self, g, like_input, a, b):
+        gi = g.sum_to_size(like_input.shape)
+        gi = gi if self.beta == 1 else gi * self.beta
+        ag = g if self.alpha == 1 else g * self.alpha
+        return gi, Matmul()(ag, b.transpose(-2, -1)).sum_to_size(a.shape), _grad_right(a, ag, b)
+
+
+def matmul(input, other, *, out=None):
+    """The matrix product; vectors count as one row (left) or one column (right); batches broadcast.
+
+    shape:  [..., m, k] @ [..., k, n] -> [..., m, n]
+    errors: RuntimeError if the inner sizes differ or an operand has no dimensions
+    """
+    if input.ndim == 0 or other.ndim == 0:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {input.ndim}D and {other.ndim}D")
+    a = input.unsqueeze(0) if input.ndim == 1 else input
+    b = other.unsqueeze(1) if other.ndim == 1 else other
+    y = Matmul()(a, b)
+    if input.ndim == 1:
+        y = y.squeeze(-2)
+    if other.ndim == 1:
+        y = y.squeeze(-1)
+    return deliver(y, out)
+
+
+method(matmul)
+
+
+def _dims(op: str, x, n: int, which: str) -> None:
+    if x.ndim != n:
+        raise RuntimeError(f"{op}: {which} must be a {'matrix' if n == 2 else f'{n}D tensor'}, got {x.ndim}-D tensor")
+
+
+@method
+def mm(input, mat2, *, out=None):
+    """The product of two matrices."""
+    _dims("mm", input, 2, "self")
+    _dims("mm", mat2, 2, "mat2")
+    return deliver(Matmul()(input, mat2), out)
+
+
+@method
+def bmm(input, mat2, *, out=None):
+    """The products of two batches of matrices."""
+    _dims("bmm", input, 3, "batch1")
+    _dims("bmm", mat2, 3, "batch2")
+    if input.shape[0] != mat2.shape[0]:
+        raise RuntimeError(f"bmm: got batches of {input.shape[0]} and {mat2.shape[0]}; expected size for first two dimensions of batch2 tensor to be equal")
+    return deliver(Matmul()(input, mat2), out)
+
+
+@method
+def mv(input, vec, *, out=None):
+    """A matrix times a vector."""
+    _dims("mv", input, 2, "self")
+    _dims("mv", vec, 1, "vec")
+    return matmul(input, vec, out=out)
+
+
+@method
+def dot(input, tensor, *, out=None):
+    """The inner product of two vectors."""
+    if input.ndim != 1 or tensor.ndim != 1:
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
+    return matmul(input, tensor, out=out)
+
+
+@method
+def outer(input, vec2, *, out=None):
+    """The outer product of two vectors."""
+    return deliver(input.unsqueeze(1) * vec2.unsqueeze(0), out)
+
+
+@method
+def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
+    """`beta * input + alpha * (mat1 @ mat2)`."""
+    _dims("addmm", mat1, 2, "mat1")
+    _dims("addmm", mat2, 2, "mat2")
+    return deliver(Addmm(beta, alpha)(input, mat1, mat2), out)
+
+
+@method
+def baddbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
+    """`beta * input + alpha * (batch1 @ batch2)`, over a batch."""
+    _dims("baddbmm", batch1, 3, "batch1")
+    _dims("baddbmm", batch2, 3, "batch2")
+    return deliver(Addmm(beta, alpha)(input, batch1, batch2), out)
+
+
+def linear(input, weight, bias=None):
+    """`input @ weight.T + bias`.
+
+    shape:  input [..., in], weight [out, in], bias [out] -> [..., out]
+    errors: RuntimeError if the inner sizes differ
+    """
+    if weight.ndim == 1:
+        y = matmul(input, weight)
+        return y if bias is None else y + bias
+    x = input.unsqueeze(0) if input.ndim == 1 else input
+    w = weight.transpose(0, 1)
+    y = Matmul()(x, w) if bias is None else Addmm(1, 1)(bias, x, w)
+    return y.squeeze(0) if input.ndim == 1 else y
+
+
+def common_dtype(*tensors):
+    """The dtype that several tensors promote to."""
+    return result_dtype([Spec(tuple(t.shape), t.dtype) for t in tensors])
