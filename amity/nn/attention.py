@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from amity import ops
+from amity.core.dtype import bool_
 from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
@@ -24,7 +25,7 @@ def _additive(mask: Tensor | None, name: str, dtype: Any) -> Tensor | None:
     """A boolean mask (True = do not look) as numbers to add to the scores."""
     if mask is None or mask.is_floating_point():
         return mask
-    if mask.dtype is not create.bool:
+    if mask.dtype is not bool_:
         raise RuntimeError(f"only bool and floating types of {name} are supported")
     return create.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, -math.inf)
 

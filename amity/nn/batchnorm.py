@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amity import ops
+from amity.core.dtype import int64
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.nn import init
@@ -44,7 +45,7 @@ class _Norm(Module):
             mean = create.zeros(size, device=device, dtype=dtype)
             self.register_buffer("running_mean", mean)
             self.register_buffer("running_var", create.ones(size, device=device, dtype=dtype))
-            count = create.tensor(0, device=device, dtype=create.int64)
+            count = create.tensor(0, device=device, dtype=int64)
             self.register_buffer("num_batches_tracked", count)
         else:
             for name in ("running_mean", "running_var", "num_batches_tracked"):
@@ -85,7 +86,7 @@ class _Norm(Module):
     def _migrate(self, state_dict: Any, prefix: str) -> None:
         """Give a checkpoint from before `num_batches_tracked` that count."""
         count = self.num_batches_tracked
-        default = create.tensor(0, dtype=create.int64) if count is None else count
+        default = create.tensor(0, dtype=int64) if count is None else count
         state_dict.setdefault(prefix + "num_batches_tracked", default)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 from amity import ops
 from amity.core.errors import fail
 from amity.frontend import create
-from amity.frontend.autograd import no_grad
+from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.module import Module

@@ -9,7 +9,8 @@ from typing import Any
 
 from amity.core.errors import fail
 from amity.core.hooks import RemovableHandle, add
-from amity.frontend.autograd import Function, is_grad_enabled
+from amity.frontend.autograd import Function
+from amity.frontend.grad_mode import is_grad_enabled
 from amity.frontend.tensor import Tensor
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from amity.frontend import create
-from amity.frontend.autograd import no_grad
+from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 
 _LINEAR_LIKE = (

@@ -10,7 +10,7 @@ from typing import Any, Self
 from amity.core.dtype import DType
 from amity.core.errors import fail
 from amity.frontend import create
-from amity.frontend.autograd import no_grad
+from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 from amity.nn import hooks, state
 from amity.nn.hooks import EVERY, RemovableHandle

@@ -8,7 +8,7 @@ from typing import Any
 from weakref import ref
 
 from amity.core.errors import fail
-from amity.frontend.autograd import no_grad
+from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 from amity.nn.parameter import Parameter, is_lazy
 

@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import amity  # noqa: E402
 from amity import nn  # noqa: E402
-from amity.frontend import create  # noqa: E402
 
 rng = np.random.default_rng(5)
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
@@ -21,7 +21,7 @@ def array(t):
 
 
 def load(ours, theirs):
-    state = {k: create.from_numpy(v.numpy()) for k, v in theirs.state_dict().items()}
+    state = {k: amity.from_numpy(v.numpy()) for k, v in theirs.state_dict().items()}
     ours.load_state_dict(state)
     return ours
 
@@ -33,7 +33,7 @@ def both(ours, theirs, *args, **kwargs):
         pick = lambda v: to(v.copy()) if isinstance(v, np.ndarray) else v  # noqa: E731
         return [pick(a) for a in args], {k: pick(v) for k, v in kwargs.items()}
 
-    a, k = convert(create.from_numpy)
+    a, k = convert(amity.from_numpy)
     y = ours(*a, **k)
     a, k = convert(torch.from_numpy)
     z = theirs(*a, **k)
@@ -81,7 +81,7 @@ def test_batch_first_and_single_projection():
     ours = load(nn.MultiheadAttention(6, 3, batch_first=True), theirs)
     x = f(2, 4, 6)
     both(ours, theirs, x, x, x, average_attn_weights=False)
-    same = create.from_numpy(x)
+    same = amity.from_numpy(x)
     np.testing.assert_allclose(
         array(ours(same, same, same)[0]), array(ours(same, same + 0, same * 1)[0]), atol=1e-6
     )
@@ -94,12 +94,12 @@ def test_causal_hint():
     both(ours, theirs, x, x, x, attn_mask=CAUSAL, is_causal=True, need_weights=False)
     both(ours, theirs, x, x, x, attn_mask=CAUSAL, is_causal=True)
     with pytest.raises(RuntimeError, match="Need attn_mask"):
-        ours(*[create.from_numpy(x)] * 3, is_causal=True)
+        ours(*[amity.from_numpy(x)] * 3, is_causal=True)
 
 
 def test_dropout_hides_weights_in_training_only():
     m = nn.MultiheadAttention(6, 2, dropout=1.0)
-    x = create.from_numpy(f(4, 2, 6))
+    x = amity.from_numpy(f(4, 2, 6))
     assert not array(m(x, x, x)[1]).any()
     assert array(m.eval()(x, x, x)[1]).any()
 
@@ -114,7 +114,7 @@ def test_merged_masks():
         (f(4, 4, 4), padding),
         (None, None),
     ):
-        a = [None if v is None else create.from_numpy(v) for v in (*args, query)]
+        a = [None if v is None else amity.from_numpy(v) for v in (*args, query)]
         b = [None if v is None else torch.from_numpy(v) for v in (*args, query)]
         (x, i), (y, j) = ours.merge_masks(*a), theirs.merge_masks(*b)
         assert i == j
@@ -139,7 +139,7 @@ def test_merged_masks():
 def test_wrong_inputs(change, text):
     values = {"query": f(4, 2, 6), "key": f(4, 2, 6), "value": f(4, 2, 6)} | change
     with pytest.raises(RuntimeError, match=text):
-        nn.MultiheadAttention(6, 2)(**{k: create.from_numpy(v) for k, v in values.items()})
+        nn.MultiheadAttention(6, 2)(**{k: amity.from_numpy(v) for k, v in values.items()})
 
 
 def test_wrong_arguments():
@@ -183,9 +183,9 @@ def test_whole_transformer():
     np.testing.assert_array_equal(array(mask), array(expected))
     both(ours, theirs, f(2, 3, 6), f(2, 4, 6), tgt_mask=array(mask))
     with pytest.raises(RuntimeError, match="batch number of src and tgt"):
-        ours(create.ones(1, 3, 6), create.ones(2, 3, 6))
+        ours(amity.ones(1, 3, 6), amity.ones(2, 3, 6))
     with pytest.raises(RuntimeError, match="feature number"):
-        ours(create.ones(1, 3, 5), create.ones(1, 3, 5))
+        ours(amity.ones(1, 3, 5), amity.ones(1, 3, 5))
 
 
 def test_own_activation_and_encoder():

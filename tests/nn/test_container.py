@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 import pytest
 
+import amity
 from amity import nn
-from amity.frontend import create
 
 
 def layers(*sizes):
@@ -19,7 +19,7 @@ def widths(container):
 class TestSequential:
     def test_calls_in_order(self):
         m = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
-        assert m(create.ones(4, 2)).shape == (4, 1)
+        assert m(amity.ones(4, 2)).shape == (4, 1)
         assert nn.Sequential()(7) == 7
 
     def test_named(self):
@@ -131,39 +131,39 @@ class TestModuleDict:
 
 class TestParameterList:
     def test_is_a_list_of_parameters(self):
-        m = nn.ParameterList([create.ones(1), nn.Parameter(create.ones(2))])
-        m.append(create.ones(3)).extend([create.ones(4)])
-        m += [create.ones(5)]
+        m = nn.ParameterList([amity.ones(1), nn.Parameter(amity.ones(2))])
+        m.append(amity.ones(3)).extend([amity.ones(4)])
+        m += [amity.ones(5)]
         assert [p.shape[0] for p in m] == [1, 2, 3, 4, 5]
         assert all(isinstance(p, nn.Parameter) for p in m)
         assert [p.shape[0] for p in m[1:3]] == [2, 3] and type(m[:1]) is nn.ParameterList
-        m[-1] = create.ones(9)
+        m[-1] = amity.ones(9)
         assert m[4].shape == (9,) and len(m) == 5 and len(list(m.parameters())) == 5
         with pytest.raises(IndexError):
             m[5]
         with pytest.raises(TypeError):
-            m.extend(create.ones(2))
+            m.extend(amity.ones(2))
         with pytest.raises(RuntimeError, match="should not be called"):
             m(1)
 
     def test_other_values_are_kept(self):
-        m = nn.ParameterList([3, create.ones(1)])
+        m = nn.ParameterList([3, amity.ones(1)])
         assert m[0] == 3 and list(m.state_dict()) == ["1"]
 
 
 class TestParameterDict:
     def test_is_a_dictionary_of_parameters(self):
-        m = nn.ParameterDict({"a": create.ones(1)})
-        m["b"] = create.ones(2)
-        m.update({"c": create.ones(3)})
+        m = nn.ParameterDict({"a": amity.ones(1)})
+        m["b"] = amity.ones(2)
+        m.update({"c": amity.ones(3)})
         assert list(m) == list(m.keys()) == ["a", "b", "c"] and list(reversed(m)) == ["c", "b", "a"]
         assert isinstance(m["a"], nn.Parameter) and len(m) == 3 and "a" in m
         assert m.get("z") is None and m.get("a") is m.a
-        assert m.setdefault("d", create.ones(4)).shape == (4,) and m.setdefault("d").shape == (4,)
+        assert m.setdefault("d", amity.ones(4)).shape == (4,) and m.setdefault("d").shape == (4,)
         assert m.pop("a").shape == (1,) and m.popitem()[0] == "d"
         assert [k for k, _ in m.items()] == ["b", "c"]
         assert [v.shape[0] for v in m.values()] == [2, 3]
-        both = m | nn.ParameterDict({"x": create.ones(1)})
+        both = m | nn.ParameterDict({"x": amity.ones(1)})
         assert list(both) == ["b", "c", "x"]
         m |= both
         assert list(m.copy()) == ["b", "c", "x"] and m.copy()["b"] is m["b"]
@@ -174,7 +174,7 @@ class TestParameterDict:
     def test_errors(self):
         m = nn.ParameterDict()
         with pytest.raises(TypeError, match="not a string"):
-            m[3] = create.ones(1)
+            m[3] = amity.ones(1)
         with pytest.raises(KeyError):
             m["nothing"]
         with pytest.raises(RuntimeError, match="should not be called"):
@@ -191,9 +191,9 @@ def test_containers_print_as_pytorch():
             nn.ModuleDict({"a": nn.ReLU(), "b": nn.ModuleList([nn.Tanh()])}),
         ]
 
-    for ours, theirs in zip(build(nn, create.ones), build(torch.nn, torch.ones), strict=True):
+    for ours, theirs in zip(build(nn, amity.ones), build(torch.nn, torch.ones), strict=True):
         assert repr(ours) == repr(theirs)
-    ours = repr(nn.ParameterList([create.ones(2, 3)])).replace("amity.", "torch.")
+    ours = repr(nn.ParameterList([amity.ones(2, 3)])).replace("amity.", "torch.")
     theirs = repr(torch.nn.ParameterList([torch.ones(2, 3)])).replace(
         "torch.FloatTensor", "torch.float32"
     )

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
+import amity
 from amity import nn
-from amity.frontend import create
 
 init = nn.init
 
 
 def empty(*shape):
-    return create.empty(*shape)
+    return amity.empty(*shape)
 
 
 def array(t):

@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import amity  # noqa: E402
 from amity import nn  # noqa: E402
-from amity.frontend import create  # noqa: E402
 
 rng = np.random.default_rng(0)
 
@@ -343,7 +343,7 @@ def to_torch(array):
 
 
 def to_amity(array):
-    return create.from_numpy(array.copy())
+    return amity.from_numpy(array.copy())
 
 
 def pair(name, args, kwargs):

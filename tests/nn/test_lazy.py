@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
+import amity
 from amity import nn
-from amity.frontend import create
 from amity.frontend.tensor import Tensor
 
 CASES = [
@@ -33,7 +33,7 @@ def test_first_input_gives_the_shapes(cls, args, shape, becomes):
     m = cls(*args)
     assert m.has_uninitialized_params()
     keys = list(m.state_dict())
-    out = m(create.ones(*shape))
+    out = m(amity.ones(*shape))
     assert type(m) is becomes and not m._forward_pre_hooks
     channels = shape[1] if len(shape) != 3 or cls is not nn.LazyConv2d else shape[0]
     channels = shape[0] if cls is nn.LazyInstanceNorm2d else channels
@@ -42,28 +42,28 @@ def test_first_input_gives_the_shapes(cls, args, shape, becomes):
     assert list(m.state_dict()) == keys
     assert all(type(p) is nn.Parameter for p in m.parameters())
     assert all(type(b) is Tensor for b in m.buffers())
-    m(create.ones(*shape)).sum().backward()
+    m(amity.ones(*shape)).sum().backward()
     assert all(p.grad is not None for p in m.parameters()) and out.shape[0] == shape[0] or True
 
 
 @pytest.mark.parametrize("cls, args", [(nn.LazyLinear, (3,)), (nn.LazyConv2d, (3, 2))])
 def test_without_bias(cls, args):
     m = cls(*args, bias=False)
-    m(create.ones(1, 4, 4, 4))
+    m(amity.ones(1, 4, 4, 4))
     assert m.bias is None and list(m.state_dict()) == ["weight"]
 
 
 def test_groups():
     m = nn.LazyConv2d(6, 2, groups=3)
-    m(create.ones(1, 9, 4, 4))
+    m(amity.ones(1, 9, 4, 4))
     assert tuple(m.weight.shape) == (6, 3, 2, 2)
     with pytest.raises(ValueError, match="divisible by groups"):
-        nn.LazyConv2d(6, 2, groups=3)(create.ones(1, 4, 4, 4))
+        nn.LazyConv2d(6, 2, groups=3)(amity.ones(1, 4, 4, 4))
 
 
 def test_wrong_dimensions():
     with pytest.raises(RuntimeError, match="Expected 3D .* or 4D"):
-        nn.LazyConv2d(6, 2)(create.ones(4, 4))
+        nn.LazyConv2d(6, 2)(amity.ones(4, 4))
 
 
 def test_shape_is_not_known_before():
@@ -80,7 +80,7 @@ def test_loading_gives_the_shapes():
     m = nn.LazyLinear(3)
     m.load_state_dict(state)
     assert tuple(m.weight.shape) == (3, 5) and not m.has_uninitialized_params()
-    m(create.ones(1, 5))
+    m(amity.ones(1, 5))
     assert type(m) is nn.Linear and m.in_features == 5
     with pytest.raises(RuntimeError, match="uninitialized"):
         nn.Linear(5, 3).load_state_dict(nn.LazyLinear(3).state_dict())
@@ -92,11 +92,11 @@ def test_loading_gives_the_shapes():
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies(again):
     m = again(nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d()))
-    assert m(create.ones(2, 5)).shape == (2, 3)
+    assert m(amity.ones(2, 5)).shape == (2, 3)
     assert type(m[0]) is nn.Linear and type(m[1]) is nn.BatchNorm1d
 
 
 def test_dtype_changes_before_the_first_input():
     m = nn.LazyLinear(3).double()
-    m(create.ones(2, 5, dtype=create.float64))
-    assert m.weight.dtype is create.float64
+    m(amity.ones(2, 5, dtype=amity.float64))
+    assert m.weight.dtype is amity.float64

@@ -9,14 +9,14 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
+import amity
 from amity import nn
-from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.nn import hooks
 
 
 def ones(*shape, **options):
-    return create.ones(shape, **options)
+    return amity.ones(shape, **options)
 
 
 class Leaf(nn.Module):
@@ -336,19 +336,19 @@ class TestState:
     def test_assign_takes_tensors_as_they_are(self):
         m = Leaf()
         m.weight.requires_grad_(False)
-        state = {"weight": ones(2, 3, dtype=create.float64), "mean": ones(3)}
+        state = {"weight": ones(2, 3, dtype=amity.float64), "mean": ones(3)}
         m.load_state_dict(state, assign=True)
-        assert m.weight.dtype is create.float64 and isinstance(m.weight, nn.Parameter)
+        assert m.weight.dtype is amity.float64 and isinstance(m.weight, nn.Parameter)
         assert not m.weight.requires_grad and m.mean is state["mean"]
 
     def test_loading_casts_to_the_modules_dtype(self):
         m = Leaf()
-        m.load_state_dict({"weight": ones(2, 3, dtype=create.float64), "mean": ones(3)})
-        assert m.weight.dtype is create.float32
+        m.load_state_dict({"weight": ones(2, 3, dtype=amity.float64), "mean": ones(3)})
+        assert m.weight.dtype is amity.float32
 
     def test_zero_dim_takes_one_element(self):
         m = nn.Module()
-        m.scale = nn.Parameter(create.tensor(2.0))
+        m.scale = nn.Parameter(amity.tensor(2.0))
         m.load_state_dict({"scale": ones(1)})
         assert m.scale.shape == () and m.scale.item() == 1
 
@@ -589,22 +589,22 @@ class TestChanges:
         weight = m.weight
         weight.grad = ones(2)
         for cast, dtype in (
-            (m.double, create.float64),
-            (m.half, create.float16),
-            (m.bfloat16, create.bfloat16),
-            (m.float, create.float32),
-            (lambda: m.to(create.float64), create.float64),
-            (lambda: m.to("cpu", create.float32), create.float32),
-            (lambda: m.to(dtype=create.float64), create.float64),
-            (lambda: m.to(ones(1)), create.float32),
-            (lambda: m.to(device="cpu"), create.float32),
+            (m.double, amity.float64),
+            (m.half, amity.float16),
+            (m.bfloat16, amity.bfloat16),
+            (m.float, amity.float32),
+            (lambda: m.to(amity.float64), amity.float64),
+            (lambda: m.to("cpu", amity.float32), amity.float32),
+            (lambda: m.to(dtype=amity.float64), amity.float64),
+            (lambda: m.to(ones(1)), amity.float32),
+            (lambda: m.to(device="cpu"), amity.float32),
         ):
             assert cast() is m
             assert m.weight is weight and weight.dtype is dtype and weight.grad.dtype is dtype
             assert m.running_mean.dtype is dtype and weight.requires_grad and weight.is_leaf
-            assert m.num_batches_tracked.dtype is create.int64
+            assert m.num_batches_tracked.dtype is amity.int64
         with pytest.raises(TypeError, match="only accepts floating point"):
-            m.to(create.int64)
+            m.to(amity.int64)
         with pytest.raises(TypeError):
             m.to(kind="cpu")
 

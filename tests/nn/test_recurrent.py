@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import amity  # noqa: E402
 from amity import nn  # noqa: E402
-from amity.frontend import create  # noqa: E402
 from amity.nn.utils import rnn  # noqa: E402
 
 rng = np.random.default_rng(3)
@@ -19,7 +19,7 @@ def array(t):
 def pair(name, *args, **kwargs):
     theirs = getattr(torch.nn, name)(*args, **kwargs)
     ours = getattr(nn, name)(*args, **kwargs)
-    ours.load_state_dict({k: create.from_numpy(v.numpy()) for k, v in theirs.state_dict().items()})
+    ours.load_state_dict({k: amity.from_numpy(v.numpy()) for k, v in theirs.state_dict().items()})
     return theirs, ours
 
 
@@ -29,7 +29,7 @@ def pair(name, *args, **kwargs):
 def test_packed(name, is_bidirectional, lengths):
     theirs, ours = pair(name, 4, 3, 2, bidirectional=is_bidirectional)
     x = rng.standard_normal((max(lengths), 3, 4)).astype(np.float32)
-    a, b = create.from_numpy(x.copy()), torch.from_numpy(x.copy())
+    a, b = amity.from_numpy(x.copy()), torch.from_numpy(x.copy())
     a.requires_grad_(True)
     b.requires_grad_(True)
     ours_packed = rnn.pack_padded_sequence(a, lengths, enforce_sorted=False)
@@ -53,8 +53,8 @@ def test_packed_with_state():
     x = rng.standard_normal((4, 3, 4)).astype(np.float32)
     h, c = (rng.standard_normal((1, 3, 3)).astype(np.float32) for _ in "hc")
     lengths = [2, 4, 1]
-    packed = rnn.pack_padded_sequence(create.from_numpy(x), lengths, enforce_sorted=False)
-    _, (hn, cn) = ours(packed, (create.from_numpy(h), create.from_numpy(c)))
+    packed = rnn.pack_padded_sequence(amity.from_numpy(x), lengths, enforce_sorted=False)
+    _, (hn, cn) = ours(packed, (amity.from_numpy(h), amity.from_numpy(c)))
     packed = torch.nn.utils.rnn.pack_padded_sequence(
         torch.from_numpy(x), lengths, enforce_sorted=False
     )
@@ -67,7 +67,7 @@ def test_cells_are_one_step():
     for cell, layer in ((nn.RNNCell, nn.RNN), (nn.LSTMCell, nn.LSTM), (nn.GRUCell, nn.GRU)):
         long, one = layer(4, 3), cell(4, 3)
         one.load_state_dict({k.removesuffix("_l0"): v for k, v in long.state_dict().items()})
-        x, state = create.ones(5, 2, 4), None
+        x, state = amity.ones(5, 2, 4), None
         for step in range(5):
             state = one(x[step], state)
         _, last = long(x)
@@ -77,14 +77,14 @@ def test_cells_are_one_step():
 
 def test_dropout_between_layers():
     m = nn.GRU(4, 30, 2, dropout=1.0)
-    y, _ = m(create.ones(3, 2, 4))
+    y, _ = m(amity.ones(3, 2, 4))
     alone = nn.GRU(30, 30)
     alone.load_state_dict(
         {k.replace("_l1", "_l0"): v for k, v in m.state_dict().items() if "_l1" in k}
     )
-    np.testing.assert_allclose(array(y), array(alone(create.zeros(3, 2, 30))[0]), atol=1e-6)
+    np.testing.assert_allclose(array(y), array(alone(amity.zeros(3, 2, 30))[0]), atol=1e-6)
     m.eval()
-    assert np.abs(array(m(create.ones(3, 2, 4))[0]) - array(y)).max() > 1e-3
+    assert np.abs(array(m(amity.ones(3, 2, 4))[0]) - array(y)).max() > 1e-3
 
 
 def test_weights_by_layer():
@@ -92,7 +92,7 @@ def test_weights_by_layer():
     assert len(m.all_weights) == 4 and len(m.all_weights[0]) == 5
     assert len(m._flat_weights) == 20
     assert m.flatten_parameters() is None
-    m.weight_ih_l0 = nn.Parameter(create.zeros(12, 4))
+    m.weight_ih_l0 = nn.Parameter(amity.zeros(12, 4))
     assert m._flat_weights[0] is m.weight_ih_l0
 
 
@@ -124,7 +124,7 @@ def test_dropout_of_one_layer_warns():
 
 def test_wrong_inputs():
     m = nn.LSTM(4, 3)
-    ones = create.ones
+    ones = amity.ones
     with pytest.raises(ValueError, match="LSTM: Expected input to be 2D or 3D, got 1D"):
         m(ones(4))
     with pytest.raises(RuntimeError, match="Expected 4, got 5"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from amity import ops
 from amity.frontend import create
-from amity.frontend.autograd import no_grad
+from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from amity import ops
 from amity.core.errors import fail
 from amity.frontend import create
-from amity.frontend.autograd import no_grad
+from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 from amity.nn.conv import _ConvTranspose
 from amity.nn.module import Module

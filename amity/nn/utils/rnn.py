@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from amity import ops
+from amity.core.dtype import float16, float32, float64, int32, int64
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 
@@ -61,19 +62,19 @@ class PackedSequence(_Fields):
         return self.to("cpu", *args, **kwargs)
 
     def double(self) -> PackedSequence:
-        return self.to(dtype=create.float64)
+        return self.to(dtype=float64)
 
     def float(self) -> PackedSequence:
-        return self.to(dtype=create.float32)
+        return self.to(dtype=float32)
 
     def half(self) -> PackedSequence:
-        return self.to(dtype=create.float16)
+        return self.to(dtype=float16)
 
     def long(self) -> PackedSequence:
-        return self.to(dtype=create.int64)
+        return self.to(dtype=int64)
 
     def int(self) -> PackedSequence:
-        return self.to(dtype=create.int32)
+        return self.to(dtype=int32)
 
     @property
     def is_cuda(self) -> bool:

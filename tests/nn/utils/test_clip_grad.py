@@ -7,8 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import amity  # noqa: E402
 from amity import nn  # noqa: E402
-from amity.frontend import create  # noqa: E402
 
 utils, theirs = nn.utils, torch.nn.utils
 rng = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def params(make, ones):
 
 
 def pair():
-    return params(create.from_numpy, create.ones), params(torch.from_numpy, torch.ones)
+    return params(amity.from_numpy, amity.ones), params(torch.from_numpy, torch.ones)
 
 
 def same(a, b):
@@ -62,7 +62,7 @@ def test_one_tensor_iterators_and_nothing():
 
 
 def test_total_norm():
-    total = utils.get_total_norm([create.from_numpy(g.copy()) for g in GRADS])
+    total = utils.get_total_norm([amity.from_numpy(g.copy()) for g in GRADS])
     assert total.item() == pytest.approx(math.sqrt(sum((g**2).sum() for g in GRADS)))
 
 

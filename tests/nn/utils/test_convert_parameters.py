@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+import amity
 from amity import nn
-from amity.frontend import create
 
 utils = nn.utils
 
@@ -27,5 +27,5 @@ def test_wrong_type():
 
 
 def test_order():
-    parts = [create.ones(2, 2), create.zeros(1)]
+    parts = [amity.ones(2, 2), amity.zeros(1)]
     assert utils.parameters_to_vector(parts).tolist() == [1, 1, 1, 1, 0]

@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import amity  # noqa: E402
 from amity import nn  # noqa: E402
-from amity.frontend import create  # noqa: E402
 
 utils, theirs = nn.utils, torch.nn.utils
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -17,12 +17,12 @@ def array(t):
 
 
 def load(ours, other):
-    ours.load_state_dict({k: create.from_numpy(v.numpy()) for k, v in other.state_dict().items()})
+    ours.load_state_dict({k: amity.from_numpy(v.numpy()) for k, v in other.state_dict().items()})
 
 
 def same(ours, other, shape):
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    y, z = ours(create.from_numpy(x)), other(torch.from_numpy(x))
+    y, z = ours(amity.from_numpy(x)), other(torch.from_numpy(x))
     np.testing.assert_allclose(array(y), array(z), rtol=1e-4, atol=1e-5)
     (y * y).sum().backward()
     (z * z).sum().backward()

@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import amity  # noqa: E402
 from amity import nn  # noqa: E402
-from amity.frontend import create  # noqa: E402
 from amity.nn.utils import parametrizations, parametrize  # noqa: E402
 
 theirs = torch.nn.utils.parametrizations
@@ -40,7 +40,7 @@ class Product(nn.Module):
         return x * y
 
     def right_inverse(self, a):
-        return a, create.ones_like(a)
+        return a, amity.ones_like(a)
 
 
 class OneWay(nn.Module):
@@ -57,18 +57,18 @@ class TestMechanism:
         np.testing.assert_array_equal(w, np.triu(before) + np.triu(before, 1).T)
         assert type(m).__name__ == "ParametrizedLinear" and isinstance(m, nn.Linear)
         assert list(m.state_dict()) == ["bias", "parametrizations.weight.original"]
-        m(create.ones(1, 3)).sum().backward()
+        m(amity.ones(1, 3)).sum().backward()
         assert m.parametrizations.weight.original.grad is not None
         assert "weight" not in dict(m.named_parameters())
 
     def test_assignment_goes_through_the_inverse(self):
         m = parametrize.register_parametrization(nn.Linear(2, 2), "weight", Double())
-        m.weight = create.full((2, 2), 6.0)
+        m.weight = amity.full((2, 2), 6.0)
         assert np.all(array(m.parametrizations.weight.original) == 3)
         assert np.all(array(m.weight) == 6)
         one_way = parametrize.register_parametrization(nn.Linear(2, 2), "weight", OneWay())
         with pytest.raises(RuntimeError, match="does not implement right_inverse"):
-            one_way.weight = create.ones(2, 2)
+            one_way.weight = amity.ones(2, 2)
 
     def test_chains(self):
         m = nn.Linear(2, 2)
@@ -82,7 +82,7 @@ class TestMechanism:
         chain = m.parametrizations.weight
         assert chain.ntensors == 2 and not chain.is_tensor
         assert list(m.state_dict())[1:] == [f"parametrizations.weight.original{i}" for i in (0, 1)]
-        m.weight = create.full((2, 2), 5.0)
+        m.weight = amity.full((2, 2), 5.0)
         assert np.all(array(chain.original0) == 5) and chain.original1.requires_grad
 
     def test_buffers(self):
@@ -177,11 +177,11 @@ class TestMechanism:
         with pytest.raises(ValueError, match="does not have a parameter"):
             register(nn.Linear(2, 2), "nothing", Double())
         with pytest.raises(ValueError, match="one or more modules"):
-            parametrize.ParametrizationList([], create.ones(1))
+            parametrize.ParametrizationList([], amity.ones(1))
 
 
 def load(ours, other):
-    ours.load_state_dict({k: create.from_numpy(v.numpy()) for k, v in other.state_dict().items()})
+    ours.load_state_dict({k: amity.from_numpy(v.numpy()) for k, v in other.state_dict().items()})
 
 
 def step(module, x):
@@ -207,7 +207,7 @@ def pair(name, args, apply, **options):
 
 def same_step(ours, other, shape):
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    a, b = step(ours, create.from_numpy(x)), step(other, torch.from_numpy(x))
+    a, b = step(ours, amity.from_numpy(x)), step(other, torch.from_numpy(x))
     np.testing.assert_allclose(array(ours.weight), array(other.weight), rtol=1e-4, atol=1e-5)
     assert a.keys() == b.keys()
     for key in a:
@@ -226,9 +226,9 @@ def test_weight_norm(name, args, shape, dim):
 def test_weight_norm_loads_the_older_names():
     m = parametrizations.weight_norm(nn.Linear(2, 3))
     old = {
-        "bias": create.zeros(3),
-        "weight_g": create.full((3, 1), 2.0),
-        "weight_v": create.ones(3, 2),
+        "bias": amity.zeros(3),
+        "weight_g": amity.full((3, 1), 2.0),
+        "weight_v": amity.ones(3, 2),
     }
     m.load_state_dict(old)
     np.testing.assert_allclose(array(m.weight), np.full((3, 2), np.sqrt(2)), rtol=1e-6)
@@ -279,7 +279,7 @@ def test_orthogonal(kind, trivial, sizes):
         return
     m = parametrizations.orthogonal(m, **options)
     assert is_orthogonal(array(m.weight))
-    new = nn.init.orthogonal_(create.empty(*sizes[::-1]))
+    new = nn.init.orthogonal_(amity.empty(*sizes[::-1]))
     m.weight = new
     np.testing.assert_allclose(array(m.weight), array(new), atol=1e-5)
     torch.manual_seed(0)
@@ -288,7 +288,7 @@ def test_orthogonal(kind, trivial, sizes):
     original = next(v for k, v in other.named_parameters() if k.endswith("original"))
     noise = np.random.default_rng(1).standard_normal(tuple(original.shape)).astype(np.float32)
     np.fill_diagonal(noise, 0)  # where the signs stand, which PyTorch rounds towards 0
-    for module, make in ((m, create.from_numpy), (other, torch.from_numpy)):
+    for module, make in ((m, amity.from_numpy), (other, torch.from_numpy)):
         tensor = module.parametrizations.weight.original
         tensor.data = tensor.data + make(0.3 * noise)
     same_step(m, other, (2, sizes[0]))
@@ -304,4 +304,4 @@ def test_orthogonal_errors():
         parametrizations.orthogonal(nn.Linear(2, 2), "nothing")
     m = parametrizations.orthogonal(nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"of shape \(2, 2\)"):
-        m.weight = create.ones(3, 3)
+        m.weight = amity.ones(3, 3)
