@@ -13,6 +13,8 @@ class Device:
     """
 
     __slots__ = ("index", "type")
+    type: str
+    index: int | None
     _made: dict[tuple[str, int | None], Device] = {}
 
     def __new__(cls, type: str | Device = "cpu", index: int | None = None) -> Device:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 BITS = {
     "bool": 1, "u8": 8, "i8": 8, "i16": 16, "u16": 16, "i32": 32, "u32": 32, "i64": 64, "u64": 64,
@@ -78,6 +79,15 @@ class Loop:
     """`for index in range(lo, hi, step)` with carried values; `next` sets what the next turn sees."""
 
     __slots__ = ("body", "carry", "hi", "index", "init", "lo", "new", "results", "step")
+    body: list
+    lo: Value
+    hi: Value
+    step: Value
+    index: Value
+    init: list[Value]
+    carry: list[Value]
+    new: list[Value]
+    results: list[Value]
 
     def next(self, *values: Value) -> None:
         self.new = list(values)
@@ -87,6 +97,8 @@ class Branch:
     """`if condition:` around effects; it has no results."""
 
     __slots__ = ("body", "condition")
+    body: list
+    condition: Value
 
 
 class Function:
@@ -121,7 +133,8 @@ class Builder:
         self._block: list = []
         self._consts: dict = {}
         self._function: Function | None = None
-        self.meta = self.buffers = self.lo = self.hi = self.scratch = None
+        self.meta: Any = None
+        self.buffers = self.lo = self.hi = self.scratch = self.meta
 
     # -- functions
     @contextmanager
@@ -180,7 +193,8 @@ class Builder:
             a = self.const(a, b.dtype, b.width)
         if not isinstance(b, Value):
             b = self.const(b, a.dtype, a.width)
-        return self.widen(a, b)
+        a, b = self.widen(a, b)
+        return a, b
 
     def widen(self, *values: Value) -> tuple[Value, ...]:
         """The same values, scalars splat to the widest."""
@@ -247,8 +261,8 @@ class Builder:
         """a * b + c, rounded once."""
         first = next(v for v in (a, b, c) if isinstance(v, Value))
         vs = [v if isinstance(v, Value) else self.const(v, first.dtype) for v in (a, b, c)]
-        vs = self.widen(*vs)
-        return self._emit("fma", vs[0].dtype, vs[0].width, tuple(vs))
+        a, b, c = self.widen(*vs)
+        return self._emit("fma", a.dtype, a.width, (a, b, c))
 
     def dot2(self, a: Value, b: Value, acc: Value) -> Value:
         """acc + a0*b0 + a1*b1 in f32, for i32 lanes that hold two bf16 each (targets that have `bf16dot`)."""
