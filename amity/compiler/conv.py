@@ -10,7 +10,7 @@ from amity.core.shape import contiguous_strides
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
 
-from . import conv_grad, conv_product, winograd
+from . import conv_grad, conv_product, conv_strip, winograd
 from .conv_problem import Array, Conv, Stage, forward_product, grad_input_products
 from .plan import Launch
 
@@ -18,10 +18,13 @@ BUILD = {
     "panels": conv_product.build_panels,
     "product": conv_product.build_product,
     "weights": conv_grad.build_weights,
+    "strips": conv_strip.build_strips,
+    "dots": conv_strip.build_dots,
     "fold": conv_grad.build_fold,
     "spectrum4": partial(winograd.build_spectrum, 4),
     "tiles4": partial(winograd.build_tiles, 4),
 }
+FEW = 8  # output channels of a group up to which windows are read in place
 OPERANDS = {"forward": "xwy", "grad_input": "ywx", "grad_weight": "xyw"}  # the result is the last
 
 
@@ -82,12 +85,16 @@ def build_conv(name: str, key: tuple, target: Target, math: Callable) -> Kernel:
 
 def _stages(target: Target, op: str, conv: Conv) -> list[Stage]:
     if op == "grad_weight":
-        return conv_grad.plan(target, conv)
+        few = conv.w.shape[0] // conv.groups <= FEW
+        return conv_grad.plan(target, conv, "dots" if few else "weights")
     products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
     stages = []
     for p in products:
         m = winograd.tile_size(p)
-        stages += winograd.plan(target, p, m) if m else conv_product.plan(target, p)
+        if m:
+            stages += winograd.plan(target, p, m)
+        else:
+            stages += conv_product.plan(target, p, "strips" if p.outs <= FEW else "product")
     return stages
 
 

@@ -8,17 +8,18 @@ only the gradient is packed, turned so that output channels are lanes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 from amity.ir.kernel import Builder, Kernel, Value, itemsize
 from amity.ir.target import Target
 
 from .conv_problem import Conv, Stage, is_linear
-from .conv_product import block_of, conv_tile, kind_of, source_of, split_index
+from .conv_product import STRIP_PIXELS, block_of, conv_tile, kind_of, source_of, split_index
 from .pack import transpose
 from .tile import Tile, step
 from .window import (
-    COPY, IMAGE, SCRATCH, Kind, Words, axis_words, choose_block, copy_strides, direct_strides, expand,
+    COPY, IMAGE, PIXELS, SCRATCH, Kind, Words, axis_words, choose_block, copy_strides, direct_strides, expand,
     first_lanes, round_up, tap_offsets,
 )  # fmt: skip
 
@@ -47,7 +48,7 @@ def build_weights(dtype: str, name: str, target: Target, math: Callable) -> Kern
         row_tile(b, tile.with_shape(tile.rows, v))
     fold(b, kind)
     with b.entry():
-        _weights(b, kind, tile)
+        write_weights(b, kind, partial(multiply_rows, tile=tile))
     return b.kernel
 
 
@@ -88,7 +89,7 @@ def panel_of(b: Builder, tile: Tile, vector: Value, vectors: Value) -> tuple[Val
     whole = b.select((vectors % most).eq(1) & (vectors > 1), vectors // most - 1, vectors // most) * most
     rest = b.select(vectors - whole > most, 2, vectors - whole)
     first = b.select(vector < whole, vector // most * most,
-                     whole + (vector - whole) // b.max(rest, 1) * rest)  # fmt: skip
+                     whole + ((vector - whole) & -rest))  # fmt: skip
     return first, b.select(vector < whole, most, rest)
 
 
@@ -204,69 +205,78 @@ def fold(b: Builder, kind: Kind) -> None:
                     b.store(target, 0, x.to(kind.storage), kind.storage, mask)
 
 
-def _weights(b: Builder, kind: Kind, tile: Tile) -> None:
-    x, y, w, partial = (b.pointer(i) for i in range(4))
+def write_weights(b: Builder, kind: Kind, multiply: Callable) -> None:
+    """The entry's body; `multiply` writes how one block is added to the sums."""
+    x, y, w, partial_sums = (b.pointer(i) for i in range(4))
     read = lambda names: WEIGHTS.read(b, b.meta, names)  # noqa: E731
     channels, outs, taps, chunk, chunks, splits = read("channels outs taps chunk chunks splits")
     xn, xc, yn, yc, yd, yh, yw = read("x.image x.channel y.image y.channel y.plane y.row y.column")
     n_blocks, d_blocks, h_blocks, w_blocks, per = read("n.blocks d.blocks h.blocks w.blocks blocks")
-    pitch, size, whole = read("pitch sums is_whole")
-    at_pixels, at_panels, at_sums = read("at.pixels at.panels at.sums")
-    storage, unit_bytes = itemsize(kind.storage), kind.lanes * kind.size
-    pixel_table, panels = b.offset(b.scratch, at_pixels), b.offset(b.scratch, at_panels)
+    size, whole, at_sums = read("sums is_whole at.sums")
+    storage = itemsize(kind.storage)
     b.call("tap_offsets", b.meta, b.scratch, chunk)
-    vectors = (outs + (kind.lanes - 1)) // kind.lanes
     with b.loop(b.lo, b.hi) as unit:
         g, part, split = split_index(unit.index, chunks, splits)
         c0 = part * chunk
         some = b.min(chunk, channels - c0)
-        sums = b.select(whole.ne(0), b.offset(b.scratch, at_sums), b.offset(partial, unit.index * size))
+        sums = b.select(whole.ne(0), b.offset(b.scratch, at_sums), b.offset(partial_sums, unit.index * size))
         lo = split * per
         hi = b.min(lo + per, n_blocks * d_blocks * h_blocks * w_blocks)
         with b.loop(lo, hi) as block:
             (n, qd, qh, qw), extent = block_of(b, WEIGHTS, block.index)
-            pixels = extent[0] * extent[1] * extent[2] * extent[3]
             image = b.offset(x, (n * xn + (g * channels + c0) * xc) * storage)
             e = source_of(b, WEIGHTS, kind, image, extent[0], some, qd, qh, qw)
-            b.call("pixel_offsets", b.meta, pixel_table, *extent)
             at = n * yn + g * outs * yc + qd * yd + qh * yh + qw * yw
-            b.call("turn", b.meta, b.offset(y, at * storage), panels, pixels, *extent)
             old = b.min(block.index - lo, 1)
-            with b.loop(0, some * taps, tile.rows) as k, b.loop(0, vectors) as v:
-                first, width = panel_of(b, tile, v.index, vectors)
-                for count in range(1, tile.vectors + 1):
-                    with b.branch(first.eq(v.index) & width.eq(count)):
-                        b.call(f"rows{count}", pixel_table, e, b.offset(b.scratch, k.index * 8),
-                               b.offset(panels, first * pixels * unit_bytes),
-                               b.offset(sums, k.index * pitch + first * unit_bytes),
-                               pitch, pixels, old, some * taps - k.index)  # fmt: skip
+            multiply(b, kind, b.offset(y, at * storage), e, sums, some * taps, outs, old, extent)
         with b.branch(whole.ne(0)):
             b.call("fold", b.meta, sums, w, g, part, 1)
 
 
-def plan(target: Target, conv: Conv) -> list[Stage]:
+def multiply_rows(b: Builder, kind: Kind, y: Value, e: Value, sums: Value, rows: Value,
+                  outs: Value, old: Value, extent: list[Value], tile: Tile) -> None:  # fmt: skip
+    """The gradient turned, then tile by tile."""
+    pitch, at_pixels, at_panels = WEIGHTS.read(b, b.meta, "pitch at.pixels at.panels")
+    pixel_table, panels = b.offset(b.scratch, at_pixels), b.offset(b.scratch, at_panels)
+    pixels = extent[0] * extent[1] * extent[2] * extent[3]
+    b.call("pixel_offsets", b.meta, pixel_table, *extent)
+    b.call("turn", b.meta, y, panels, pixels, *extent)
+    unit = kind.lanes * kind.size
+    vectors = (outs + (kind.lanes - 1)) // kind.lanes
+    with b.loop(0, rows, tile.rows) as k, b.loop(0, vectors) as v:
+        first, width = panel_of(b, tile, v.index, vectors)
+        for count in range(1, tile.vectors + 1):
+            with b.branch(first.eq(v.index) & width.eq(count)):
+                b.call(f"rows{count}", pixel_table, e, b.offset(b.scratch, k.index * 8),
+                       b.offset(panels, first * pixels * unit),
+                       b.offset(sums, k.index * pitch + first * unit),
+                       pitch, pixels, old, rows - k.index)  # fmt: skip
+
+
+def plan(target: Target, conv: Conv, what: str = "weights") -> list[Stage]:
     """Multiply by ranges of pixels, then add up the ranges."""
     kind = kind_of(target, conv.dtype)
-    tile = conv_tile(target, kind)
     outs, channels = conv.w.shape[0] // conv.groups, conv.w.shape[1]
     d, h, w = conv.axes
     taps = d.taps * h.taps * w.taps
     if outs * conv.groups * channels * taps == 0:
         return []
     counts = (conv.x.shape[0], d.count, h.count, w.count)
-    block = choose_block(counts, kind.lanes)
+    is_turned = what == "weights"
+    block = choose_block(counts, kind.lanes, PIXELS if is_turned else STRIP_PIXELS)
     chunks = max(1, round(channels * taps / ROWS))
     chunk = -(-channels // chunks)
     chunks = -(-channels // chunk)
     is_plain = conv.dtype == kind.compute
-    direct = is_plain and all(a.is_inside for a in (d, h, w)) and w.advance == 1
+    direct = is_turned and is_plain and all(a.is_inside for a in (d, h, w)) and w.advance == 1
     direct = direct and w.grain * conv.x.strides[4] == 1
     strides = copy_strides(d, h, w, block, chunk, kind.lanes)
     pixels, vectors = prod(block), -(-outs // kind.lanes)
     at_pixels = round_up(8 * chunk * taps)
     at_copy = at_pixels + round_up(8 * pixels)
     at_panels = at_copy + (0 if direct else round_up(strides["e.size"] * kind.size))
-    at_sums = at_panels + (pixels + kind.lanes) * vectors * kind.lanes * kind.size
+    turned = (pixels + kind.lanes) * vectors * kind.lanes * kind.size if is_turned else 0
+    at_sums = at_panels + turned
     if direct:
         strides = direct_strides(conv.x.strides, d, h)
     grid = [-(-n // s) for n, s in zip(counts, block)] if prod(counts) else [0] * 4
@@ -288,7 +298,7 @@ def plan(target: Target, conv: Conv) -> list[Stage]:
     }  # fmt: skip
     assert at_sums + (sums if splits == 1 else 0) <= SCRATCH
     meta = WEIGHTS.meta(words)
-    multiply, add = ("weights", meta, "xywt", units * splits), ("fold", meta, "tw", units)
+    multiply, add = (what, meta, "xywt", units * splits), ("fold", meta, "tw", units)
     if splits == 1:
-        return [Stage((("weights", meta, "xyww", units),))]
+        return [Stage(((what, meta, "xyww", units),))]
     return [Stage((multiply, add) if splits else (add,), max(64, units * splits * sums))]

@@ -7,6 +7,7 @@ one that computes the output. The second serves forward, data gradient and trans
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 
 from amity.ir.kernel import Builder, Kernel, Value, itemsize
@@ -16,10 +17,11 @@ from .conv_problem import Product, Stage, flatten, is_linear
 from .pack import transpose
 from .tile import Tile, k_loop
 from .window import (
-    COPY, IMAGE, SCRATCH, Kind, Words, axis_words, choose_block, copy_strides, direct_strides, expand,
+    COPY, IMAGE, PIXELS, SCRATCH, Kind, Words, axis_words, choose_block, copy_strides, direct_strides, expand,
     first_lanes, pack, round_up, tap_offsets,
 )  # fmt: skip
 
+STRIP_PIXELS = 2048  # pixels that a block of strips aims at
 DEPTH = 384  # rows of a packed panel that a block aims at
 PANELS = Words("w.start w.group w.out w.channel w.plane w.row w.column outs channels d h w bias")
 PRODUCT = Words(
@@ -190,26 +192,45 @@ def build_product(dtype: str, name: str, target: Target, math: Callable) -> Kern
         tile_function(b, tile.with_shape(tile.rows, v), tile.columns * kind.size)
     finish(b, PRODUCT, kind)
     with b.entry():
-        _product(b, kind, tile)
+        write_product(b, kind, tile, multiply_packed)
     return b.kernel
 
 
-def _product(b: Builder, kind: Kind, tile: Tile) -> None:
+@dataclass
+class Part:
+    """One step along the depth of a block's product: where its operands are and what is done already."""
+
+    table: Value  # offsets of this step's windows
+    source: Value  # the copy, or the image
+    weights: Value  # the group's panels
+    panel: Value  # bytes from one tile of rows to the next
+    first: Value  # windows done before
+    depth: Value
+    c: Value  # the block's first sum
+    pitch: Value  # bytes from one row of sums to the next
+    rows: tuple[Value, Value]
+    extent: list[Value]  # images, planes, rows, columns
+
+    @property
+    def old(self) -> Value:
+        return self.first.builder.min(self.first, 1)
+
+
+def write_product(b: Builder, kind: Kind, tile: Tile, multiply: Callable) -> None:
+    """The entry's body; `multiply(b, kind, tile, part)` writes how one step is done."""
     x, panels, y = (b.pointer(i) for i in range(3))
     read = lambda names: PRODUCT.read(b, b.meta, names)  # noqa: E731
     groups, channels, outs, taps, chunk, most = read("groups channels outs taps chunk depth")
     xn, xc = read("x.image x.channel")
     start, yn, yc, yd, yh, yw = read("y.start y.image y.channel y.plane y.row y.column")
-    straight, m_block, m_blocks, at_sums = read("straight m.block m.blocks at.sums")
-    panel_bytes, at_panels, pitch = read("panel at.panels pitch")
+    straight, m_block, m_blocks, at_sums, pitch = read("straight m.block m.blocks at.sums pitch")
     b.call("tap_offsets", b.meta, b.scratch, chunk)
-    a_tile = (channels * taps + 1) * (tile.rows * kind.size)
+    panel = (channels * taps + 1) * (tile.rows * kind.size)
     tiles = (outs + (tile.rows - 1)) // tile.rows
     storage = itemsize(kind.storage)
     with b.loop(b.lo, b.hi) as unit:
         rest, g, mb = split_index(unit.index, groups, m_blocks)
         (n, qd, qh, qw), extent = block_of(b, PRODUCT, rest)
-        pixels = extent[0] * extent[1] * extent[2] * extent[3]
         m0 = mb * m_block
         m1 = b.min(outs, m0 + m_block)
         at = start + n * yn + (g * outs + m0) * yc + qd * yd + qh * yh + qw * yw
@@ -220,25 +241,32 @@ def _product(b: Builder, kind: Kind, tile: Tile) -> None:
             image = b.offset(x, (n * xn + (g * channels + c0.index) * xc) * storage)
             source = source_of(b, PRODUCT, kind, image, extent[0], some, qd, qh, qw)
             with b.loop(0, b.max(some * taps, 1), most) as t0:
-                depth = b.min(most, some * taps - t0.index)
-                k0 = c0.index * taps + t0.index
-                table = b.offset(b.scratch, t0.index * 8)
-                to = b.offset(b.scratch, at_panels)
-                b.call("pack", b.meta, table, source, to, depth, *extent, panel_bytes)
-                with b.loop(m0, m1, tile.rows) as m:
-                    a = b.offset(panels, (g * tiles + m.index // tile.rows) * a_tile)
-                    ak = b.offset(a, (k0 + 1) * (tile.rows * kind.size))
-                    row = b.offset(c, (m.index - m0) * pitch)
-                    old = b.min(k0, 1)
-
-                    def each(v, p, columns):
-                        b.call(f"tile{v}", ak, a, b.offset(to, p * panel_bytes),
-                               b.offset(row, p * (tile.columns * kind.size)), pitch, depth, old,
-                               m1 - m.index, columns)  # fmt: skip
-
-                    call_tiles(b, tile, pixels, each)
+                multiply(b, kind, tile, Part(
+                    b.offset(b.scratch, t0.index * 8), source, b.offset(panels, g * tiles * panel), panel,
+                    c0.index * taps + t0.index, b.min(most, some * taps - t0.index), c, pitch, (m0, m1), extent,
+                ))  # fmt: skip
         with b.branch(straight.eq(0)):
             b.call("finish", b.meta, c, pitch, target, m1 - m0, *extent)
+
+
+def multiply_packed(b: Builder, kind: Kind, tile: Tile, part: Part) -> None:
+    """Windows packed in panels, then tile by tile."""
+    panel_bytes, at_panels = PRODUCT.read(b, b.meta, "panel at.panels")
+    to = b.offset(b.scratch, at_panels)
+    b.call("pack", b.meta, part.table, part.source, to, part.depth, *part.extent, panel_bytes)
+    pixels = part.extent[0] * part.extent[1] * part.extent[2] * part.extent[3]
+    m0, m1 = part.rows
+    with b.loop(m0, m1, tile.rows) as m:
+        a = b.offset(part.weights, m.index // tile.rows * part.panel)
+        ak = b.offset(a, (part.first + 1) * (tile.rows * kind.size))
+        row = b.offset(part.c, (m.index - m0) * part.pitch)
+
+        def each(v, p, columns):
+            b.call(f"tile{v}", ak, a, b.offset(to, p * panel_bytes),
+                   b.offset(row, p * (tile.columns * kind.size)), part.pitch, part.depth, part.old,
+                   m1 - m.index, columns)  # fmt: skip
+
+        call_tiles(b, tile, pixels, each)
 
 
 def source_of(b: Builder, words: Words, kind: Kind, image: Value, images, channels, qd, qh, qw) -> Value:
@@ -255,21 +283,20 @@ def source_of(b: Builder, words: Words, kind: Kind, image: Value, images, channe
     return b.select(direct.ne(0), b.offset(image, at * itemsize(kind.storage)), copy)
 
 
-def plan(target: Target, p: Product) -> list[Stage]:
-    """Lay out the weights, then multiply."""
+def plan(target: Target, p: Product, what: str = "product") -> list[Stage]:
+    """Lay out the weights, then multiply: by packed panels or in `strips`."""
     if prod(p.counts) * p.outs * p.groups == 0:
         return []
     kind = kind_of(target, p.dtype)
     tile = conv_tile(target, kind)
     p = flatten(p)
-    words, units = _words(p, kind, tile)
+    words, units = _words(p, kind, tile, what == "product")
     tiles = p.groups * -(-p.outs // tile.rows)
-    panels = PANELS.meta(_panel_words(p))
     return [
         Stage(
             (
-                ("panels", panels, "wbt" if p.has_bias else "wwt", tiles),
-                ("product", PRODUCT.meta(words), f"{p.source}t{p.result}", units),
+                ("panels", PANELS.meta(_panel_words(p)), "wbt" if p.has_bias else "wwt", tiles),
+                (what, PRODUCT.meta(words), f"{p.source}t{p.result}", units),
             ),
             tiles * tile.rows * (p.channels * p.taps + 1) * kind.size,
         )
@@ -291,23 +318,22 @@ def _panel_words(p: Product) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int]:
+def _words(p: Product, kind: Kind, tile: Tile, is_packed: bool) -> tuple[dict[str, int], int]:
     """The meta words of the product and the units of its grid."""
     d, h, w = p.axes
     counts, taps = p.counts, p.taps
     is_plain = p.dtype == kind.compute
     straight = is_plain and is_linear(p.y[2:], counts[1:])
-    block = list(choose_block(counts, kind.lanes))
-    if block[0] > 1:
-        straight = False
-    direct = is_plain and all(a.is_inside for a in p.axes) and w.advance == 1 and w.grain * p.x[4] == 1
+    block = choose_block(counts, kind.lanes, PIXELS if is_packed else STRIP_PIXELS)
+    straight = straight and block[0] == 1
+    direct = is_packed and is_plain and all(a.is_inside for a in p.axes) and w.advance == 1 and w.grain * p.x[4] == 1
     chunk = max(1, -(-p.channels // max(1, -(-p.channels * taps // DEPTH))))
     depth = chunk * taps if chunk > 1 else -(-taps // max(1, -(-taps // DEPTH)))
     strides = copy_strides(d, h, w, block, chunk, kind.lanes)
     at_copy = round_up(8 * chunk * taps)
     at_panels = at_copy + (0 if direct else round_up(strides["e.size"] * kind.size))
     pixels = prod(block)
-    panel = max(depth, 1) * tile.columns * kind.size
+    panel = max(depth, 1) * tile.columns * kind.size if is_packed else 0
     at_sums = at_panels + round_up(-(-pixels // tile.columns) * panel)
     if direct:
         strides = direct_strides(p.x, d, h)

@@ -125,7 +125,7 @@ def copy_strides(d: Axis, h: Axis, w: Axis, block: Sequence[int], channels: int,
     channel = plane * d.span(block[1])
     image = channel * channels
     return {"e.image": image, "e.channel": channel, "e.plane": plane, "e.row": row, "e.phase": phase,
-            "e.size": image * block[0] + lanes}  # fmt: skip
+            "e.size": image * block[0] + 4 * lanes}  # fmt: skip
 
 
 @functools.lru_cache(1024)
@@ -249,8 +249,8 @@ def _expand_row(b: Builder, words: Words, kind: Kind, stride: int) -> None:
                     mask = lane_mask(b, at, 1, limit, lanes)
                     parts.append(b.load(row, at, kind.storage, lanes, mask).to(kind.compute))
                 for r, part in enumerate(take_apart(b, parts)):
-                    # residue r of the stride is phase r / grain, if grain divides it
-                    f = b.const(r, "i64") // grain if r else b.const(0, "i64")
+                    # residue r is phase r / grain, if grain (1, 2 or 4) divides it
+                    f = b.const(r, "i64") >> (grain >> 1)
                     with b.branch((f * grain).eq(r)):
                         b.store(b.offset(e, (f * length + j.index) * kind.size), 0, part, kind.compute)
             else:
