@@ -29,8 +29,14 @@ REGISTRY: dict[str, type[Op]] = {}  # primitives by name
 COMPOSITES: dict[str, Composite] = {}
 METHODS: dict[str, Callable] = {}  # public functions that are methods of Tensor too
 INSTANCES_KEPT = 20_000
-_bind: Callable[..., Any] | None = None
-_bind_composite: Callable[..., Any] | None = None
+
+
+def _not_installed(*args: Any) -> Any:
+    raise RuntimeError("ops: got a call before the frontend; expected `import amity` first")
+
+
+_bind: Callable[..., Any] = _not_installed
+_bind_composite: Callable[..., Any] = _not_installed
 
 
 def install(bind: Callable, bind_composite: Callable) -> None:
@@ -73,7 +79,11 @@ class Op:
     results: ClassVar[int] = 1
     samples: ClassVar[Sequence[Sample]] = ()
     errors: ClassVar[Sequence[ErrorSample]] = ()
+    arity: ClassVar[int]
+    input_names: ClassVar[list[str]]
+    saved: ClassVar[tuple[tuple[str, int | str], ...]]
     _instances: ClassVar[dict]
+    plans: dict
 
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
@@ -185,15 +195,7 @@ def result_dtype(specs: Iterable[Spec]) -> DType:
         levels[i] = s.dtype if have is None else PROMOTION[have, s.dtype]
     if levels[2] is not None:
         levels[2] = get_default_dtype() if levels[2].kind == "f" else levels[2]
-    out = None
-    for d in levels:
-        if d is None:
-            continue
-        if out is None:
-            out = d
-        elif _rank(d) > _rank(out):
-            out = d
-    return out
+    return max((d for d in levels if d is not None), key=_rank)  # the first of equals
 
 
 def _rank(d: DType) -> int:
@@ -263,7 +265,7 @@ def pointwise(
     rows.update(name=name, function=staticmethod(function), code=staticmethod(code))
     arity = rows.pop("arity", None) or len(inspect.signature(code).parameters) - 1
     inputs = list(inputs or ("x", "z", "w")[:arity])
-    cls = type(name.title().replace("_", ""), (Pointwise,), rows)
+    cls: Any = type(name.title().replace("_", ""), (Pointwise,), rows)
     cls.arity = arity
     cls.input_names = inputs
     if grad is not None:
@@ -284,21 +286,17 @@ def deliver(result: Any, out: Any) -> Any:
 
 def publish(op: Op, doc: str, *aliases: str, inplace: bool = True, like: Callable | None = None) -> Callable:
     """The public function of a primitive: its name and aliases, methods, and in-place form."""
-    if getattr(op, "arity", 1) == 1:
 
-        def function(input, *, out=None):
-            return deliver(op(input), out)
+    def unary(input, *, out=None):
+        return deliver(op(input), out)
 
-    elif op.arity == 2:
+    def binary(input, other, *, out=None):
+        return deliver(op(input, other), out)
 
-        def function(input, other, *, out=None):
-            return deliver(op(input, other), out)
+    def ternary(input, tensor1, tensor2, *, out=None):
+        return deliver(op(input, tensor1, tensor2), out)
 
-    else:
-
-        def function(input, tensor1, tensor2, *, out=None):
-            return deliver(op(input, tensor1, tensor2), out)
-
+    function: Any = {1: unary, 2: binary, 3: ternary}[getattr(op, "arity", 1)]
     function.__name__ = function.__qualname__ = op.name
     function.__doc__ = doc
     function.op = op
