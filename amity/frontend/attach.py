@@ -117,6 +117,7 @@ def attach_fast_unary() -> None:
         function = getattr(ops, name, None)
         if isinstance(getattr(function, "op", None), Op):
             set_method(name, fast_unary(function.op, function))
+    set_method("sum", fast_unary(lambda a: ops.Sum(tuple(range(a.ndim)), False), ops.sum))
 
 
 # -- conversions

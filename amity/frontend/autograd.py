@@ -56,25 +56,8 @@ def run(
     """
     grads: dict[int, Any] = {}
     heap: list[tuple[int, list]] = []
-
-    def push(node: list, g: Any, index: int = -1, count: int = 0) -> None:
-        seq = node[SEQ]
-        if index >= 0:
-            have = grads.get(seq)
-            if have is None:
-                have = grads[seq] = [None] * count
-                heappush(heap, (seq, node))
-            have[index] = g if have[index] is None else have[index] + g
-            return
-        have = grads.get(seq)
-        if have is None:
-            grads[seq] = g
-            heappush(heap, (seq, node))
-        else:
-            grads[seq] = have + g
-
     for node, g in roots:
-        push(node, g)
+        _push(grads, heap, node, g)
     while heap:
         seq, node = heappop(heap)
         g = grads.pop(seq)
@@ -84,14 +67,13 @@ def run(
         if captures is not None and id(node) in captures:
             captures[id(node)] = g
         if rule is ACCUMULATE:
-            if captures is None or wanted is None and id(node) not in captures:
+            if captures is None:
                 accumulate(node, g, create_graph)
             continue
         if rule is OUTPUT:
             parent = node[EDGES][0]
             if wanted is None or id(parent) in wanted:
-                count, lay = node[5]
-                push(parent, g, node[3], count)
+                _push_result(grads, heap, parent, g, node[3], node[5][0])
             continue
         try:
             out = rule.apply(node, g)
@@ -100,12 +82,37 @@ def run(
             raise
         if modes.anomaly:
             _check_nan(node, out)
-        if not keep_graph:
+        if not keep_graph and node[SAVED]:
             node[SAVED], node[VERSIONS] = FREED, ()
+        g = None
         for edge, gx in zip(node[EDGES], out, strict=True):
             if edge is not None and gx is not None and (wanted is None or id(edge) in wanted):
-                push(edge, gx)
-        g = out = gx = None
+                s = edge[0]
+                have = grads.get(s)
+                if have is None:
+                    grads[s] = gx
+                    heappush(heap, (s, edge))
+                else:
+                    grads[s] = have + gx
+        out = gx = have = None
+
+
+def _push(grads: dict[int, Any], heap: list, node: list, g: Any) -> None:
+    have = grads.get(node[SEQ])
+    if have is None:
+        grads[node[SEQ]] = g
+        heappush(heap, (node[SEQ], node))
+    else:
+        grads[node[SEQ]] = have + g
+
+
+def _push_result(grads: dict[int, Any], heap: list, parent: list, g: Any, index: int, count: int) -> None:
+    """The gradient of one of several results: the parent gets a list."""
+    have = grads.get(parent[SEQ])
+    if have is None:
+        have = grads[parent[SEQ]] = [None] * count
+        heappush(heap, (parent[SEQ], parent))
+    have[index] = g if have[index] is None else have[index] + g
 
 
 def _call_hooks(node: list, g: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from amity.core.dtype import BY_NUMPY
 from amity.core.errors import DeviceError
 from amity.core.layout import Layout, layout
-from amity.engine import program
+from amity.engine import device, program
 from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
@@ -37,19 +37,20 @@ def spec_of(value: Any) -> Spec:
 
 def bind(op: Op, values: Sequence[Any]) -> Any:
     """Run or trace one primitive, and record it on the tape where a gradient is wanted."""
-    values = [_accept(op, v) for v in values]
-    if any(isinstance(v, Tensor) and type(v.layout) is Symbol for v in values):
-        out = trace_op(op, values)
-    elif op.kind == "view":
-        out = view_op(op, values[0])
-    else:
-        key = tuple(v.layout if isinstance(v, Tensor) else type(v) for v in values)
-        plan = op.plans.get(key)
-        if plan is None:
-            plan = make_plan(op, key, values)
+    plan = op.plans.get(tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values]))
+    if plan is not None:
         out = plan(*values)
-    if modes.grad and any(isinstance(v, Tensor) and v.tape is not None for v in values):
-        record(op, out, values)
+    else:
+        values = [_accept(op, v) for v in values]
+        if any(isinstance(v, Tensor) and type(v.layout) is Symbol for v in values):
+            out = trace_op(op, values)
+        else:
+            out = make_plan(op, values)(*values)
+    if modes.grad:
+        for v in values:
+            if isinstance(v, Tensor) and v.tape is not None:
+                record(op, out, values)
+                break
     return out
 
 
@@ -63,15 +64,18 @@ def _accept(op: Op, v: Any) -> Any:
     raise TypeError(f"{op.name}: got {type(v).__name__}; expected a Tensor or a number")
 
 
-def make_plan(op: Op, key: tuple, values: Sequence[Any]) -> Callable:
+def make_plan(op: Op, values: Sequence[Any]) -> Callable:
     """Plan, build and keep one op for arguments of these layouts."""
+    key = tuple(v.layout if isinstance(v, Tensor) else type(v) for v in values)
     devices = {k.device for k in key if isinstance(k, Layout)}
     if len(devices) > 1:
         names = " and ".join(sorted(str(d) for d in devices))
         raise DeviceError(f"{op.name}: got tensors on {names}; expected all tensors on the same device")
     specs = [spec_of(v) for v in values]
     results = op.infer(*specs)
-    if devices and next(iter(devices)).type == "meta":
+    if op.kind == "view":
+        plan = view_plan(op, values[0])
+    elif devices and next(iter(devices)).type == "meta":
         plan = meta_plan(results, next(iter(devices)))
     else:
         inputs = [Node(None, (), s) for s in specs]
@@ -135,29 +139,33 @@ def lift(op: Op, value: Any) -> Node:
     )
 
 
-def view_op(op: Op, x: Tensor) -> Tensor:
-    """A view: the same memory under another layout, or the op applied to a row-major copy."""
-    op.infer(spec_of(x))
+def view_plan(op: Op, x: Tensor) -> Callable:
+    """The same memory under another layout; where memory does not allow it, of a row-major copy."""
     found = op.view(x.layout)
     if found is None:
-        x = x.contiguous()
-        found = op.view(x.layout)
-        if found is None:
-            raise RuntimeError(f"{op.name}: got {x.layout}; expected a layout that can be viewed so")
+        return lambda x: op(x.detach().contiguous()).detach()
     shown, offset = found
-    return x._view(shown, offset * x.layout.dtype.itemsize)
+    bytes_ = offset * x.layout.dtype.itemsize
+    if bytes_ or x.storage is None:
+        return lambda x: x._view(shown, bytes_)
+    make = device.machine().make
+
+    def plan(x: Tensor) -> Tensor:
+        t = make(x.storage, shown)
+        t.base = x if x.base is None else x.base
+        return t
+
+    return plan
 
 
 def record(op: Op, out: Any, values: Sequence[Any]) -> None:
-    """Write the node of an op that ran."""
+    """Write the node of an op that ran. Only floating tensors are ever on the tape."""
     rule = rule_of(op)
     outs = out if isinstance(out, tuple) else (out,)
     if rule is None or not any(t.layout.dtype.kind == "f" for t in outs):
         return
-    edges = tuple(v.tape if isinstance(v, Tensor) and v.layout.dtype.kind == "f" else None for v in values)
-    if all(e is None for e in edges):
-        return
-    layouts = tuple(v.layout if isinstance(v, Tensor) else type(v) for v in values)
+    edges = tuple([v.tape if isinstance(v, Tensor) else None for v in values])
+    layouts = tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values])
     rule.record(outs, values, edges, layouts)
 
 
@@ -190,10 +198,7 @@ def method(a, b):
     except (KeyError, AttributeError):
         return other(a, b)
     if (x is not None or y is not None) and modes.grad:
-        if x is not None and a.layout.dtype.kind != "f" or y is not None and b.layout.dtype.kind != "f":
-            record(op, t, (a, b))
-        else:
-            {tape}
+        {tape}
     return t
 """
 
@@ -225,24 +230,35 @@ def method(a, b):
     return space["method"]
 
 
-def fast_unary(op: Op, slow: Callable) -> Callable:
-    """A method `f(a)` for an op of one tensor."""
+def fast_unary(op: Op | Callable, slow: Callable) -> Callable:
+    """A method `f(a)` for an op of one tensor; `op` may be a function that gives it for a tensor.
+
+    Called with more arguments it is the public function `slow`.
+    """
     plans: dict = {}
 
-    def method(a: Any) -> Any:
+    def method(a: Any, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs:
+            return slow(a, *args, **kwargs)
         try:
-            t = plans[a.layout](a)
+            plan, rule, keeps = plans[a.layout]
         except (KeyError, AttributeError):
             out = slow(a)
             if isinstance(a, Tensor) and type(a.layout) is not Symbol:
-                plan = op.plans.get((a.layout,))
+                bound = op if isinstance(op, Op) else op(a)
+                plan = bound.plans.get((a.layout,))
                 if plan is not None:
                     if len(plans) > PLANS_KEPT:
                         plans.clear()
-                    plans[a.layout] = plan
+                    plans[a.layout] = plan, rule_of(bound), bound.saved
             return out
-        if a.tape is not None and modes.grad:
-            record(op, t, (a,))
+        t = plan(a)
+        x = a.tape
+        if x is not None and modes.grad and rule is not None:
+            if not keeps or keeps[0][0] == "layout":
+                t.tape = [next_seq(), rule, (x,), (), (), (a.layout,), None, None]
+            else:
+                rule.record((t,), (a,), (x,), (a.layout,))
         return t
 
     return method

@@ -7,6 +7,7 @@ import builtins
 import numpy as np
 
 from amity.core.dtype import bool_, int64, uint8
+from amity.core.layout import Layout, layout
 from amity.core.shape import canonical_dims
 from amity.ir.graph import Spec
 
@@ -41,10 +42,37 @@ class Reduce(Op):
 
     def spread(self, g, shape):
         """A result's gradient in the shape of the input, without copying."""
+        return Spread(self.dims, self.keepdim, tuple(shape))(g)
+
+
+class Spread(Op):
+    """The inverse of a reduction's shape: its dimensions repeated again, without copying."""
+
+    name = "spread"
+    kind = "view"
+    dims: tuple[int, ...]
+    keepdim: bool
+    shape: tuple[int, ...]
+    samples = (Sample(((3,), _F), dims=(1,), keepdim=False, shape=(3, 4)), Sample(((1, 4), _F), dims=(0,), keepdim=True, shape=(3, 4)))
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(self.shape, x.dtype)
+
+    def view(self, x: Layout) -> tuple[Layout, int]:
+        rest = iter(x.strides)
+        strides = []
+        for d in range(len(self.shape)):
+            stride = 0 if d in self.dims and not self.keepdim else next(rest)
+            strides.append(0 if d in self.dims else stride)
+        return layout(x.dtype, self.shape, strides, x.device), 0
+
+    def reference(self, x):
         if not self.keepdim:
-            for d in self.dims:
-                g = g.unsqueeze(d)
-        return g.expand(shape)
+            x = np.expand_dims(x, self.dims)
+        return np.broadcast_to(x, self.shape)
+
+    def grad(self, g):
+        return Sum(self.dims, self.keepdim)(g)
 
 
 class Sum(Reduce):
