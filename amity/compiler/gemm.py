@@ -14,7 +14,7 @@ from amity.ir.target import Target
 
 from .epilogue import Epilogue
 from .gemv import Axpy, Dot
-from .pack import COPY, GATHER, IN_PLACE, TURN, Packer, element_of
+from .pack import COPY, GATHER, IN_PLACE, ONE_PANEL, TURN, Packer, element_of
 from .product import GemmKey, Product
 from .tile import PAIRS, best_tile, micro_kernel, padded_rows, row_variants
 
@@ -56,19 +56,24 @@ class Tiles(Product):
         panel_bytes = tile.columns * tile.bytes
         packed = b.offset(b.scratch, m["b_at"] + (k // self.pairs) * m["b_whole"])
         is_first = row.eq(self.rows_from) | m["b_whole"].eq(0)
+        block = b.offset(self.bp, k * m["b_k"] + column * m["b_column"])
+        is_packed = m["pack_b"].ne(IN_PLACE)
+        with b.branch(is_packed & is_first):
+            width = (columns + (tile.columns - 1)) // tile.columns * tile.columns
+            self.pack(m["pack_b"], block, m["b_k"], m["b_column"], packed, panel_bytes, depth, columns, width,
+                      tile.columns - 1)  # fmt: skip
         with b.loop(0, columns, tile.columns) as jr:
             lanes = b.min(columns - jr.index, tile.columns)
-            source = b.offset(self.bp, k * m["b_k"] + (column + jr.index) * m["b_column"])
+            source = b.offset(block, jr.index * m["b_column"])
             # panels cut short cannot be read in place: whole vectors would reach past B's rows
-            is_ragged = lanes.ne(tile.columns) & lanes.ne(tile.width)
-            mode = b.select(is_ragged, b.max(m["pack_b"], COPY), m["pack_b"])
-            target = b.offset(packed, b.select(m["pack_b"].eq(IN_PLACE), 0, jr.index * elements * tile.bytes))
-            with b.branch(mode.ne(IN_PLACE) & (is_first | m["pack_b"].eq(IN_PLACE))):
-                self.pack(mode, source, m["b_k"], m["b_column"], target, panel_bytes, depth, lanes, tile.columns)
-            in_place = mode.eq(IN_PLACE)
-            panel = b.select(in_place, source, target)
-            stride = b.select(in_place, m["b_k"], panel_bytes)
-            self.strip(row, rows, column + jr.index, jr.index, lanes, elements, a, (panel, stride), k, is_last)
+            is_ragged = lanes.ne(tile.columns) & lanes.ne(tile.width) & ~is_packed
+            with b.branch(is_ragged):
+                b.call("copy", source, m["b_k"], m["b_column"], packed, panel_bytes, depth, lanes, tile.columns,
+                       ONE_PANEL)  # fmt: skip
+            is_copy = is_packed | is_ragged
+            copy = b.offset(packed, b.select(is_packed, jr.index * elements * tile.bytes, 0))
+            panel = b.select(is_copy, copy, source), b.select(is_copy, b.const(panel_bytes, "i64"), m["b_k"])
+            self.strip(row, rows, column + jr.index, jr.index, lanes, elements, a, panel, k, is_last)
 
     def rows_of_a(self, row, rows, k, depth, elements) -> tuple[Value, Value, Value, Value]:
         """A's block, packed if the plan says so: pointer, bytes from tile to tile, row to row, k to k."""
@@ -80,7 +85,7 @@ class Tiles(Product):
         with b.branch(m["pack_a"].ne(IN_PLACE)), b.loop(0, rows, tile.rows) as ir:
             lanes = b.min(rows - ir.index, tile.rows)
             p, q = b.offset(source, ir.index * m["a_row"]), b.offset(target, (ir.index // tile.rows) * elements * unit)
-            self.pack(m["pack_a"], p, m["a_k"], m["a_row"], q, unit, depth, lanes, padded_rows(tile))
+            self.pack(m["pack_a"], p, m["a_k"], m["a_row"], q, unit, depth, lanes, padded_rows(tile), ONE_PANEL)
         return (
             b.select(in_place, source, target),
             b.select(in_place, m["a_row"] * tile.rows, elements * unit),

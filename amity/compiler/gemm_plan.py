@@ -16,11 +16,12 @@ from .product import GemmKey
 from .tile import PAIRS, Tile, best_tile, padded_rows
 
 SCRATCH = 8 << 20  # bytes that each thread has
-KC, NC = 384, 384  # steps of k in a block, columns of a block
-A_BLOCK = 256 << 10  # bytes that a packed block of A may fill: part of the second cache
+KC = 384  # steps of k in a block
+A_BLOCK, B_BLOCK = 256 << 10, 512 << 10  # bytes that packed blocks may fill: parts of the second cache
 TASK_WORK = 400_000  # multiplications that are worth another thread
 STREAM_COST = 8  # multiplications of a tile that take as long as one that waits for memory
-FEW_ROWS, FEW_ROWS_BYTES = 4, 256 << 10  # rows that go to the streaming kernels, where B is large
+DOT_ROWS, AXPY_ROWS = 4, 16  # rows up to which the streaming kernels win, where B is large
+FEW_ROWS_BYTES = 256 << 10
 FEW_ROWS_WORDS = 1 << 19  # elements of A that scratch has room for
 AXPY_SUMS = 16384  # sums that stay in the first cache
 
@@ -150,14 +151,12 @@ def check(s: Shape, kind: str) -> None:
 
 def kind_of(s: Shape, dtype: str) -> str:
     """Tiles, unless there are few rows: then B is read once, as it lies."""
-    size = itemsize(dtype)
-    if s.m > 1 and (s.m > FEW_ROWS or s.n * s.k * size < FEW_ROWS_BYTES):
+    if s.m * s.k > FEW_ROWS_WORDS or (s.m > 1 and s.n * s.k * itemsize(dtype) < FEW_ROWS_BYTES):
         return "tiles"
-    if s.m * s.k > FEW_ROWS_WORDS:
-        return "tiles"
-    if s.b[-2] == 1:
+    if s.b[-2] == 1 and s.m <= DOT_ROWS:
         return "dot"
-    return "axpy" if (s.b[-1] == 1 or s.n == 1) and s.has_unit_columns else "tiles"
+    is_axpy = s.m <= AXPY_ROWS and (s.b[-1] == 1 or s.n == 1) and s.has_unit_columns
+    return "axpy" if is_axpy else "tiles"
 
 
 def batch_strides(s: Shape, size: int) -> tuple[int, ...]:
@@ -216,7 +215,7 @@ def tile_blocks(target: Target, key: GemmKey, s: Shape, tasks: tuple[int, ...]) 
     kc = rounded(-(-s.k // count), 4) if count > 1 else rounded(max(1, s.k), pairs)
     depth = kc // pairs
     mc = min(m, max(1, A_BLOCK // (depth * padded_rows(tile) * tile.bytes)) * tile.rows)
-    nc = min(NC, rounded(n, tile.columns))
+    nc = min(max(1, B_BLOCK // (depth * tile.columns * tile.bytes)) * tile.columns, rounded(n, tile.columns))
     pack_a, pack_b = how_packed(tile, s, key.dtype, (m, n))
     # sums of unfinished tiles: one tile if k is one block, else all tiles that cannot go to C at once
     is_direct = key.is_plain and tile.accumulator == key.dtype
@@ -246,8 +245,10 @@ def how_packed(tile: Tile, s: Shape, dtype: str, task: tuple[int, int]) -> tuple
     is_widened = tile.element not in (dtype, PAIRS)
     must_a = is_widened or (is_paired and (s.k % 2 == 1 or a_k != size))
     must_b = is_widened or is_paired or b_column != size
-    wants_a = n > 4 * tile.columns and m * s.k * size > 32 << 10
-    wants_b = m > 8 * tile.rows or n * s.k * size > 192 << 10
+    # rows a multiple of 4 KiB apart fall on the same few lines of the caches
+    is_crowded = (a_row if a_k == size else a_k) % 4096 == 0 and s.k >= 64
+    wants_a = n >= 2 * tile.columns and (is_crowded or (a_k != size and m * s.k * size > 2 << 20))
+    wants_b = m > 8 * tile.rows and n * s.k * size > B_BLOCK
     return (
         packing(a_k, a_row, size) if must_a or wants_a else IN_PLACE,
         packing(b_k, b_column, size) if must_b or wants_b else IN_PLACE,

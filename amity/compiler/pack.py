@@ -1,7 +1,7 @@
 """Packing: parts of a matrix copied to where a register tile reads them fast, in the tile's dtype.
 
-A packed panel is `[depth][lanes]`: at each k the `lanes` elements that one tile needs, side by side.
-Sources lie any way round; rows are what a panel's k runs over, columns its lanes.
+A packed panel is `[depth][lanes]`: at each k the elements that one tile needs, side by side. Lanes
+beyond a tile's columns go to further panels. Sources lie any way round.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from .tile import PAIRS, Tile
 
 IN_PLACE, COPY, TURN, GATHER = range(4)  # not packed, or by which function
 PACK = (("source", "ptr"), ("k_stride", "i64"), ("lane_stride", "i64"), ("target", "ptr"),
-        ("target_stride", "i64"), ("depth", "i64"), ("lanes", "i64"), ("width", "i64"))  # fmt: skip
+        ("target_stride", "i64"), ("depth", "i64"), ("lanes", "i64"), ("width", "i64"),
+        ("panel_mask", "i64"))  # fmt: skip
+ONE_PANEL = -1  # a mask that keeps all lanes in one panel; else it is lanes - 1, for a power of two
 
 
 def element_of(dtype: str, has: frozenset[str]) -> str:
@@ -71,38 +73,41 @@ class Packer:
         return (depth + 1) >> 1 if self.is_paired else depth
 
     # -- the functions
-    def copy(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width) -> None:
+    def place(self, target: Value, lane: Value, count: Value, panel_mask: Value) -> Value:
+        """Where the first element of a lane goes, in panels of `count` rows."""
+        inside = lane & panel_mask
+        return self.b.offset(target, ((lane - inside) * count + inside) * self.tile.bytes)
+
+    def copy(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width, mask) -> None:
         """Sources with unit stride along lanes: row by row. Lanes up to `width` become 0."""
-        b, size = self.b, itemsize(self.dtype)
+        b, size, count = self.b, itemsize(self.dtype), self.rows(depth)
         step = k_stride * 2 if self.is_paired else k_stride
-        with b.loop(0, self.rows(depth), 1, [source, target]) as loop:
+        with b.loop(0, count, 1, [source, target]) as loop:
             p, q = loop.carry
 
-            def one(at: Value, mask: Value | None) -> None:
-                row = b.offset(p, at * size)
+            def one(lane: Value, valid: Value | None) -> None:
+                row = b.offset(p, lane * size)
                 if self.is_paired:
-                    x = self.joined(row, k_stride, self.width, mask, loop.index * 2 + 1 < depth)
+                    x = self.joined(row, k_stride, self.width, valid, loop.index * 2 + 1 < depth)
                 else:
-                    x = self.elements(row, self.width, mask)
-                b.store(b.offset(q, at * self.tile.bytes), 0, x, self.element)
+                    x = self.elements(row, self.width, valid)
+                b.store(self.place(q, lane, count, mask), 0, x, self.element)
 
-            b.prefetch(b.offset(p, width * size), near=False)
-            b.prefetch(b.offset(p, width * size + 64), near=False)
+            b.prefetch(b.offset(p, width * size), near=False)  # the next panel's
             in_vectors(b, lanes, width, self.width, one)
             loop.next(b.offset(p, step), b.offset(q, target_stride))
 
-    def turn(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width) -> None:
+    def turn(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width, mask) -> None:
         """Sources with unit stride along k: blocks of a vector of lanes by a few k, turned in registers.
 
         Lanes from `lanes` on repeat the last one.
         """
         b, w, q = self.b, self.width, self.quad
         step = q * (2 if self.is_paired else 1)
-        whole = depth & -step
+        whole, count = depth & -step, self.rows(depth)
         with b.loop(0, lanes, w) as block:
             rows = [b.offset(source, b.min(block.index + i, lanes - 1) * lane_stride) for i in range(w)]
-            column = b.offset(target, block.index * self.tile.bytes)
-            with b.loop(0, whole, step, [column]) as loop:
+            with b.loop(0, whole, step, [self.place(target, block.index, count, mask)]) as loop:
                 (p,) = loop.carry
                 at = loop.index * itemsize(self.dtype)
                 quads = [self.along_k(b.offset(row, at)) for row in rows]
@@ -110,9 +115,11 @@ class Packer:
                 for i, x in enumerate(transpose(b, joined, q)):
                     b.store(b.offset(p, target_stride * i), 0, x, self.element)
                 loop.next(b.offset(p, target_stride * q))
-        rest = b.offset(target, self.rows(whole) * target_stride)
-        b.call("gather", b.offset(source, whole * k_stride), k_stride, lane_stride, rest, target_stride,
-               depth - whole, lanes, lanes)  # fmt: skip
+        with b.branch(whole < depth), b.loop(0, lanes, w) as block:
+            left = b.min(lanes - block.index, w)
+            first = b.offset(source, block.index * lane_stride + whole * k_stride)
+            rest = b.offset(self.place(target, block.index, count, mask), self.rows(whole) * target_stride)
+            b.call("gather", first, k_stride, lane_stride, rest, target_stride, depth - whole, left, left, ONE_PANEL)
 
     def along_k(self, p: Value) -> Value:
         """A few elements along k."""
@@ -120,11 +127,12 @@ class Packer:
             return self.b.load(p, 0, "i32", self.quad)
         return self.elements(p, self.quad)
 
-    def gather(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width) -> None:
+    def gather(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width, mask) -> None:
         """Any strides: element by element."""
         b = self.b
         step = k_stride * 2 if self.is_paired else k_stride
-        with b.loop(0, self.rows(depth), 1, [source, target]) as loop:
+        count = self.rows(depth)
+        with b.loop(0, count, 1, [source, target]) as loop:
             p, q = loop.carry
             with b.loop(0, lanes) as lane:
                 at = b.offset(p, lane.index * lane_stride)
@@ -132,9 +140,9 @@ class Packer:
                     x = self.joined(at, k_stride, 1, None, loop.index * 2 + 1 < depth)
                 else:
                     x = self.elements(at, 1)
-                b.store(q, lane.index, x, self.element)
+                b.store(self.place(q, lane.index, count, mask), 0, x, self.element)
             with b.loop(lanes, width) as lane:
-                b.store(q, lane.index, b.const(0, self.element), self.element)
+                b.store(self.place(q, lane.index, count, mask), 0, b.const(0, self.element), self.element)
             loop.next(b.offset(p, step), b.offset(q, target_stride))
 
 
