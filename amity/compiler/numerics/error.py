@@ -34,7 +34,7 @@ ERF_END = {"f32": 3.95, "f64": 5.95}
 
 @function
 def erf(b: Builder, x: Value) -> Value:
-    """The error function; ulp: f32 2.0, f64 2.0."""
+    """The error function; ulp: f32 2.2, f64 2.6; unfused f32 2.3, f64 3.0."""
     a = b.min(ERF_END[x.dtype], absolute(b, x))
     z = a * a
     near = b.fma(polynomial(b, z, ERF_SMALL[x.dtype]), a, a)

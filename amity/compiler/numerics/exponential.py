@@ -119,13 +119,13 @@ def quarter_expm1(b: Builder, x: Value) -> Value:
 
 @function
 def exp(b: Builder, x: Value) -> Value:
-    """e^x; ulp: f32 1.0, f64 1.0."""
+    """e^x; ulp: f32 1.0, f64 1.1."""
     return exp_times(b, x)
 
 
 @function
 def exp2(b: Builder, x: Value) -> Value:
-    """2^x; ulp: f32 1.0, f64 1.0."""
+    """2^x; ulp: f32 1.1, f64 1.3."""
     f = format_of(x)
     x = clamp(b, x, -(f.bias + f.precision + 1.0), f.bias + 1.0)
     down, one = x < 0, f.magic + f.bias
@@ -133,12 +133,13 @@ def exp2(b: Builder, x: Value) -> Value:
     t = x + offset
     r = x - (t - offset)
     back = b.select(down, like(b, x, 2.0**-GUARD), like(b, x, 2.0**GUARD))
-    return polynomial(b, r, (1.0, *EXP2[x.dtype])) * power_of_two(b, t) * back
+    power = power_of_two(b, t)
+    return b.fma(polynomial(b, r, EXP2[x.dtype]) * r, power, power) * back
 
 
 @function
 def expm1(b: Builder, x: Value) -> Value:
-    """e^x - 1; ulp: f32 2.0, f64 2.0."""
+    """e^x - 1; ulp: f32 1.6, f64 2.0; unfused f32 1.7, f64 2.1."""
     small = absolute(b, x) < 2.0 ** -format_of(x).precision
     return b.select(small, x, quarter_expm1(b, x) * 4.0)
 
@@ -206,27 +207,27 @@ def log_edges(b: Builder, y: Value, x: Value) -> Value:
 
 @function
 def log(b: Builder, x: Value) -> Value:
-    """The natural logarithm; ulp: f32 1.0, f64 1.0."""
+    """The natural logarithm; ulp: f32 0.9, f64 0.8; unfused f32 0.9, f64 0.9."""
     return log_edges(b, log_in_base(b, *split_log(b, x), LN2[x.dtype]), x)
 
 
 @function
 def log2(b: Builder, x: Value) -> Value:
-    """The logarithm to base 2; ulp: f32 2.0, f64 2.0."""
+    """The logarithm to base 2; ulp: f32 1.3, f64 1.3; unfused f32 1.4, f64 1.3."""
     y = log_in_base(b, *split_log(b, x), (1.0, 0.0), (1.0, LOG2_E - 1.0))
     return log_edges(b, y, x)
 
 
 @function
 def log10(b: Builder, x: Value) -> Value:
-    """The logarithm to base 10; ulp: f32 2.0, f64 2.0."""
+    """The logarithm to base 10; ulp: f32 0.9, f64 1.0; unfused f32 1.9, f64 1.8."""
     scale = (0.4375, -0.0032055180967481724)
     return log_edges(b, log_in_base(b, *split_log(b, x), LOG10_2[x.dtype], scale), x)
 
 
 @function
 def log1p(b: Builder, x: Value) -> Value:
-    """log(1 + x); ulp: f32 2.0, f64 2.0."""
+    """log(1 + x); ulp: f32 1.5, f64 1.4."""
     form = format_of(x)
     u = x + 1.0
     f, e = split_log(b, u, subnormal=False)
@@ -238,19 +239,19 @@ def log1p(b: Builder, x: Value) -> Value:
 
 @function
 def softplus(b: Builder, x: Value) -> Value:
-    """log(1 + e^x), without overflow; ulp: f32 2.0, f64 2.0."""
+    """log(1 + e^x), without overflow; ulp: f32 1.7, f64 1.7."""
     return b.max(x, 0.0) + log1p(b, exp_below_one(b, -absolute(b, x)))
 
 
 @function
 def logaddexp(b: Builder, x: Value, y: Value) -> Value:
-    """log(e^x + e^y), without overflow; ulp: f32 2.0, f64 2.0."""
+    """log(e^x + e^y), without overflow; ulp: f32 2.6, f64 2.2."""
     gap = b.select(x.eq(y), like(b, x, 0.0), absolute(b, x - y))
     return b.max(x, y) + log1p(b, exp_below_one(b, -gap))
 
 
 @function
 def xlogy(b: Builder, x: Value, y: Value) -> Value:
-    """x log(y), 0 where x is 0 and y a number; ulp: f32 2.0, f64 2.0."""
+    """x log(y), 0 where x is 0 and y a number; ulp: f32 1.8, f64 1.8."""
     zero = b.select(y.eq(y), like(b, x, 0.0), y)
     return b.select(x.eq(0), zero, x * log(b, y))

@@ -31,7 +31,7 @@ TANH = {
 
 @function
 def tanh(b: Builder, x: Value) -> Value:
-    """The hyperbolic tangent; ulp: f32 2.0, f64 2.0."""
+    """The hyperbolic tangent; ulp: f32 1.3, f64 1.3."""
     f = format_of(x)
     a = absolute(b, x)
     z = a * a
@@ -45,7 +45,7 @@ def tanh(b: Builder, x: Value) -> Value:
 
 @function
 def sinh(b: Builder, x: Value) -> Value:
-    """The hyperbolic sine; ulp: f32 2.0, f64 2.0."""
+    """The hyperbolic sine; ulp: f32 2.2, f64 2.3."""
     a = absolute(b, x)
     quarter = quarter_expm1(b, a)
     y = (quarter + quarter / (quarter * 4.0 + 1.0)) * 2.0
@@ -54,7 +54,7 @@ def sinh(b: Builder, x: Value) -> Value:
 
 @function
 def cosh(b: Builder, x: Value) -> Value:
-    """The hyperbolic cosine; ulp: f32 2.0, f64 2.0."""
+    """The hyperbolic cosine; ulp: f32 1.5, f64 1.5."""
     half = exp_times(b, absolute(b, x), 0.5)
     return half + 0.25 / half
 
@@ -67,7 +67,7 @@ def log1p_of_large(b: Builder, large: Value, x: Value, y: Value) -> Value:
 
 @function
 def asinh(b: Builder, x: Value) -> Value:
-    """The inverse hyperbolic sine; ulp: f32 3.0, f64 3.0."""
+    """The inverse hyperbolic sine; ulp: f32 1.8, f64 1.7."""
     a = absolute(b, x)
     square = a * a
     y = a + square / (b.unary("sqrt", square + 1.0) + 1.0)
@@ -76,7 +76,7 @@ def asinh(b: Builder, x: Value) -> Value:
 
 @function
 def acosh(b: Builder, x: Value) -> Value:
-    """The inverse hyperbolic cosine; ulp: f32 3.0, f64 3.0."""
+    """The inverse hyperbolic cosine; ulp: f32 2.0, f64 2.0."""
     t = x - 1.0
     y = t + b.unary("sqrt", b.fma(t, t, t * 2.0))
     y = log1p_of_large(b, x > 2.0 ** (format_of(x).precision + 2), x, y)
@@ -85,6 +85,6 @@ def acosh(b: Builder, x: Value) -> Value:
 
 @function
 def atanh(b: Builder, x: Value) -> Value:
-    """The inverse hyperbolic tangent; ulp: f32 3.0, f64 3.0."""
+    """The inverse hyperbolic tangent; ulp: f32 2.0, f64 1.9; unfused f32 2.0, f64 2.0."""
     a = absolute(b, x)
     return with_sign(b, log1p(b, a * 2.0 / (1.0 - a)) * 0.5, x)

@@ -89,7 +89,7 @@ def integer_kind(b: Builder, y: Value) -> tuple[Value, Value]:
 
 @function
 def pow_(b: Builder, x: Value, y: Value) -> Value:
-    """x to the power y; ulp: f32 1.0, f64 1.0."""
+    """x to the power y; ulp: f32 1.1, f64 1.4; unfused f32 1.2, f64 1.4."""
     form = format_of(x)
     a = absolute(b, x)
     high, low = log2_of_positive(b, a)
@@ -124,7 +124,7 @@ def reciprocal(b: Builder, x: Value) -> Value:
 
 @function
 def hypot(b: Builder, x: Value, y: Value) -> Value:
-    """sqrt(x^2 + y^2), without overflow; ulp: f32 1.5, f64 1.5."""
+    """sqrt(x^2 + y^2), without overflow; ulp: f32 1.2, f64 1.2."""
     x, y = absolute(b, x), absolute(b, y)
     great = b.max(x, y)
     up, down, far = (90, 70, 60) if x.dtype == "f32" else (700, 600, 500)

@@ -76,7 +76,7 @@ def parity_sign(b: Builder, x: Value, count: Value) -> Value:
 
 @function
 def sin(b: Builder, x: Value) -> Value:
-    """The sine; ulp: f32 2.0, f64 2.0."""
+    """The sine; ulp: f32 1.7, f64 2.1; unfused f32 2.4, f64 2.3."""
     r, n = reduce_angle(b, x, "pi")
     y = odd(b, r, r * r, SIN[x.dtype])
     return parity_sign(b, with_sign(b, y, r), n)
@@ -84,14 +84,14 @@ def sin(b: Builder, x: Value) -> Value:
 
 @function
 def cos(b: Builder, x: Value) -> Value:
-    """The cosine; ulp: f32 2.0, f64 2.0."""
+    """The cosine; ulp: f32 1.8, f64 2.1; unfused f32 2.5, f64 2.3."""
     r, n = reduce_angle(b, x, "pi", phase=True)
     return parity_sign(b, odd(b, r, r * r, SIN[x.dtype]), n)
 
 
 @function
 def tan(b: Builder, x: Value) -> Value:
-    """The tangent; ulp: f32 3.0, f64 3.0."""
+    """The tangent; ulp: f32 2.7, f64 2.9; unfused f32 3.3, f64 3.3."""
     r, n = reduce_angle(b, x, "pi/2")
     t = odd(b, r, r * r, TAN[x.dtype])
     return b.select((n & 1).ne(0), -1.0 / t, t)
@@ -121,7 +121,7 @@ def half_angle(b: Builder, a: Value) -> tuple[Value, Value, Value]:
 
 @function
 def acos(b: Builder, x: Value) -> Value:
-    """The inverse cosine; ulp: f32 2.0, f64 2.0."""
+    """The inverse cosine; ulp: f32 1.2, f64 1.2."""
     s, z, large = half_angle(b, absolute(b, x))
     rest = s * z * polynomial(b, z, ASIN[x.dtype])
     sign = sign_bit(b, x)
@@ -143,13 +143,13 @@ def atan_of_ratio(b: Builder, y: Value, x: Value) -> Value:
 
 @function
 def atan(b: Builder, x: Value) -> Value:
-    """The inverse tangent; ulp: f32 2.0, f64 2.0."""
+    """The inverse tangent; ulp: f32 1.3, f64 1.3."""
     return with_sign(b, atan_of_ratio(b, absolute(b, x), like(b, x, 1.0)), x)
 
 
 @function
 def atan2(b: Builder, y: Value, x: Value) -> Value:
-    """The angle of the point (x, y); ulp: f32 2.0, f64 2.0."""
+    """The angle of the point (x, y); ulp: f32 1.6, f64 1.6."""
     above, right = absolute(b, y), absolute(b, x)
     infinite = (above.eq(right)) & (above > format_of(x).tiny)  # inf / inf, and equals: pi/4
     none = above.eq(0)
