@@ -192,10 +192,11 @@ class _Schedule:
             self._store(p, operand, value)
 
     def _store(self, p: Point, operand: int, value: int) -> None:
-        self.b.store(
-            self.pointers[operand], self._index(p, operand), self.evaluate(p, value),
-            self.nest.operands[operand].dtype, self._needed_mask(p, operand),
-        )  # fmt: skip
+        is_vector = self.nest.operands[operand].classes[self.nest.vector_dim] != "0"
+        x = self.evaluate(p, value)
+        x = self.b.splat(x, p.width) if is_vector else x
+        dtype = self.nest.operands[operand].dtype
+        self.b.store(self.pointers[operand], self._index(p, operand), x, dtype, p.mask if is_vector else None)
 
     def _needed_mask(self, p: Point, operand: int) -> Value | None:
         return p.mask if self.nest.operands[operand].classes[self.nest.vector_dim] != "0" else None

@@ -1,0 +1,87 @@
+"""One function over many tuples of tensors, written back in place: what optimizers are made of.
+
+The function is traced once for each kind of tuple and all of it runs as one native call; numbers
+that change from step to step (learning rates) are arguments of the call, so nothing is built anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from amity.core.dtype import float64
+from amity.engine import program
+from amity.ir.graph import Graph, Node, Spec
+
+from .bind import argument_layout, spec_of
+from .grad_mode import no_grad
+from .tensor import Tensor
+from .trace import Symbol, traced
+
+PLANS_KEPT = 256
+_plans: dict[tuple, Callable] = {}
+
+
+def update(function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dict[str, float]) -> None:
+    """`p, *state = function(p, grad, *state, **scalars)` for every tuple `(p, grad, *state)`.
+
+    The results are written into the tensors of the tuple, the gradient excepted.
+    """
+    if not tensors:
+        return
+    flat = [t for row in tensors for t in row]
+    if any(type(t.layout) is Symbol for t in flat):
+        _update_traced(function, tensors, scalars)
+        return
+    names = sorted(scalars)
+    key = (_identity(function), tuple(map(len, tensors)), tuple(names), tuple([t.layout for t in flat]))
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) > PLANS_KEPT:
+            _plans.clear()
+        plan = _plans[key] = _build(function, tensors, names)
+    plan(*flat, *[float(scalars[n]) for n in names])
+
+
+def _identity(function: Callable) -> Any:
+    """Partial functions of the same parts are the same."""
+    if isinstance(function, partial):
+        return (_identity(function.func), function.args, tuple(sorted(function.keywords.items())))
+    return function
+
+
+def _build(function: Callable, tensors: Sequence[Sequence[Tensor]], names: Sequence[str]) -> Callable:
+    numbers = [Node(None, (), Spec((), float64, True)) for _ in names]
+    marks = {n: traced(x) for n, x in zip(names, numbers, strict=True)}
+    inputs: list[Node] = []
+    outputs: list[Node] = []
+    given: dict[int, int] = {}
+    for row in tensors:
+        first = len(inputs)
+        nodes = [Node(None, (), spec_of(t)) for t in row]
+        inputs += nodes
+        results = _call(function, [traced(n) for n in nodes], marks)
+        for at, result in zip([first, *range(first + 2, first + len(row))], results, strict=True):
+            given[len(outputs)] = at
+            outputs.append(result.layout.node)
+    layouts = [argument_layout(t) for row in tensors for t in row] + [argument_layout(0.0) for _ in names]
+    graph = Graph([*inputs, *numbers], outputs)
+    return program.build(graph, layouts, given, sorted(set(given.values())), program.NONE)
+
+
+def _call(function: Callable, row: Sequence[Tensor], scalars: dict[str, Any]) -> Sequence[Tensor]:
+    """The function's results, in the dtypes of the tensors they replace."""
+    with no_grad():
+        out = function(*row, **scalars)
+    out = out if isinstance(out, tuple) else (out,)
+    kept = [row[0], *row[2:]]
+    if len(out) != len(kept):
+        raise ValueError(f"foreach.update: got {len(out)} results; expected {len(kept)}, one for each tensor but the gradient")
+    return [o if o.dtype is t.dtype else o.to(t.dtype) for o, t in zip(out, kept, strict=True)]
+
+
+def _update_traced(function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dict[str, float]) -> None:
+    for row in tensors:
+        for t, new in zip([row[0], *row[2:]], _call(function, row, scalars), strict=True):
+            t.layout = new.layout
