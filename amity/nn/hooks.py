@@ -18,6 +18,7 @@ class GlobalHooks:
     """Hooks that every module calls, before its own."""
 
     def __init__(self) -> None:
+        self.calls: OrderedDict = OrderedDict()  # ids of all hooks around calls, for a quick look
         self.forward_pre: OrderedDict = OrderedDict()
         self.forward: OrderedDict = OrderedDict()
         self.forward_with_kwargs: OrderedDict = OrderedDict()
@@ -67,60 +68,45 @@ def _run_pre_hooks(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]
     return args, kwargs
 
 
+def _own_hooks(module: Any) -> list[tuple[int, Callable, bool]]:
+    with_kwargs = module._forward_hooks_with_kwargs
+    return [(i, h, i in with_kwargs) for i, h in module._forward_hooks.items()]
+
+
+def _run_hook(hook: Callable, with_kwargs: bool, module: Any, args: tuple, kwargs: dict, out: Any):
+    changed = hook(module, args, kwargs, out) if with_kwargs else hook(module, args, out)
+    return out if changed is None else changed
+
+
 def call(module: Any, args: tuple, kwargs: dict) -> Any:
     """Call `module.forward` with all hooks around it, PyTorch's order: global ones first."""
-    hooks = [
-        (i, h, i in EVERY.forward_with_kwargs, i in EVERY.forward_always)
-        for i, h in EVERY.forward.items()
-    ]
     called: set[int] = set()
-    result = None
+    out = None
     try:
         args, kwargs = _run_pre_hooks(module, args, kwargs)
         backward = BackwardHook.of(module)
         if backward is not None:
             args = backward.watch_input(args)
-        result = module.forward(*args, **kwargs)
-        # read now: forward may add hooks to its own module
-        hooks += [
-            (
-                i,
-                h,
-                i in module._forward_hooks_with_kwargs,
-                i in module._forward_hooks_always_called,
-            )
-            for i, h in module._forward_hooks.items()
-        ]
-        for i, hook, with_kwargs, _ in hooks:
+        out = module.forward(*args, **kwargs)
+        every = [(i, h, i in EVERY.forward_with_kwargs) for i, h in EVERY.forward.items()]
+        for i, hook, with_kwargs in every + _own_hooks(module):
             called.add(i)
-            changed = (
-                hook(module, args, kwargs, result) if with_kwargs else hook(module, args, result)
-            )
-            if changed is not None:
-                result = changed
-        return result if backward is None else backward.watch_output(result)
+            out = _run_hook(hook, with_kwargs, module, args, kwargs, out)
+        return out if backward is None else backward.watch_output(out)
     except Exception:
-        _run_always_called(module, args, kwargs, result, called)
+        _run_always_called(module, args, kwargs, out, called)
         raise
 
 
-def _run_always_called(module: Any, args: tuple, kwargs: dict, result: Any, called: set) -> None:
+def _run_always_called(module: Any, args: tuple, kwargs: dict, out: Any, called: set) -> None:
     """After an error: the `always_call` hooks that have not run; their own errors only warn."""
-    hooks = [(i, EVERY.forward[i], i in EVERY.forward_with_kwargs) for i in EVERY.forward_always]
-    own = module._forward_hooks
-    hooks += [
-        (i, own[i], i in module._forward_hooks_with_kwargs)
-        for i in module._forward_hooks_always_called
-    ]
-    for i, hook, with_kwargs in hooks:
+    every = [(i, EVERY.forward[i], i in EVERY.forward_with_kwargs) for i in EVERY.forward_always]
+    own = [entry for entry in _own_hooks(module) if entry[0] in module._forward_hooks_always_called]
+    for i, hook, with_kwargs in every + own:
         if i in called:
             continue
         try:
-            changed = (
-                hook(module, args, kwargs, result) if with_kwargs else hook(module, args, result)
-            )
-            if changed is not None:
-                result = changed
+            out = _run_hook(hook, with_kwargs, module, args, kwargs, out)
         except Exception as error:
             warnings.warn(
                 f"forward hook with always_call=True raised {error!r}; "
@@ -238,25 +224,29 @@ class BackwardHook:
 
 def register_module_forward_pre_hook(hook: Callable) -> RemovableHandle:
     """Call `hook(module, args)` before the forward of every module."""
-    return add(EVERY.forward_pre, hook)
+    return add(EVERY.forward_pre, hook, flags=((EVERY.calls, True),))
 
 
 def register_module_forward_hook(
     hook: Callable, *, with_kwargs: bool = False, always_call: bool = False
 ) -> RemovableHandle:
     """Call `hook(module, args, output)` after the forward of every module."""
-    flags = ((EVERY.forward_with_kwargs, with_kwargs), (EVERY.forward_always, always_call))
+    flags = (
+        (EVERY.calls, True),
+        (EVERY.forward_with_kwargs, with_kwargs),
+        (EVERY.forward_always, always_call),
+    )
     return add(EVERY.forward, hook, flags=flags)
 
 
 def register_module_full_backward_pre_hook(hook: Callable) -> RemovableHandle:
     """Call `hook(module, grad_output)` before the backward of every module."""
-    return add(EVERY.backward_pre, hook)
+    return add(EVERY.backward_pre, hook, flags=((EVERY.calls, True),))
 
 
 def register_module_full_backward_hook(hook: Callable) -> RemovableHandle:
     """Call `hook(module, grad_input, grad_output)` after the backward of every module."""
-    return add(EVERY.backward, hook)
+    return add(EVERY.backward, hook, flags=((EVERY.calls, True),))
 
 
 def register_module_buffer_registration_hook(hook: Callable) -> RemovableHandle:

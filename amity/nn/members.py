@@ -40,14 +40,24 @@ class Members:
         elif isinstance(value, Parameter):
             self._forget(name, keep="_parameters")
             self.register_parameter(name, value)
+        elif name in parameters:
+            if value is not None:
+                raise _wrong_kind("parameter", name, value, "Parameter or None")
+            self.register_parameter(name, None)
         elif isinstance(value, Members):
             self._forget(name, keep="_modules")
             d["_modules"][name] = hooks.registered("module", self, name, value)
+        elif name in d["_modules"]:
+            if value is not None:
+                raise _wrong_kind("child module", name, value, "Module or None")
+            d["_modules"][name] = hooks.registered("module", self, name, None)
         elif isinstance(value, Buffer):
             self._forget(name, keep="_buffers")
             self.register_buffer(name, value, value.persistent)
-        elif name in parameters or name in d["_modules"] or name in d["_buffers"]:
-            self._replace(name, value)
+        elif name in d["_buffers"]:
+            if value is not None and not isinstance(value, Tensor):
+                raise _wrong_kind("buffer", name, value, "Tensor, Buffer or None")
+            d["_buffers"][name] = hooks.registered("buffer", self, name, value)
         elif name in REGISTRIES:
             if value is not d[name]:
                 items = dict(value)
@@ -55,21 +65,6 @@ class Members:
                 d[name] = Registry(self, items)
         else:
             object.__setattr__(self, name, value)
-
-    def _replace(self, name: str, value: Any) -> None:
-        """Assign something that is no parameter or module to a registered name."""
-        if name in self._buffers:
-            if value is not None and not isinstance(value, Tensor):
-                raise _wrong_kind("buffer", name, value, "Tensor, Buffer or None")
-            self._buffers[name] = hooks.registered("buffer", self, name, value)
-        elif value is not None:
-            kind = "parameter" if name in self._parameters else "child module"
-            wanted = "Parameter or None" if name in self._parameters else "Module or None"
-            raise _wrong_kind(kind, name, value, wanted)
-        elif name in self._parameters:
-            self.register_parameter(name, None)
-        else:
-            self._modules[name] = hooks.registered("module", self, name, None)
 
     def _forget(self, name: str, keep: str) -> None:
         d = self.__dict__
@@ -102,9 +97,9 @@ class Members:
         if not isinstance(name, str):
             raise TypeError(f"{kind} name should be a string. Got {type(name).__name__}")
         if "." in name:
-            raise KeyError(f'{kind} name must not contain ".", got: {name}')
+            raise KeyError(f'{kind} name can\'t contain ".", got: {name}')
         if name == "":
-            raise KeyError(f"{kind} name must not be empty")
+            raise KeyError(f'{kind} name can\'t be empty string ""')
         if hasattr(self, name) and name not in self.__dict__[registry]:
             raise KeyError(f"attribute '{name}' already exists")
 

@@ -77,10 +77,7 @@ class Module(Members):
             or self._forward_pre_hooks
             or self._backward_hooks
             or self._backward_pre_hooks
-            or EVERY.forward
-            or EVERY.forward_pre
-            or EVERY.backward
-            or EVERY.backward_pre
+            or EVERY.calls
         ):
             return hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)

@@ -197,12 +197,13 @@ class RNNBase(Module):
             options = {"dtype": input.dtype, "device": input.device}
             return tuple(create.zeros(shape, **options) for shape in shapes)
         names = ["hidden"] if len(shapes) == 1 else ["hidden[0]", "hidden[1]"]
+        given = "hx" if len(shapes) == 1 else "hx and cx"
         state = []
         for name, tensor, shape in zip(names, hx, shapes, strict=True):
             if tensor.dim() != (3 if is_batched else 2):
                 kind, n = ("batched 3-D", 3) if is_batched else ("unbatched 2-D", 2)
                 raise RuntimeError(
-                    f"For {kind} input, hx should also be {n}-D but got {tensor.dim()}-D tensor"
+                    f"For {kind} input, {given} should also be {n}-D but got {tensor.dim()}-D tensor"
                 )
             tensor = tensor if is_batched else tensor.unsqueeze(1)
             if tuple(tensor.shape) != shape:

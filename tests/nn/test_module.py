@@ -57,13 +57,12 @@ class TestMembers:
     def test_reassigning_moves_between_kinds(self):
         m = nn.Module()
         m.x = 3
-        m.x = nn.Parameter(ones(1))
-        assert "x" in m._parameters
+        m.x = nn.Buffer(ones(2), persistent=False)
+        assert "x" in m._buffers
         m.x = Leaf()
-        assert "x" not in m._parameters and "x" in m._modules
-        m.x = nn.Buffer(ones(2))
-        assert "x" not in m._modules and "x" in m._buffers
+        assert "x" not in m._buffers and "x" in m._modules
         m.x = nn.Parameter(ones(1))
+        assert "x" not in m._modules and "x" in m._parameters
         assert list(m.state_dict()) == ["x"]
 
     def test_registered_names_refuse_other_things(self):
@@ -72,7 +71,11 @@ class TestMembers:
             m.weight = ones(2, 3)
         with pytest.raises(TypeError, match="cannot assign 'int' as buffer 'mean'"):
             m.mean = 3
+        with pytest.raises(TypeError, match="cannot assign 'Leaf' as parameter 'weight'"):
+            m.weight = Leaf()
         tree = Tree()
+        with pytest.raises(TypeError, match="cannot assign 'Buffer' as child module 'left'"):
+            tree.left = nn.Buffer(ones(1))
         with pytest.raises(TypeError, match="cannot assign 'int' as child module 'left'"):
             tree.left = 3
 
@@ -136,8 +139,8 @@ class TestMembers:
         "name, error, text",
         [
             (3, TypeError, "name should be a string. Got int"),
-            ("a.b", KeyError, 'must not contain "."'),
-            ("", KeyError, "must not be empty"),
+            ("a.b", KeyError, 'contain "."'),
+            ("", KeyError, "be empty string"),
             ("forward", KeyError, "attribute 'forward' already exists"),
         ],
     )

@@ -129,9 +129,9 @@ def test_wrong_inputs():
         m(ones(4))
     with pytest.raises(RuntimeError, match="Expected 4, got 5"):
         m(ones(2, 1, 5))
-    with pytest.raises(RuntimeError, match="hx should also be 3-D but got 2-D"):
+    with pytest.raises(RuntimeError, match="hx and cx should also be 3-D but got"):
         m(ones(2, 1, 4), (ones(1, 3), ones(1, 3)))
-    with pytest.raises(RuntimeError, match="hx should also be 2-D but got 3-D"):
+    with pytest.raises(RuntimeError, match="hx and cx should also be 2-D but got"):
         m(ones(2, 4), (ones(1, 1, 3), ones(1, 1, 3)))
     with pytest.raises(
         RuntimeError, match=r"Expected hidden\[1\] size \(1, 1, 3\), got \[1, 1, 4\]"

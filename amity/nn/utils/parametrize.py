@@ -64,8 +64,7 @@ class ParametrizationList(ModuleList):
         with no_grad():
             new: Any = original
             for module in reversed(list(self)):
-                if hasattr(module, "right_inverse"):
-                    new = self._inverse(module, new)
+                new = self._start(module, new)
         self.is_tensor = isinstance(new, Tensor)
         if not self.is_tensor and not isinstance(new, Sequence):
             raise ValueError(
@@ -95,8 +94,14 @@ class ParametrizationList(ModuleList):
             self._check(shape, dtype)
 
     @staticmethod
-    def _inverse(module: Module, value: Any) -> Any:
-        return module.right_inverse(value)
+    def _start(module: Module, value: Any) -> Any:
+        """What `module` starts from: its inverse, or the value itself where it has none."""
+        if not hasattr(module, "right_inverse"):
+            return value
+        try:
+            return module.right_inverse(value)
+        except NotImplementedError:  # an inverse may exist for some options alone
+            return value
 
     def _check(self, shape: Any, dtype: Any) -> None:
         value = self()
@@ -305,7 +310,7 @@ def type_before_parametrizations(module: Module) -> type:
 def transfer_parametrizations_and_params(
     from_module: Module, to_module: Module, tensor_name: str | None = None
 ) -> Module:
-    """Give `to_module` copies of the parametrizations of `from_module`, and all parameters."""
+    """Give `to_module` copies of the parametrizations of `from_module`, on the same originals."""
     names = [tensor_name] if tensor_name else list(getattr(from_module, "parametrizations", ()))
     for name in names:
         if not is_parametrized(from_module, name):
@@ -315,7 +320,7 @@ def transfer_parametrizations_and_params(
         for parametrization in from_module.parametrizations[name]:
             register_parametrization(to_module, name, copy.deepcopy(parametrization))
         source, target = from_module.parametrizations[name], to_module.parametrizations[name]
-        for old, new in zip(source._originals(), target._originals(), strict=True):
-            with no_grad():
-                new.copy_(old)
+        originals = ["original"] if source.is_tensor else None
+        for key in originals or [f"original{i}" for i in range(source.ntensors)]:
+            setattr(target, key, getattr(source, key))
     return to_module
