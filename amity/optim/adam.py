@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from amity import ops
@@ -17,7 +18,6 @@ from amity.optim.elementwise import (
     descent,
     number,
     scalar,
-    variant,
 )
 from amity.optim.optimizer import Group
 
@@ -115,7 +115,7 @@ class Adam(Elementwise):
             "root_bias2": (1 - beta2**clock) ** 0.5,
             "eps": group["eps"],
         }
-        rule = variant(adam, **flags)
+        rule = partial(adam, **flags)
         return rule, _names(group), scalars
 
 

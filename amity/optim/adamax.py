@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from amity import ops
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number, variant
+from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -76,5 +77,5 @@ class Adamax(Elementwise):
             "beta2": beta2,
             "eps": group["eps"],
         }
-        rule = variant(adamax, maximize=group["maximize"], decays=group["weight_decay"] != 0)
+        rule = partial(adamax, maximize=group["maximize"], decays=group["weight_decay"] != 0)
         return rule, ("exp_avg", "exp_inf"), scalars

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number, variant
+from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -85,7 +86,7 @@ class ASGD(Elementwise):
             "eta": eta,
             "mu": mu,
         }
-        rule = variant(
+        rule = partial(
             asgd,
             maximize=group["maximize"],
             decays=group["weight_decay"] != 0,

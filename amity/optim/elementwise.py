@@ -2,30 +2,23 @@
 
 A rule is a plain function over ops, `rule(p, g, *state, **scalars) -> (p, *state)`, where `p` is
 the parameter and `g` its gradient. Scalars may differ at every step without a new kernel; what
-changes the rule itself (a flag, a branch) is bound by `variant`, so each variant is one kernel.
+changes the rule itself (a flag, a branch) is bound by `partial`, and makes another kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import cache, partial
 from typing import Any
 
 from amity.core.dtype import float32, float64, get_default_dtype
 from amity.core.errors import fail
 from amity.frontend import create, foreach
-from amity.frontend.autograd import enable_grad, set_grad_enabled
+from amity.frontend.grad_mode import enable_grad, set_grad_enabled
 from amity.frontend.tensor import Tensor
 from amity.optim.optimizer import Group, Optimizer
 
 State = dict[str, Any]
 Rule = tuple[Callable[..., tuple], tuple[str, ...], dict[str, Any]]
-
-
-@cache
-def variant(rule: Callable[..., tuple], **flags: Any) -> Callable[..., tuple]:
-    """`rule` with its flags bound; the same object each time, so its kernel is found again."""
-    return partial(rule, **flags)
 
 
 def descent(p: Any, g: Any, weight_decay: Any, *, maximize: bool, decays: bool) -> Any:

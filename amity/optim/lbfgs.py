@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from amity import ops
 from amity.core.errors import fail
 from amity.frontend import create
-from amity.frontend.autograd import enable_grad, no_grad
+from amity.frontend.grad_mode import enable_grad, no_grad
 from amity.frontend.tensor import Tensor
 from amity.optim import check
 from amity.optim.optimizer import Optimizer

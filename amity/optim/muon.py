@@ -10,7 +10,7 @@ from amity import ops
 from amity.core.dtype import bfloat16
 from amity.core.errors import fail
 from amity.frontend import create
-from amity.frontend.autograd import enable_grad, no_grad
+from amity.frontend.grad_mode import enable_grad, no_grad
 from amity.frontend.tensor import Tensor
 from amity.optim import check
 from amity.optim.optimizer import Group, Optimizer

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, descent, number, variant
+from amity.optim.elementwise import Elementwise, Rule, State, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -85,7 +86,7 @@ class SGD(Elementwise):
         flags = {"maximize": group["maximize"], "decays": weight_decay != 0}
         scalars = {"lr": number(group, "lr"), "decay": weight_decay}
         if group["momentum"] == 0:
-            return variant(plain, **flags), (), scalars
+            return partial(plain, **flags), (), scalars
         scalars |= {"momentum": group["momentum"], "gain": 1 - group["dampening"]}
-        rule = variant(with_momentum, **flags, nesterov=group["nesterov"], is_first=clock)
+        rule = partial(with_momentum, **flags, nesterov=group["nesterov"], is_first=clock)
         return rule, ("momentum_buffer",), scalars

@@ -11,7 +11,7 @@ from typing import Any
 from amity.core.dtype import int64
 from amity.core.errors import fail
 from amity.frontend import create, foreach
-from amity.frontend.autograd import no_grad
+from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 from amity.nn.batchnorm import _BatchNorm
 from amity.nn.module import Module
