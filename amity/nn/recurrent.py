@@ -203,7 +203,8 @@ class RNNBase(Module):
             if tensor.dim() != (3 if is_batched else 2):
                 kind, n = ("batched 3-D", 3) if is_batched else ("unbatched 2-D", 2)
                 raise RuntimeError(
-                    f"For {kind} input, {given} should also be {n}-D but got {tensor.dim()}-D tensor"
+                    f"For {kind} input, {given} should also be {n}-D "
+                    f"but got {tensor.dim()}-D tensor"
                 )
             tensor = tensor if is_batched else tensor.unsqueeze(1)
             if tuple(tensor.shape) != shape:
