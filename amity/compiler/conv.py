@@ -44,17 +44,19 @@ def plan_conv(
     target: Target, op: str, dtype: str, x_shape: Sequence[int], w_shape: Sequence[int], *,
     stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int = 1,
     has_bias: bool = False, x_strides: Sequence[int] | None = None,
-    w_strides: Sequence[int] | None = None, y_strides: Sequence[int] | None = None, threads: int = 1,
+    w_strides: Sequence[int] | None = None, y_strides: Sequence[int] | None = None,
+    y_shape: Sequence[int] | None = None, threads: int = 1,
 ) -> ConvPlan:  # fmt: skip
     """How to compute `forward` (y), `grad_input` (x) or `grad_weight` (w) from the other two.
 
     A transposed convolution is `grad_input`, with a bias if it has one.
 
-    shape: x `[N, C, *spatial]`, w `[O, C / groups, *kernel]`, one to three spatial axes; the weight
-    gradient is written row-major, other strides (in elements) are free.
+    shape: x `[N, C, *spatial]`, w `[O, C / groups, *kernel]`, one to three spatial axes; y follows
+    from them where it is not given. The weight gradient is written row-major; other strides (in
+    elements) are free.
     """
     missing = 3 - (len(x_shape) - 2)
-    y_shape = (x_shape[0], w_shape[0]) + tuple(
+    y_shape = y_shape or (x_shape[0], w_shape[0]) + tuple(
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(x_shape[2:], w_shape[2:], stride, padding, dilation)
     )

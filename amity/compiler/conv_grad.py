@@ -86,10 +86,11 @@ def panel_of(b: Builder, tile: Tile, vector: Value, vectors: Value) -> tuple[Val
     Panels are as wide as the tile; a last one of a single vector shares with the one before it.
     """
     most = tile.vectors
-    whole = b.select((vectors % most).eq(1) & (vectors > 1), vectors // most - 1, vectors // most) * most
-    rest = b.select(vectors - whole > most, 2, vectors - whole)
-    first = b.select(vector < whole, vector // most * most,
-                     whole + ((vector - whole) & -rest))  # fmt: skip
+    whole = vectors // most * most
+    if most > 2:
+        whole = b.select((vectors % most).eq(1) & (vectors > 1), whole - most, whole)
+    rest = b.min(vectors - whole, 2)
+    first = b.select(vector < whole, vector // most * most, whole + ((vector - whole) & -rest))
     return first, b.select(vector < whole, most, rest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from math import prod
@@ -17,7 +18,7 @@ from .tile import PAIRS, Tile, best_tile, padded_rows
 
 SCRATCH = 8 << 20  # bytes that each thread has
 KC = 384  # steps of k in a block
-A_BLOCK, B_BLOCK = 256 << 10, 512 << 10  # bytes that packed blocks may fill: parts of the second cache
+A_BLOCK, B_BLOCK = 128 << 10, 768 << 10  # bytes that packed blocks may fill: parts of the second cache
 TASK_WORK = 400_000  # multiplications that are worth another thread
 STREAM_COST = 8  # multiplications of a tile that take as long as one that waits for memory
 DOT_ROWS, AXPY_ROWS = 4, 16  # rows up to which the streaming kernels win, where B is large
@@ -124,9 +125,9 @@ def plan_gemm(
     check(chosen, kind)
     added = "" if d is None else "unit" if chosen.d[-1] == 1 or kind == "dot" else "strided"
     key = GemmKey(dtype, kind, added, alpha != 1 or (d is not None and beta != 1), epilogue)
-    size = itemsize(dtype)
-    tasks = split(target, key, chosen, threads)
-    blocks = tile_blocks(target, key, chosen, tasks) if kind == "tiles" else stream_blocks(key, chosen, tasks)
+    size, tile = itemsize(dtype), tile_of(target, dtype)
+    tasks = split(tile, kind, chosen, threads)
+    blocks = tile_blocks(tile, key, chosen, tasks) if kind == "tiles" else stream_blocks(key, chosen, tasks)
     inner = (1, 1, *chosen.batch)[-2:]
     meta = (
         bits_of(alpha, dtype), bits_of(beta, dtype), chosen.d[-2] * size, chosen.d[-1],
@@ -172,13 +173,17 @@ def strides(s: Shape, size: int) -> tuple[int, ...]:
     return tuple(x * size for x in (a_row, s.a[-1], s.b[-2], b_column, s.c[-2], c_column))
 
 
-def split(target: Target, key: GemmKey, s: Shape, threads: int) -> tuple[int, int, int, int]:
+@functools.cache
+def tile_of(target: Target, dtype: str) -> Tile:
+    return best_tile(target, element_of(dtype, target.has))
+
+
+def split(tile: Tile, kind: str, s: Shape, threads: int) -> tuple[int, int, int, int]:
     """Tasks along rows and columns, and their sizes: one for each thread, two where there is much work."""
-    tile = best_tile(target, element_of(key.dtype, target.has))
-    is_stream = key.kind != "tiles"
-    work = s.work * prod(s.batch) * (STREAM_COST if is_stream else 1)
+    is_stream, products = kind != "tiles", max(1, prod(s.batch))
+    work = s.work * products * (STREAM_COST if is_stream else 1)
     wanted = min(threads * 2 if work > 8 * threads * TASK_WORK else threads, work // TASK_WORK)
-    wanted = -(-wanted // max(1, prod(s.batch)))
+    wanted = -(-wanted // products)
     rows, columns = 1, 1
     limit_m, limit_n = 1 if is_stream else s.m // tile.rows, s.n // tile.columns
     while rows * columns < wanted and (rows < limit_m or columns < limit_n):
@@ -188,7 +193,7 @@ def split(target: Target, key: GemmKey, s: Shape, threads: int) -> tuple[int, in
             rows += 1
     task_m = s.m if rows == 1 else rounded(-(-s.m // rows), tile.rows)
     task_n = s.n if columns == 1 else rounded(-(-s.n // columns), tile.columns)
-    if key.kind == "axpy":
+    if kind == "axpy":
         task_n = min(task_n, AXPY_SUMS // max(1, s.m))
     return -(-s.m // max(1, task_m)), -(-s.n // max(1, task_n)), task_m, task_n
 
@@ -205,12 +210,10 @@ def stream_blocks(key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, 
     return (0, 0, 0, int(is_packed), IN_PLACE, sums, 0, 0, 0, 0)
 
 
-def tile_blocks(target: Target, key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, ...]:
+def tile_blocks(tile: Tile, key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, ...]:
     """The block words of register tiles: sizes of blocks, what is packed, and the layout of scratch."""
-    tile = best_tile(target, element_of(key.dtype, target.has))
-    size, pairs = itemsize(key.dtype), 2 if tile.element == PAIRS else 1
+    pairs = 2 if tile.element == PAIRS else 1
     m, n = tasks[2], tasks[3]
-    a_row, a_k, b_k, b_column, _, _ = strides(s, size)
     count = max(1, (s.k // pairs + KC // 2) // KC)
     kc = rounded(-(-s.k // count), 4) if count > 1 else rounded(max(1, s.k), pairs)
     depth = kc // pairs

@@ -295,3 +295,17 @@ class _Builder:
 
     def __call__(self, name: str, target: Any, math: Any) -> Any:
         return build_nest(self.nest, name, target, math)
+
+
+def copy_launch(
+    source: Layout, dtype: str, shape: Sequence[int], strides: Sequence[int], at: Any, to: Any
+) -> Launch:
+    """A tensor copied, broadcast and cast, to other strides; `at` and `to` name the buffers."""
+    pad = len(shape) - source.ndim
+    walk = (*[0] * pad, *(0 if n == 1 else s for n, s in zip(source.shape, source.strides, strict=True)))
+    accesses = [Access(source.dtype.code, walk), Access(dtype, tuple(strides))]
+    body = [Instruction("load", 0, (), register_type(source.dtype.code))]
+    if body[0].dtype != register_type(dtype):
+        body.append(Instruction("cast", None, (0,), register_type(dtype)))
+    nest, meta = make_nest(shape, "r" * len(shape), accesses, 1, body, [(1, len(body) - 1)])
+    return nest_launch(nest, meta, [at, to])

@@ -9,7 +9,7 @@ from amity.core.layout import Layout, layout, like
 from amity.ir.graph import Graph, Node
 from amity.ir.target import Target
 
-from .group import Group, nest_launch
+from .group import Group, copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .plan import HostCall, Lowered, Place
 from .planners import PLANNERS
@@ -98,13 +98,7 @@ class _Lowering:
 
     def _copy(self, source: int, target: int) -> None:
         a, b = self.out.places[source].layout, self.out.places[target].layout
-        accesses = [Access(a.dtype.code, _expanded(a, b.shape)), Access(b.dtype.code, b.strides)]
-        body = [Instruction("load", 0, (), "f32" if a.dtype.code in ("f16", "bf16") else a.dtype.code)]
-        code = "f32" if b.dtype.code in ("f16", "bf16") else b.dtype.code
-        if body[0].dtype != code:
-            body.append(Instruction("cast", None, (0,), code))
-        nest, meta = make_nest(b.shape, "r" * b.ndim, accesses, 1, body, [(1, len(body) - 1)])
-        self.out.steps.append(nest_launch(nest, meta, [source, target]))
+        self.out.steps.append(copy_launch(a, b.dtype.code, b.shape, b.strides, source, target))
 
     def _materialize_constant(self, node: Node) -> None:
         place = self._new(layout(node.spec.dtype, node.spec.shape))
@@ -215,8 +209,14 @@ class _Lowering:
         known = [p for p, _ in inputs] + results
         known += [self._new(layout(BY_CODE["u8"], (n,))) for n in temporaries]
         for launch in launches:
-            launch.buffers = [known[i] for i in launch.buffers]
+            launch.buffers = [known[i] if isinstance(i, int) else self._part(known[i[0]], i[1]) for i in launch.buffers]
             self.out.steps.append(launch)
+
+    def _part(self, place: int, offset: int) -> int:
+        """A place further on in another's memory."""
+        origin = self.out.places[place]
+        self.out.places.append(Place(origin.layout, origin.base, origin.offset + offset))
+        return len(self.out.places) - 1
 
     def _indexed(self, node: Node) -> None:
         op = node.op
@@ -237,9 +237,3 @@ class _Lowering:
         )  # fmt: skip
         meta = [*meta, *op.parameters(*(x.spec for x in node.inputs))]
         self.out.steps.append(nest_launch(nest, meta, [*(p for p, _ in inputs), place]))
-
-
-def _expanded(lay: Layout, shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of a layout broadcast to a shape."""
-    pad = len(shape) - lay.ndim
-    return (*[0] * pad, *(0 if n == 1 else s for n, s in zip(lay.shape, lay.strides, strict=True)))

@@ -16,6 +16,7 @@ from amity.ir.target import Target
 from .conv import plan_conv
 from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
+from .group import copy_launch
 from .plan import Launch
 
 Plan = tuple[list[Launch], list[int]]
@@ -56,9 +57,21 @@ def plan_convolution(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], tar
     plan = plan_conv(
         target, op.role, out.dtype.code, x.shape, w.shape, stride=op.stride, padding=op.padding,
         dilation=op.dilation, groups=op.groups, has_bias=len(ins) == 3, x_strides=x.strides,
-        w_strides=w.strides, y_strides=y.strides, threads=threads,
+        w_strides=w.strides, y_strides=y.strides, y_shape=y.shape, threads=threads,
     )  # fmt: skip
     return list(plan.launches), list(plan.temporaries)
 
 
-PLANNERS: dict[str, Callable[..., Plan]] = {"matmul": plan_matmul, "conv": plan_convolution}
+def plan_cat(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+    """A copy of every input into its part of the result."""
+    (out,) = outs
+    launches, at = [], 0
+    for i, x in enumerate(ins):
+        if x.numel:
+            start = at * out.strides[op.dim] * out.dtype.itemsize
+            launches.append(copy_launch(x, out.dtype.code, x.shape, out.strides, i, (len(ins), start)))
+        at += x.shape[op.dim]
+    return launches, []
+
+
+PLANNERS: dict[str, Callable[..., Plan]] = {"matmul": plan_matmul, "conv": plan_convolution, "cat": plan_cat}

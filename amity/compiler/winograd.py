@@ -101,6 +101,8 @@ def build_spectrum(m: int, dtype: str, name: str, target: Target, math: Callable
             target_rows = b.offset(b.pointer(1), unit.index * channels * (rows * kind.size))
             with b.loop(0, channels) as c:
                 at = b.offset(source, c.index * wc * itemsize(dtype))
+                for r in range(rows):  # channels may be pages apart, which no prefetcher foresees
+                    b.prefetch(b.offset(at, (wc * 8 + wo * r) * itemsize(dtype)))
                 columns = []
                 for k in range(3):
                     taps = [b.offset(at, (wh * j + ww * k) * itemsize(dtype)) for j in range(3)]

@@ -255,7 +255,7 @@ def fast_unary(op: Op | Callable, slow: Callable) -> Callable:
         t = plan(a)
         x = a.tape
         if x is not None and modes.grad and rule is not None:
-            if not keeps or keeps[0][0] == "layout":
+            if not keeps or keeps[0][0] in ("layout", "layouts"):
                 t.tape = [next_seq(), rule, (x,), (), (), (a.layout,), None, None]
             else:
                 rule.record((t,), (a,), (x,), (a.layout,))

@@ -42,6 +42,8 @@ class OpRule(Rule):
         for how, which in self.op.saved:
             if how == "input":
                 saved.append(values[which])
+            elif how == "inputs":
+                saved += values
             elif how == "result":
                 t = outs[which]
                 saved.append(t if type(t.layout) is Symbol else Tensor._of(t.storage, t.layout))
@@ -62,7 +64,8 @@ class OpRule(Rule):
 
     def _taped(self, node: list, saved: Sequence[Any]) -> Sequence[Any]:
         """Saved results tied to their node again, so that a gradient can flow through them."""
-        kept = [h for h, _ in self.op.saved if h != "layout"]
+        kept = [h for h, _ in self.op.saved if h not in ("layout", "layouts")]
+        kept = [x for h in kept for x in (["input"] * len(node[LAYOUTS]) if h == "inputs" else [h])]
         out = []
         for how, s in zip(kept, saved, strict=True):
             if how == "result" and self.op.results == 1:
@@ -74,7 +77,16 @@ class OpRule(Rule):
     def run(self, gs: Sequence[Any], saved: Sequence[Any], layouts: tuple, needs: tuple) -> Sequence[Any]:
         """The rule, op by op: in a trace, for gradients of gradients, and for what does not fuse."""
         it = iter(saved)
-        args = [layouts[w] if how == "layout" else next(it) for how, w in self.op.saved]
+        args: list[Any] = []
+        for how, which in self.op.saved:
+            if how == "layout":
+                args.append(layouts[which])
+            elif how == "layouts":
+                args += layouts
+            elif how == "inputs":
+                args += [next(it) for _ in layouts]
+            else:
+                args.append(next(it))
         out = self.op.grad(gs[0] if self.op.results == 1 else tuple(gs), *args)
         out = out if isinstance(out, tuple) else (out,)
         if not isinstance(self.op, Pointwise):

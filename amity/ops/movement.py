@@ -111,9 +111,44 @@ class Slice(Op):
         return x[tuple(at)][(slice(None),) * self.dim + (slice(0, self.length),)]
 
     def grad(self, g, like_x):
-        back = g.new_zeros(like_x.shape)
-        self(back).copy_(g)
-        return back
+        return Embed(self.dim, self.start, self.step, like_x.shape[self.dim])(g)
+
+
+class Embed(Op):
+    """Zeros of a larger size with the input at `start, start + step, …` of one dimension."""
+
+    name = "embed"
+    kind = "indexed"
+    dim: int
+    start: int
+    step: int
+    size: int
+    runtime = ("start", "step")
+    samples = (Sample(((2, 3), F), dim=0, start=1, step=2, size=5), Sample(((2, 3), F), dim=1, start=0, step=1, size=4))
+
+    @property
+    def structure(self):
+        return ("embed", self.dim)
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec((*x.shape[: self.dim], self.size, *x.shape[self.dim + 1 :]), x.dtype)
+
+    def emit(self, k, x):
+        i = k.index[self.dim]
+        start, step = k.parameter(0), k.parameter(1)
+        at = (i - start) // step
+        inside = (i >= start) & (at < x.sizes[self.dim]) & (at * step).eq(i - start)
+        return x.load([at if d == self.dim else p for d, p in enumerate(k.index)], inside)
+
+    def reference(self, x):
+        out = np.zeros(self.infer(Spec(x.shape, None)).shape, x.dtype)
+        at = [slice(None)] * x.ndim
+        at[self.dim] = slice(self.start, self.start + self.step * x.shape[self.dim], self.step)
+        out[tuple(at)] = x
+        return out
+
+    def grad(self, g, like_x):
+        return Slice(self.dim, self.start, like_x.shape[self.dim], self.step)(g)
 
 
 def view_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...] | None:

@@ -163,8 +163,10 @@ def _saved_names(cls: type[Op]) -> tuple[tuple[str, int | str], ...]:
 
 def saved_of(rule: Callable, inputs: Sequence[str], skip: int) -> tuple[tuple[str, int | str], ...]:
     out: list[tuple[str, int | str]] = []
-    for name in list(inspect.signature(rule).parameters)[skip:]:
-        if name == "y" and "y" not in inputs:
+    for name, parameter in list(inspect.signature(rule).parameters.items())[skip:]:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            out.append((name, -1))  # `*layouts` of all inputs, or the `*inputs` themselves
+        elif name == "y" and "y" not in inputs:
             out.append(("result", 0))
         elif name.startswith("result"):
             out.append(("result", int(name[6:] or 0)))

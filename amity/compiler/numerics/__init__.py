@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from amity.ir.kernel import Builder, Value
 
-from . import arithmetic, error, exponential, hyperbolic, power, trigonometric
+from . import arithmetic, bessel, error, exponential, gamma, hyperbolic, power, trigonometric
 from .floats import FORMATS, FUNCTIONS
 
 __all__ = ["FUNCTIONS", "expand"]

@@ -63,8 +63,8 @@ LOG = {
     "f64": (0.6666666666666735, 0.3999999999940935, 0.2857142874368568, 0.2222219842907989,
             0.18183572348910707, 0.15313832332147204, 0.14798257018994632),
 }  # fmt: skip
-# below and above these exp is 0 and inf, also when halved
-EXP_RANGE = {"f32": (-104.0, 90.0), "f64": (-746.0, 711.0)}
+# below and above these exp is 0 and inf, also when scaled down a little
+EXP_RANGE = {"f32": (-104.0, 100.0), "f64": (-746.0, 725.0)}
 EXPM1_END = {"f32": 89.5, "f64": 710.5}
 GUARD = 64  # exponents that a result is kept away from the ends of the range until the last product
 

@@ -1,0 +1,218 @@
+"""Tensors joined and taken apart: cat, stack, split and their relatives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from amity.core.errors import ShapeError
+from amity.core.layout import layout
+from amity.core.shape import canonical_dim
+from amity.ir.graph import Spec
+
+from .movement import Embed, narrow
+from .record import METHODS, ErrorSample, Op, Sample, deliver, method, result_dtype
+
+F = "f"
+
+
+class Cat(Op):
+    """Tensors one after another along a dimension."""
+
+    name = "cat"
+    kind = "kernel"
+    planner = "cat"
+    dim: int
+    samples = (Sample(((2, 3), F), ((2, 1), F), ((2, 0), F), dim=1), Sample(((2,), F), ((3,), "i"), dim=0))
+    errors = (ErrorSample(((2, 3), F), ((3, 3), F), dim=1, error=RuntimeError, says="Sizes of tensors must match"),)
+
+    def infer(self, *xs: Spec) -> Spec:
+        first = xs[0].shape
+        for i, x in enumerate(xs):
+            if len(x.shape) != len(first):
+                raise ShapeError(f"cat: Tensors must have same number of dimensions: got {len(first)} and {len(x.shape)}")
+            for d, (n, m) in enumerate(zip(first, x.shape, strict=True)):
+                if d != self.dim and n != m:
+                    raise ShapeError(
+                        f"cat: Sizes of tensors must match except in dimension {self.dim}. Expected size {n} but got size {m} "
+                        f"for tensor number {i} in the list."
+                    )
+        total = sum(x.shape[self.dim] for x in xs)
+        return Spec((*first[: self.dim], total, *first[self.dim + 1 :]), result_dtype(xs))
+
+    def reference(self, *xs):
+        return np.concatenate(xs, axis=self.dim, dtype=np.result_type(*xs))
+
+    def grad(self, g, *layouts):
+        out, at = [], 0
+        for lay in layouts:
+            n = lay.shape[self.dim]
+            part = narrow(g, self.dim, at, n)
+            out.append(part if lay.dtype is g.dtype else part.to(lay.dtype))
+            at += n
+        return tuple(out)
+
+
+def cat(tensors, dim=0, *, out=None):
+    """Tensors one after another along a dimension; 1-d tensors of size 0 are left out.
+
+    errors: RuntimeError if the other sizes differ
+    """
+    tensors = tuple(tensors)
+    if not tensors:
+        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+    for t in tensors:
+        if not hasattr(t, "layout"):
+            raise TypeError(f"cat: got {type(t).__name__} in the list; expected Tensors")
+        if t.ndim == 0:
+            raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
+    if any(t.ndim > 1 for t in tensors):
+        tensors = tuple(t for t in tensors if t.ndim > 1 or t.shape[0]) or tensors
+    return deliver(Cat(canonical_dim("cat", dim, tensors[0].ndim))(*tensors), out)
+
+
+concat = concatenate = cat
+
+
+def stack(tensors, dim=0, *, out=None):
+    """Tensors of one shape along a new dimension."""
+    tensors = tuple(tensors)
+    if not tensors:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    first = tensors[0].shape
+    for i, t in enumerate(tensors):
+        if t.shape != first:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and {list(t.shape)} at entry {i}")
+    d = canonical_dim("stack", dim, len(first) + 1)
+    return deliver(Cat(d)(*(t.unsqueeze(d) for t in tensors)), out)
+
+
+def _at_least(tensors, n: int):
+    made = [t.reshape(1, 1) if t.ndim == 0 and n == 2 else t.reshape(1) if t.ndim == 0 else t for t in tensors]
+    return [t.unsqueeze(0) if n == 2 and t.ndim == 1 else t for t in made]
+
+
+def hstack(tensors, *, out=None):
+    """Tensors side by side: along the second dimension, vectors along the first."""
+    ts = _at_least(tensors, 1)
+    return cat(ts, 0 if ts[0].ndim == 1 else 1, out=out)
+
+
+def vstack(tensors, *, out=None):
+    """Tensors one below the other: along the first dimension, vectors as rows."""
+    return cat(_at_least(tensors, 2), 0, out=out)
+
+
+row_stack = vstack
+
+
+def dstack(tensors, *, out=None):
+    """Tensors behind one another, along the third dimension."""
+    ts = _at_least(tensors, 2)
+    return cat([t.unsqueeze(2) if t.ndim == 2 else t for t in ts], 2, out=out)
+
+
+def column_stack(tensors, *, out=None):
+    """Vectors as the columns of a matrix, matrices side by side."""
+    return hstack([t.reshape(-1, 1) if t.ndim < 2 else t for t in tensors], out=out)
+
+
+# -- taking apart: views
+
+
+@method
+def split(tensor, split_size_or_sections, dim=0):
+    """Views of consecutive parts: of one size (the last may be smaller), or of the given sizes."""
+    d = canonical_dim("split", dim, tensor.ndim)
+    n = tensor.shape[d]
+    if isinstance(split_size_or_sections, int):
+        size = split_size_or_sections
+        if size < 0 or (size == 0 and n):
+            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
+        starts = range(0, n, size) if n else [0]
+        return tuple(narrow(tensor, d, s, min(size, n - s)) for s in starts)
+    sizes = list(split_size_or_sections)
+    if sum(sizes) != n:
+        raise RuntimeError(
+            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but got split_sizes={sizes}"
+        )
+    out, at = [], 0
+    for size in sizes:
+        out.append(narrow(tensor, d, at, size))
+        at += size
+    return tuple(out)
+
+
+split_with_sizes = split
+METHODS["split_with_sizes"] = split
+
+
+@method
+def chunk(input, chunks, dim=0):
+    """At most `chunks` views of equal size, the last perhaps smaller."""
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    d = canonical_dim("chunk", dim, input.ndim)
+    n = input.shape[d]
+    return split(input, max(1, math.ceil(n / chunks)), d) if n else tuple(input for _ in range(chunks))
+
+
+@method
+def tensor_split(input, indices_or_sections, dim=0):
+    """Views cut at indices, or into a number of parts whose sizes differ by at most one."""
+    d = canonical_dim("tensor_split", dim, input.ndim)
+    n = input.shape[d]
+    if isinstance(indices_or_sections, int):
+        k = indices_or_sections
+        if k <= 0:
+            raise RuntimeError(f"number of sections must be larger than 0, got {k}")
+        sizes = [n // k + (i < n % k) for i in range(k)]
+        return split(input, sizes, d)
+    points = [min(max(p + n if p < 0 else p, 0), n) for p in indices_or_sections]
+    cuts = [0, *points, n]
+    return tuple(narrow(input, d, a, max(b - a, 0)) for a, b in zip(cuts, cuts[1:], strict=False))
+
+
+@method
+def unbind(input, dim=0):
+    """Views of all positions along a dimension, without it."""
+    if input.ndim == 0:
+        raise RuntimeError("unbind: Dimension specified as 0 but tensor has no dimensions")
+    d = canonical_dim("unbind", dim, input.ndim)
+    return tuple(select(input, d, i) for i in range(input.shape[d]))
+
+
+@method
+def select(input, dim, index):
+    """The view of one position along a dimension, without it."""
+    if input.ndim == 0:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    d = canonical_dim("select", dim, input.ndim)
+    n, i = input.shape[d], int(index)
+    if not -n <= i < n:
+        raise IndexError(f"select(): index {i} out of range for tensor of size {list(input.shape)} at dimension {d}")
+    return Select(d, i % n)(input)
+
+
+class Select(Op):
+    """One position of a dimension."""
+
+    name = "select"
+    kind = "view"
+    dim: int
+    index: int
+    samples = (Sample(((3, 4), F), dim=0, index=1),)
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec((*x.shape[: self.dim], *x.shape[self.dim + 1 :]), x.dtype)
+
+    def view(self, x):
+        shape, strides = ((*t[: self.dim], *t[self.dim + 1 :]) for t in (tuple(x.shape), x.strides))
+        return layout(x.dtype, shape, strides, x.device), self.index * x.strides[self.dim]
+
+    def reference(self, x):
+        return np.take(x, self.index, axis=self.dim)
+
+    def grad(self, g, like_x):
+        return Embed(self.dim, self.index, 1, like_x.shape[self.dim])(g.unsqueeze(self.dim))
