@@ -77,9 +77,11 @@ def _project(
     return q, ops.linear(key, w_k, b_k), ops.linear(value, w_v, b_v)
 
 
-def _heads(x: Tensor, batch: int, heads: int) -> Tensor:
-    """[length, N, E] -> [N, H, length, E / H]."""
-    return x.reshape(x.shape[0], batch, heads, -1).permute(1, 2, 0, 3)
+def _heads(x: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
+    """[length, N, E] -> [N, H, length, E / H], with the bias as one more place."""
+    if bias is not None:
+        x = ops.cat([x, bias.expand(1, *x.shape[1:])])
+    return x.reshape(*x.shape[:2], heads, -1).permute(1, 2, 0, 3)
 
 
 def _widen(mask: Tensor | None, columns: int) -> Tensor | None:
@@ -87,19 +89,38 @@ def _widen(mask: Tensor | None, columns: int) -> Tensor | None:
     return ops.pad(mask, (0, columns)) if mask is not None and columns else mask
 
 
-def _merge_masks(
-    mask: Tensor | None, padding: Tensor | None, batch: int, heads: int
+def _joint_mask(
+    mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor, extra: int
 ) -> Tensor | None:
-    """Both masks as one that broadcasts over the scores [N, H, L, S]."""
-    if mask is not None:
-        if mask.dim() == 3:
-            mask = mask.reshape(batch, heads, *mask.shape[1:])
-        else:
-            mask = mask.unsqueeze(0).unsqueeze(0)
-    if padding is not None:
-        padding = padding.reshape(batch, 1, 1, padding.shape[-1])
-        mask = padding if mask is None else mask + padding
-    return mask
+    """Both masks as one that broadcasts over the scores; the last `extra` keys are never hidden."""
+    batch, heads, length, _ = q.shape
+    _check_masks(mask, padding, (batch, heads, length, k.shape[2] - extra))
+    mask = _widen(_additive(mask, "attn_mask", q.dtype), extra)
+    padding = _widen(_additive(padding, "key_padding_mask", q.dtype), extra)
+    if mask is not None and mask.dim() == 3:
+        mask = mask.reshape(batch, heads, *mask.shape[1:])
+    elif mask is not None:
+        mask = mask.unsqueeze(0).unsqueeze(0)
+    if padding is None:
+        return mask
+    padding = padding.reshape(batch, 1, 1, padding.shape[-1])
+    return padding if mask is None else mask + padding
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float
+) -> tuple[Tensor, Tensor]:
+    """What all heads see, and how much of it."""
+    scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
+    weights = ops.softmax(scores if mask is None else scores + mask, -1)
+    weights = ops.dropout(weights, dropout_p) if dropout_p else weights
+    return weights @ v, weights
+
+
+def _add_batch(*tensors: Tensor) -> list[Tensor]:
+    """Each tensor with a batch of one; those that are the same stay so."""
+    made = {id(t): t.unsqueeze(1) for t in tensors}
+    return [made[id(t)] for t in tensors]
 
 
 def multi_head_attention_forward(
@@ -138,63 +159,41 @@ def multi_head_attention_forward(
     is_batched = _check_shapes(query, key, value, key_padding_mask, attn_mask, num_heads)
     if is_causal and attn_mask is None:
         raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
-    can_drop_mask = is_causal and key_padding_mask is None and not need_weights
-    if can_drop_mask:
-        attn_mask = None
-    elif attn_mask is not None:
-        is_causal = False
-    padding = _additive(key_padding_mask, "key_padding_mask", query.dtype)
-    mask = _additive(attn_mask, "attn_mask", query.dtype)
+    is_causal = is_causal and key_padding_mask is None and not need_weights
     if not is_batched:
-        same_qk, same_kv = query is key, key is value
-        query = query.unsqueeze(1)
-        key = query if same_qk else key.unsqueeze(1)
-        value = key if same_kv else value.unsqueeze(1)
-        padding = None if padding is None else padding.unsqueeze(0)
+        query, key, value = _add_batch(query, key, value)
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     length, batch, size = query.shape
-    if size != embed_dim_to_check:
-        raise fail(RuntimeError, _NAME, f"embedding size {size}", f"{embed_dim_to_check}")
-    if key.shape[:2] != value.shape[:2]:
-        got = f"key {tuple(key.shape)} and value {tuple(value.shape)}"
-        raise fail(RuntimeError, _NAME, got, "the same length and batch")
+    _check_sizes(size, embed_dim_to_check, key, value)
     weights: Any = in_proj_weight
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
     q, k, v = _project(query, key, value, weights, in_proj_bias)
-    extra = 0
-    if bias_k is not None and bias_v is not None:
-        k = ops.cat([k, bias_k.expand(1, batch, size)])
-        v = ops.cat([v, bias_v.expand(1, batch, size)])
-        extra += 1
-    q = _heads(q, batch, num_heads)
-    k = _heads(k, batch, num_heads) if static_k is None else _given(static_k, batch)
-    v = _heads(v, batch, num_heads) if static_v is None else _given(static_v, batch)
+    q, k, v = _heads(q, num_heads), _heads(k, num_heads, bias_k), _heads(v, num_heads, bias_v)
+    k = k if static_k is None else static_k.reshape(batch, num_heads, *static_k.shape[1:])
+    v = v if static_v is None else static_v.reshape(batch, num_heads, *static_v.shape[1:])
+    extra = int(add_zero_attn) + int(bias_k is not None)
     if add_zero_attn:
         k, v = ops.pad(k, (0, 0, 0, 1)), ops.pad(v, (0, 0, 0, 1))
-        extra += 1
-    _check_masks(mask, padding, (batch, num_heads, length, k.shape[2] - extra))
-    mask = _merge_masks(_widen(mask, extra), _widen(padding, extra), batch, num_heads)
-    dropout_p = dropout_p if training else 0.0
-    scores = None
+    mask = None if is_causal else _joint_mask(attn_mask, key_padding_mask, q, k, extra)
+    dropout_p, scores = dropout_p if training else 0.0, None
     if need_weights:
-        scores = (q * (1.0 / math.sqrt(q.shape[-1]))) @ k.transpose(-2, -1)
-        scores = ops.softmax(scores if mask is None else scores + mask, -1)
-        scores = ops.dropout(scores, dropout_p) if dropout_p else scores
-        out = scores @ v
+        out, scores = _attend(q, k, v, mask, dropout_p)
+        scores = scores.mean(1) if average_attn_weights else scores
+        scores = scores if is_batched else scores.squeeze(0)
     else:
         out = ops.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal)
     out = out.permute(2, 0, 1, 3).reshape(length, batch, size)
     out = ops.linear(out, out_proj_weight, out_proj_bias)
-    if scores is not None and average_attn_weights:
-        scores = scores.mean(1)
-    if not is_batched:
-        return out.squeeze(1), None if scores is None else scores.squeeze(0)
-    return out, scores
+    return out if is_batched else out.squeeze(1), scores
 
 
-def _given(static: Tensor, batch: int) -> Tensor:
-    """Keys or values given as [N H, S, E / H]."""
-    return static.reshape(batch, static.shape[0] // batch, *static.shape[1:])
+def _check_sizes(size: int, expected: int, key: Tensor, value: Tensor) -> None:
+    if size != expected:
+        raise fail(RuntimeError, _NAME, f"embedding size {size}", f"{expected}")
+    if key.shape[:2] != value.shape[:2]:
+        got = f"key {tuple(key.shape)} and value {tuple(value.shape)}"
+        raise fail(RuntimeError, _NAME, got, "the same length and batch")
 
 
 def _check_masks(mask: Tensor | None, padding: Tensor | None, shape: tuple[int, ...]) -> None:
