@@ -57,6 +57,12 @@ def _check_shapes(
     return ndim == 3
 
 
+def _is_causal(hint: bool, mask: Tensor | None) -> bool:
+    if hint and mask is None:
+        raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
+    return hint
+
+
 def _project(
     query: Tensor, key: Tensor, value: Tensor, weights: tuple | Tensor, bias: Tensor | None
 ) -> tuple[Tensor, ...]:
@@ -157,17 +163,14 @@ def multi_head_attention_forward(
     source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2
     """
     is_batched = _check_shapes(query, key, value, key_padding_mask, attn_mask, num_heads)
-    if is_causal and attn_mask is None:
-        raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
-    is_causal = is_causal and key_padding_mask is None and not need_weights
+    is_causal = _is_causal(is_causal, attn_mask) and key_padding_mask is None and not need_weights
     if not is_batched:
         query, key, value = _add_batch(query, key, value)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     length, batch, size = query.shape
     _check_sizes(size, embed_dim_to_check, key, value)
-    weights: Any = in_proj_weight
-    if use_separate_proj_weight:
-        weights = (q_proj_weight, k_proj_weight, v_proj_weight)
+    separate = (q_proj_weight, k_proj_weight, v_proj_weight)
+    weights: Any = separate if use_separate_proj_weight else in_proj_weight
     q, k, v = _project(query, key, value, weights, in_proj_bias)
     q, k, v = _heads(q, num_heads), _heads(k, num_heads, bias_k), _heads(v, num_heads, bias_v)
     k = k if static_k is None else static_k.reshape(batch, num_heads, *static_k.shape[1:])
