@@ -10,7 +10,7 @@ from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -65,13 +65,13 @@ class Adadelta(Elementwise):
 
     def start(self, p: Tensor, group: Group) -> State:
         return {
-            "step": counter(0.0),
+            "step": 0.0,
             "square_avg": create.zeros_like(p),
             "acc_delta": create.zeros_like(p),
         }
 
     def advance(self, p: Tensor, state: State, group: Group) -> None:
-        state["step"].add_(1)
+        state["step"] += 1.0
 
     def rule(self, group: Group, clock: None) -> Rule:
         scalars = {

@@ -12,7 +12,7 @@ from amity.frontend import create
 from amity.frontend.grad_mode import enable_grad, no_grad
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import State, counter
+from amity.optim.elementwise import State
 from amity.optim.optimizer import Group, Optimizer
 
 
@@ -25,6 +25,8 @@ class Adafactor(Optimizer):
     errors: ValueError for an option out of its range.
     source: Shazeer & Stern 2018, arXiv:1804.04235
     """
+
+    _counters = ("step",)
 
     def __init__(
         self,
@@ -56,12 +58,6 @@ class Adafactor(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for saved in self.state.values():
-            if "step" in saved and not isinstance(saved["step"], Tensor):
-                saved["step"] = counter(float(saved["step"]))
-
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure` returns."""
         loss = None
@@ -80,8 +76,8 @@ class Adafactor(Optimizer):
         state = self.state[p]
         if not state:
             state.update(_start(g))
-        t, lr = state["step"].add_(1).item(), float(group["lr"])
-        eps1, eps2 = group["eps"]
+        t = state["step"] = state["step"] + 1.0
+        lr, (eps1, eps2) = float(group["lr"]), group["eps"]
         smallest = finfo(p.dtype).eps if eps1 is None else eps1
         size = max(eps2, _rms(p)) * min(lr, t**-0.5)
         if group["weight_decay"] != 0:
@@ -92,7 +88,7 @@ class Adafactor(Optimizer):
 
 
 def _start(g: Tensor) -> State:
-    state: State = {"step": counter(0.0)}
+    state: State = {"step": 0.0}
     if g.ndim < 2:
         state["variance"] = create.zeros_like(g)
     else:

@@ -9,7 +9,7 @@ from amity import ops
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -77,7 +77,7 @@ class Adagrad(Elementwise):
 
     def start(self, p: Tensor, group: Group) -> State:
         total = create.full_like(p, group["initial_accumulator_value"])
-        return {"step": counter(0.0), "sum": total}
+        return {"step": 0.0, "sum": total}
 
     def rule(self, group: Group, clock: float) -> Rule:
         scalars = {

@@ -14,7 +14,6 @@ from amity.optim.elementwise import (
     Elementwise,
     Rule,
     State,
-    counter,
     descent,
     number,
     scalar,
@@ -98,7 +97,7 @@ class Adam(Elementwise):
         super().__init__(params, defaults)
 
     def start(self, p: Tensor, group: Group) -> State:
-        state = {"step": counter(0.0)}
+        state = {"step": 0.0}
         for name in _names(group):
             state[name] = create.zeros_like(p)
         return state

@@ -9,7 +9,7 @@ from amity import ops
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -63,7 +63,7 @@ class Adamax(Elementwise):
 
     def start(self, p: Tensor, group: Group) -> State:
         return {
-            "step": counter(0.0),
+            "step": 0.0,
             "exp_avg": create.zeros_like(p),
             "exp_inf": create.zeros_like(p),
         }

@@ -8,7 +8,7 @@ from typing import Any
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, descent, rounded
 from amity.optim.optimizer import Group
 
 
@@ -31,7 +31,7 @@ class ASGD(Elementwise):
     [-0.5, -0.5]
     """
 
-    counters = ("step", "eta", "mu")
+    _counters = ("step", "eta", "mu")
 
     def __init__(
         self,
@@ -63,19 +63,19 @@ class ASGD(Elementwise):
 
     def start(self, p: Tensor, group: Group) -> State:
         return {
-            "step": counter(0.0),
-            "eta": counter(float(group["lr"])),
-            "mu": counter(1.0),
+            "step": 0.0,
+            "eta": rounded(float(group["lr"])),
+            "mu": 1.0,
             "ax": create.zeros_like(p),
         }
 
     def advance(self, p: Tensor, state: State, group: Group) -> tuple[float, float]:
         """This step's learning rate and averaging weight; the state gets those of the next."""
-        t = state["step"].add_(1).item()
-        clock = state["eta"].item(), state["mu"].item()
-        lr = float(number(group, "lr"))
-        state["eta"].copy_(counter(lr / (1 + group["lambd"] * lr * t) ** group["alpha"]))
-        state["mu"].copy_(counter(1 / max(1, t - group["t0"])))
+        t = state["step"] = state["step"] + 1.0
+        clock = state["eta"], state["mu"]
+        lr = float(group["lr"])
+        state["eta"] = rounded(lr / (1 + group["lambd"] * lr * t) ** group["alpha"])
+        state["mu"] = rounded(1 / max(1, t - group["t0"]))
         return clock
 
     def rule(self, group: Group, clock: tuple[float, float]) -> Rule:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from amity.core.dtype import float32, float64, get_default_dtype
+from amity.core.dtype import float32, float64
 from amity.core.errors import fail
-from amity.frontend import create, foreach
+from amity.frontend import foreach
 from amity.frontend.grad_mode import enable_grad, set_grad_enabled
 from amity.frontend.tensor import Tensor
-from amity.optim.optimizer import Group, Optimizer
+from amity.optim.optimizer import Group, Optimizer, counter_dtype
 
 State = dict[str, Any]
 Rule = tuple[Callable[..., tuple], tuple[str, ...], dict[str, Any]]
@@ -27,9 +27,9 @@ def descent(p: Any, g: Any, weight_decay: Any, *, maximize: bool, decays: bool) 
     return g + weight_decay * p if decays else g
 
 
-def counter(value: float) -> Tensor:
-    """A number that belongs to a parameter's state, kept as PyTorch keeps it: a 0-d tensor."""
-    return create.tensor(value, dtype=float64 if get_default_dtype() is float64 else float32)
+def rounded(value: float) -> float:
+    """A number as a state_dict can hold it, so that a saved state goes on exactly alike."""
+    return value if counter_dtype() is float64 else float(float32.numpy.type(value))
 
 
 class Elementwise(Optimizer):
@@ -39,7 +39,7 @@ class Elementwise(Optimizer):
     `foreach`, `fused` and `capturable` are accepted and choose nothing: there is one body.
     """
 
-    counters: tuple[str, ...] = ("step",)
+    _counters = ("step",)
 
     def start(self, p: Tensor, group: Group) -> State:
         """The state of a parameter that has not moved yet."""
@@ -47,7 +47,8 @@ class Elementwise(Optimizer):
 
     def advance(self, p: Tensor, state: State, group: Group) -> Hashable:
         """Move the counters of one parameter on, and return what the rule must know of them."""
-        return state["step"].add_(1).item()
+        state["step"] += 1.0
+        return state["step"]
 
     def rule(self, group: Group, clock: Any) -> Rule:
         """The rule, the names of the state that it moves, and its scalars."""
@@ -61,13 +62,6 @@ class Elementwise(Optimizer):
                     raise fail(RuntimeError, type(self).__name__, got, "one of them")
         super().__init__(params, defaults)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for saved in self.state.values():
-            for name in self.counters:
-                if name in saved and not isinstance(saved[name], Tensor):
-                    saved[name] = counter(float(saved[name]))
-
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure` returns."""
         loss = None
@@ -80,9 +74,10 @@ class Elementwise(Optimizer):
         return loss
 
     def _step_group(self, group: Group) -> None:
-        batches: dict[Hashable, list[tuple[Tensor, State]]] = {}
+        batches: dict[Hashable, list[tuple[Tensor, Tensor, State]]] = {}
         for p in group["params"]:
-            if p.grad is None:
+            g = p.grad
+            if g is None:
                 continue
             state = self.state.get(p)
             if not state:
@@ -90,21 +85,21 @@ class Elementwise(Optimizer):
                 if state:
                     self.state[p] = state
             clock = self.advance(p, state, group)
-            batches.setdefault(clock, []).append((p, state))
+            batches.setdefault(clock, []).append((p, g, state))
         run = _differentiable_update if group["differentiable"] else _update
         for clock, batch in batches.items():
             run(batch, *self.rule(group, clock))
 
 
 def _update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
-    tensors = [(p, p.grad, *[state[name] for name in names]) for p, state in batch]
+    tensors = [(p, g, *[state[name] for name in names]) for p, g, state in batch]
     foreach.update(rule, tensors, {name: float(value) for name, value in scalars.items()})
 
 
 def _differentiable_update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
     """The same rule, on the tape: state is replaced, as the tape may still need the old one."""
-    for p, state in batch:
-        new_p, *new_state = rule(p.clone(), p.grad, *[state[n] for n in names], **scalars)
+    for p, g, state in batch:
+        new_p, *new_state = rule(p.clone(), g, *[state[n] for n in names], **scalars)
         p.copy_(new_p)
         state.update(zip(names, new_state))
 

@@ -10,7 +10,7 @@ from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
 from amity.optim.adam import decay_of, decayed
-from amity.optim.elementwise import Elementwise, Rule, State, counter, number
+from amity.optim.elementwise import Elementwise, Rule, State, number, rounded
 from amity.optim.optimizer import Group
 
 
@@ -36,7 +36,7 @@ class NAdam(Elementwise):
     True
     """
 
-    counters = ("step", "mu_product")
+    _counters = ("step", "mu_product")
 
     def __init__(
         self,
@@ -74,15 +74,16 @@ class NAdam(Elementwise):
 
     def start(self, p: Tensor, group: Group) -> State:
         return {
-            "step": counter(0.0),
-            "mu_product": counter(1.0),
+            "step": 0.0,
+            "mu_product": 1.0,
             "exp_avg": create.zeros_like(p),
             "exp_avg_sq": create.zeros_like(p),
         }
 
     def advance(self, p: Tensor, state: State, group: Group) -> tuple[float, float]:
-        t = state["step"].add_(1).item()
-        return t, state["mu_product"].mul_(_mu(group, t)).item()
+        t = state["step"] = state["step"] + 1.0
+        state["mu_product"] = rounded(state["mu_product"] * rounded(_mu(group, t)))
+        return t, state["mu_product"]
 
     def rule(self, group: Group, clock: tuple[float, float]) -> Rule:
         t, mu_product = clock

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import wraps
 from itertools import chain
 from typing import Any
 
 from amity.core import hooks
+from amity.core.dtype import DType, float32, float64, get_default_dtype
 from amity.core.errors import fail
 from amity.core.hooks import RemovableHandle
+from amity.frontend import create
 from amity.frontend.tensor import Tensor
 
 Group = dict[str, Any]
@@ -77,6 +79,8 @@ class Optimizer:
     is no leaf, or if it stands in two groups.
     """
 
+    # State that is a number to the optimizer, and as in PyTorch a 0-d tensor in its state_dict.
+    _counters: tuple[str, ...] = ()
     # LR schedulers read it, to warn of a schedule that starts before the first step.
     _opt_called = False
 
@@ -119,6 +123,10 @@ class Optimizer:
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+        for saved in self.state.values():
+            for name in self._counters:
+                if name in saved:
+                    saved[name] = float(saved[name])
 
     def __repr__(self) -> str:
         text = f"{type(self).__name__} ("
@@ -210,13 +218,21 @@ class Optimizer:
             }
             for group in self.param_groups
         ]
-        state = {number[id(k)] if isinstance(k, Tensor) else k: v for k, v in self.state.items()}
+        state = {
+            number[id(k)] if isinstance(k, Tensor) else k: self._with_counters(v)
+            for k, v in self.state.items()
+        }
         result = {"state": state, "param_groups": groups}
         for hook in self._state_dict_post_hooks.values():
             changed = hook(self, result)
             if changed is not None:
                 result = changed
         return result
+
+    def _with_counters(self, state: dict[str, Any]) -> dict[str, Any]:
+        counts = {name: state[name] for name in self._counters if name in state}
+        dtype = counter_dtype()
+        return {**state, **{k: create.tensor(float(v), dtype=dtype) for k, v in counts.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over state and options saved by `state_dict`; tensors are copied.
@@ -240,7 +256,7 @@ class Optimizer:
         state: defaultdict = defaultdict(dict)
         for key, value in state_dict["state"].items():
             if key in owner:
-                state[owner[key]] = _adapt(value, owner[key], None)
+                state[owner[key]] = _adapt(value, owner[key], ("step", *self._counters))
             else:
                 state[key] = value
         for group, own in zip(groups, self.param_groups):
@@ -299,14 +315,19 @@ def _split_names(params: Any) -> tuple[list, list[str]]:
     return [tensor for _, tensor in pairs] or params, [name for name, _ in pairs]
 
 
-def _adapt(value: Any, p: Tensor, key: Hashable) -> Any:
-    """A copy of saved state that fits the parameter `p`."""
+def counter_dtype() -> DType:
+    return float64 if get_default_dtype() is float64 else float32
+
+
+def _adapt(value: Any, p: Tensor, counters: tuple[str, ...]) -> Any:
+    """A copy of saved state that fits the parameter `p`; counters keep their dtype."""
     if isinstance(value, Tensor):
-        if key == "step":  # in bfloat16 it would stop counting at 256
-            return value.clone()
         return value.to(p.device, p.dtype if p.is_floating_point() else value.dtype, copy=True)
     if isinstance(value, dict):
-        return {k: _adapt(v, p, k) for k, v in value.items()}
+        return {
+            k: v.clone() if k in counters and isinstance(v, Tensor) else _adapt(v, p, counters)
+            for k, v in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return type(value)(_adapt(v, p, None) for v in value)
+        return type(value)(_adapt(v, p, counters) for v in value)
     return value

@@ -10,7 +10,7 @@ from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
 from amity.optim.adam import decay_of, decayed
-from amity.optim.elementwise import Elementwise, Rule, State, counter, number
+from amity.optim.elementwise import Elementwise, Rule, State, number
 from amity.optim.optimizer import Group
 
 
@@ -69,7 +69,7 @@ class RAdam(Elementwise):
 
     def start(self, p: Tensor, group: Group) -> State:
         return {
-            "step": counter(0.0),
+            "step": 0.0,
             "exp_avg": create.zeros_like(p),
             "exp_avg_sq": create.zeros_like(p),
         }

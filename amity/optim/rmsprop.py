@@ -9,7 +9,7 @@ from amity import ops
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, counter, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -77,10 +77,10 @@ class RMSprop(Elementwise):
         super().__init__(params, defaults)
 
     def start(self, p: Tensor, group: Group) -> State:
-        return {"step": counter(0.0)} | {name: create.zeros_like(p) for name in _names(group)}
+        return {"step": 0.0} | {name: create.zeros_like(p) for name in _names(group)}
 
     def advance(self, p: Tensor, state: State, group: Group) -> None:
-        state["step"].add_(1)
+        state["step"] += 1.0
 
     def rule(self, group: Group, clock: None) -> Rule:
         scalars = {

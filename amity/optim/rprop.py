@@ -10,7 +10,7 @@ from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, counter, scalar
+from amity.optim.elementwise import Elementwise, Rule, State, scalar
 from amity.optim.optimizer import Group
 
 
@@ -66,13 +66,13 @@ class Rprop(Elementwise):
 
     def start(self, p: Tensor, group: Group) -> State:
         return {
-            "step": counter(0.0),
+            "step": 0.0,
             "prev": create.zeros_like(p),
             "step_size": create.full_like(p, float(group["lr"])),
         }
 
     def advance(self, p: Tensor, state: State, group: Group) -> None:
-        state["step"].add_(1)
+        state["step"] += 1.0
 
     def rule(self, group: Group, clock: None) -> Rule:
         # These options are constants of the kernel: comparisons need them, not arithmetic.

@@ -37,7 +37,7 @@ class SGD(Elementwise):
     [-0.5, -0.5]
     """
 
-    counters = ()
+    _counters = ()
 
     def __init__(
         self,

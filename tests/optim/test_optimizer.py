@@ -312,9 +312,9 @@ def test_loaded_state_takes_the_parameters_dtype_but_for_step():
     half = amity.zeros(2, dtype=amity.bfloat16, requires_grad=True)
     optimizer = amity.optim.Adam([half])
     optimizer.load_state_dict(saved.state_dict())
-    state = optimizer.state[half]
+    state = optimizer.state_dict()["state"][0]
     assert state["exp_avg"].dtype is amity.bfloat16
-    assert state["step"].dtype is amity.float32
+    assert state["step"].dtype is amity.float32 and state["step"].item() == 1.0
 
 
 def test_old_state_without_new_options_and_with_a_number_as_step_loads():
@@ -328,7 +328,35 @@ def test_old_state_without_new_options_and_with_a_number_as_step_loads():
     again = amity.optim.Adam([p])
     again.load_state_dict(saved)
     again.step()
-    assert again.state[p]["step"].item() == 2.0
+    assert again.state_dict()["state"][0]["step"].item() == 2.0
+
+
+def test_steps_are_counted_beyond_what_the_parameters_dtype_can():
+    p = amity.zeros(1, dtype=amity.bfloat16, requires_grad=True)
+    p.grad = amity.zeros(1, dtype=amity.bfloat16)
+    for name in ("NAdam", "Adam"):
+        optimizer = getattr(amity.optim, name)([p])
+        optimizer.step()
+        saved = optimizer.state_dict()
+        saved["state"][0]["step"] = amity.tensor(1001.0)
+        optimizer.load_state_dict(saved)
+        optimizer.step()
+        assert optimizer.state_dict()["state"][0]["step"].item() == 1002.0
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_saved_state_goes_on_exactly_alike(name):
+    p, q = parameter(0.3, -0.7), parameter(0.3, -0.7)
+    straight, saved = getattr(amity.optim, name)([p]), getattr(amity.optim, name)([q])
+    for step in range(6):
+        p.grad = amity.tensor([0.1 * step - 0.2, 0.3])
+        q.grad = p.grad.clone()
+        straight.step()
+        saved.step()
+        again = getattr(amity.optim, name)([q])
+        again.load_state_dict(saved.state_dict())
+        saved = again
+    assert p.tolist() == q.tolist()
 
 
 @pytest.mark.parametrize(

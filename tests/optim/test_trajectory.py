@@ -67,7 +67,8 @@ def test_trajectory_and_state_equal_pytorch(pair, same_state, name, options, dty
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_state_goes_over_from_pytorch_and_back(pair, convert, name, options):
-    both = pair(np.float64)
+    # In float64 PyTorch would go on with counters of another precision than it started with.
+    both = pair(np.float32 if name in ("NAdam", "ASGD") else np.float64)
     make_ours = lambda: getattr(amity.optim, name)(both.ours, **options)  # noqa: E731
     make_theirs = lambda: getattr(torch.optim, name)(both.theirs, **options)  # noqa: E731
     ours, theirs = make_ours(), make_theirs()
