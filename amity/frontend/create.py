@@ -73,6 +73,8 @@ def filled(lay: Layout, value: Any) -> Tensor:
 
 
 def _dtype_of_number(x: Any) -> DType:
+    if isinstance(x, np.float64):  # a Python float too, by inheritance
+        return dt.float64
     return dt.bool_ if isinstance(x, (bool, np.bool_)) else dt.int64 if isinstance(x, (int, np.integer)) else get_default_dtype()
 
 
