@@ -96,7 +96,7 @@ class Shape(NamedTuple):
 
     @property
     def has_unit_columns(self) -> bool:
-        return self.c[-1] == 1 or self.n == 1
+        return self.c[-1] == 1 or self.n <= 1
 
     @property
     def work(self) -> int:
@@ -146,7 +146,8 @@ def bits_of(x: float, dtype: str) -> int:
 def check(s: Shape, kind: str) -> None:
     if len(s.batch) > 3:
         raise fail(ValueError, "matmul", f"a batch of {s.batch}", "at most three dimensions that do not merge")
-    if kind != "dot" and not s.has_unit_columns:
+    is_empty = s.m == 0 or prod(s.batch) == 0
+    if kind != "dot" and not s.has_unit_columns and not is_empty:
         raise fail(ValueError, "matmul", f"a result with strides {s.c[-2:]}", "unit stride in one dimension")
 
 
