@@ -7,7 +7,7 @@ from .core.dtype import (
 )  # fmt: skip
 from .core.shape import Size
 from .core.version import __version__
-from .frontend import attach
+from .frontend import attach, indexing
 from .frontend.autograd import backward, grad
 from .frontend.create import (
     arange, as_tensor, asarray, empty, empty_like, empty_strided, eye, from_dlpack, from_numpy, frombuffer, full,
@@ -20,4 +20,4 @@ from .frontend.tensor import Tensor
 from .ops import *
 
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
-del attach
+del attach, indexing

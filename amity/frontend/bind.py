@@ -180,8 +180,9 @@ def fast_binary(op: Pointwise, slow: Callable) -> Callable:
     saved_b = any(s == ("input", 1) for s in op.saved)
     keeps_result = any(s[0] == "result" for s in op.saved)
     if rule is None or keeps_result:
-        tape = "record(op, t, (a, b))"
+        tape, both = "record(op, t, (a, b))", "True"
     else:
+        both = "x is not None and y is not None" if op.saved else "True"
         saved = ", ".join(["a"] * saved_a + ["b"] * saved_b)
         versions = ", ".join(["a.storage.version"] * saved_a + ["b.storage.version"] * saved_b)
         comma = "," if saved_a != saved_b else ""
@@ -197,8 +198,12 @@ def method(a, b):
         y = b.tape
     except (KeyError, AttributeError):
         return other(a, b)
-    if (x is not None or y is not None) and modes.grad:
-        {tape}
+    if x is not None or y is not None:
+        if modes.grad:
+            if {both}:
+                {tape}
+            else:
+                rule_of(op).record((t,), (a, b), (x, y), (a.layout, b.layout))
     return t
 """
 
@@ -225,7 +230,7 @@ def method(a, b):
         return out
 
     space = {"plans": plans, "other": other, "modes": modes, "next_seq": next_seq, "rule": rule,
-             "record": record, "op": op}  # fmt: skip
+             "record": record, "op": op, "rule_of": rule_of}  # fmt: skip
     exec(compile(source, f"<method {op.name}>", "exec"), space)
     return space["method"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from amity.core.dtype import float32
 from amity.core.layout import Layout, layout
 from amity.engine import program
 from amity.ir.graph import Graph, Node, Spec
@@ -34,11 +35,32 @@ class OpRule(Rule):
     def __init__(self, op: Op) -> None:
         self.op, self.name = op, op.name
         self.plans: dict[tuple, Callable] = {}
+        self._uses: dict[tuple, tuple[bool, ...]] = {}
         # views and kernels gain nothing from fusion; neither do rules that call such ops
         self.is_fused = op.kind in ("pointwise",)
 
+    def uses(self, edges: tuple, values: Sequence[Any]) -> tuple[bool, ...] | None:
+        """Which saved values the wanted gradients need: found by tracing the rule once."""
+        if not self.is_fused or not self.op.saved:
+            return None
+        key = tuple([e is not None for e in edges]), tuple([isinstance(v, Tensor) for v in values])
+        found = self._uses.get(key)
+        if found is None:
+            specs = [Spec((), float32) if isinstance(v, Tensor) else weak_spec(v) for v in values]
+            saved = [specs[w] if h == "input" else Spec((), float32) for h, w in self.op.saved if h in ("input", "result")]
+            nodes = [Node(None, (), x) for x in (Spec((), float32), *saved)]
+            marks = [traced(n) for n in nodes]
+            lays = tuple(layout(s.dtype, ()) if not s.is_weak else type(v) for s, v in zip(specs, values, strict=True))
+            with_grad, modes.grad = modes.grad, False
+            out = self.run(marks[:1], marks[1:], lays, key[0])
+            modes.grad = with_grad
+            wanted = [x.layout.node for x, n in zip(out, key[0], strict=True) if n and x is not None]
+            reached = {id(n) for n in Graph(nodes, wanted).nodes()}
+            found = self._uses[key] = tuple(id(n) in reached for n in nodes[1:])
+        return found
+
     def record(self, outs: Sequence[Tensor], values: Sequence[Any], edges: tuple, layouts: tuple) -> None:
-        saved = []
+        saved: list[Any] = []
         for how, which in self.op.saved:
             if how == "input":
                 saved.append(values[which])
@@ -47,7 +69,10 @@ class OpRule(Rule):
             elif how == "result":
                 t = outs[which]
                 saved.append(t if type(t.layout) is Symbol else Tensor._of(t.storage, t.layout))
-        versions = tuple(version_of(s) for s in saved)
+        uses = self.uses(edges, values)
+        if uses is not None:
+            saved = [s if used else None for s, used in zip(saved, uses, strict=True)]
+        versions = tuple([version_of(s) for s in saved])
         node = [next_seq(), self, edges, tuple(saved), versions, layouts, None, None]
         attach(node, outs)
 
@@ -76,7 +101,8 @@ class OpRule(Rule):
 
     def run(self, gs: Sequence[Any], saved: Sequence[Any], layouts: tuple, needs: tuple) -> Sequence[Any]:
         """The rule, op by op: in a trace, for gradients of gradients, and for what does not fuse."""
-        it = iter(saved)
+        # a value that was not kept is not needed for the wanted gradients: anything stands for it
+        it = iter([gs[0] if s is None else s for s in saved] if self.is_fused else saved)
         args: list[Any] = []
         for how, which in self.op.saved:
             if how == "layout":
@@ -100,7 +126,7 @@ class OpRule(Rule):
         plan = self.plans.get(key)
         if plan is None:
             plan = self._build(key, g, saved, layouts, needs)
-        out = plan(g, *saved)
+        out = plan(g, *[s for s in saved if s is not None])
         if type(out) is not tuple:
             out = (out,)
         if len(out) == len(needs):
@@ -109,13 +135,15 @@ class OpRule(Rule):
         return tuple(next(it) if n else None for n in needs)
 
     def _build(self, key: tuple, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple) -> Callable:
-        arguments = [g, *saved]
+        arguments = [g, *(s for s in saved if s is not None)]
         nodes = [
             input_node(a.layout.dtype, a.layout.shape) if isinstance(a, Tensor) else Node(None, (), weak_spec(a))
             for a in arguments
         ]
         marks = [traced(n) for n in nodes]
-        out = self.run(marks[:1], marks[1:], layouts, needs)
+        rest = iter(marks[1:])
+        kept = [next(rest) if s is not None else marks[0] for s in saved]
+        out = self.run(marks[:1], kept, layouts, needs)
         wanted = [x.layout.node for x, n in zip(out, needs, strict=True) if n]
         lays = [a.layout if isinstance(a, Tensor) else _weak_layout(a) for a in arguments]
         plan = program.build(Graph(nodes, wanted), lays)

@@ -2,6 +2,7 @@
 
 from .convolution import *
 from .elementwise import *
+from .indexing import *
 from .joining import *
 from .matmul import *
 from .movement import *

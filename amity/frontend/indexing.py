@@ -1,0 +1,168 @@
+"""`x[…]` and `x[…] = y`: slices and numbers are views, tensors and lists are gathers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from amity.core.dtype import BY_NUMPY, bool_, int64, uint8
+from amity.engine import device as engine
+from amity.ops.indexing import Index, IndexPut
+from amity.ops.joining import select
+from amity.ops.movement import Slice, unsqueeze
+
+from . import create, inplace
+from .tensor import Tensor
+from .trace import Symbol
+
+
+def getitem(x: Tensor, key: Any) -> Tensor:
+    """`x[key]`."""
+    if type(key) is int:
+        return select(x, 0, key)
+    x, advanced = parse(x, key)
+    if not advanced:
+        return x
+    dims, indices = zip(*sorted(advanced.items()), strict=True)
+    return Index(dims)(x, *indices)
+
+
+def setitem(x: Tensor, key: Any, value: Any) -> None:
+    """`x[key] = value`: written in place, also through the views that slices are."""
+    shown, advanced = parse(x, key)
+    if not isinstance(value, Tensor):
+        value = create.tensor(value, dtype=x.dtype) if not isinstance(value, np.ndarray) else create.tensor(value).to(x.dtype)
+    value = value if value.dtype is x.dtype else value.to(x.dtype)
+    if not advanced:
+        while value.ndim > shown.ndim and value.shape[0] == 1:
+            value = value.squeeze(0)
+        if shown is x and x.base is None:
+            x.copy_(value)
+        else:
+            shown.copy_(value)
+        return
+    dims, indices = zip(*sorted(advanced.items()), strict=True)
+    inplace.check_writable("index_put_", shown)
+    inplace.assign(shown, IndexPut(dims, False)(shown, value, *indices))
+
+
+def parse(x: Tensor, key: Any) -> tuple[Tensor, dict[int, Tensor]]:
+    """The view that the plain parts of a key give, and the index tensors by its dimensions."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    keys = [_as_index(k) for k in keys]
+    used = sum(_takes(k) for k in keys)
+    if any(k is Ellipsis for k in keys):
+        at = next(i for i, k in enumerate(keys) if k is Ellipsis)
+        if sum(k is Ellipsis for k in keys) > 1:
+            raise IndexError("an index can only have a single ellipsis ('...')")
+    else:
+        at = len(keys)
+        keys.append(Ellipsis)
+    if used > x.ndim:
+        raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
+    keys[at : at + 1] = [slice(None)] * (x.ndim - used)
+    advanced: dict[int, Tensor] = {}
+    d = 0
+    for k in keys:
+        if k is None:
+            x = unsqueeze(x, d)
+            d += 1
+        elif isinstance(k, slice):
+            x = _slice(x, d, k)
+            d += 1
+        elif isinstance(k, int) and not isinstance(k, bool):
+            x = select(x, d, k)
+        elif isinstance(k, bool):
+            x = unsqueeze(x, d)
+            advanced[d] = create.tensor([0] if k else [], dtype=int64)
+            d += 1
+        else:
+            d = _tensor_index(x, d, k, advanced)
+    return x, advanced
+
+
+def _as_index(k: Any) -> Any:
+    if k is None or k is Ellipsis or isinstance(k, (slice, bool, int)):
+        return k
+    if isinstance(k, Tensor):
+        if k.dtype.kind == "f":
+            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+        return k
+    if isinstance(k, np.ndarray):
+        if k.dtype not in BY_NUMPY or k.dtype.kind == "f":
+            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+        return create.tensor(k)
+    if isinstance(k, (list, tuple, range)):
+        t = create.tensor(list(k))
+        return t if t.numel() else t.to(int64)
+    if hasattr(k, "__index__"):
+        return k.__index__()
+    raise TypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(k).__name__})")
+
+
+def _takes(k: Any) -> int:
+    """How many dimensions an index uses up."""
+    if k is None or k is Ellipsis or isinstance(k, bool):
+        return 0
+    return k.ndim if isinstance(k, Tensor) and k.dtype in (bool_, uint8) else 1
+
+
+def _slice(x: Tensor, d: int, k: slice) -> Tensor:
+    if k.step is not None and int(k.step) <= 0:
+        raise ValueError("step must be greater than zero")
+    n = x.shape[d]
+    start, stop, step = slice(*(None if v is None else int(v) for v in (k.start, k.stop, k.step))).indices(n)
+    length = max(0, -(-(stop - start) // step))
+    if start == 0 and length == n and step == 1:
+        return Slice(d, 0, n, 1)(x)
+    return Slice(d, start, length, step)(x)
+
+
+def _tensor_index(x: Tensor, d: int, k: Tensor, advanced: dict[int, Tensor]) -> int:
+    if k.dtype in (bool_, uint8):
+        for i, n in enumerate(k.shape):
+            if n != x.shape[d + i]:
+                raise IndexError(
+                    f"The shape of the mask {list(k.shape)} at index {i} does not match the shape of the indexed tensor {list(x.shape)} at index {d + i}"
+                )
+        for i, where in enumerate(np.nonzero(engine.array_of(k._memory("index"), k.layout))):
+            advanced[d + i] = create.tensor(where, dtype=int64)
+        return d + k.ndim
+    check_range("index", k, x.shape[d], d)
+    advanced[d] = k
+    return d + 1
+
+
+def check_range(name: str, k: Tensor, n: int, d: int) -> None:
+    """An error for positions that a dimension does not have; a kernel would read past the end."""
+    if type(k.layout) is Symbol or k.storage is None or k.layout.numel == 0:
+        return
+    array = engine.array_of(k.storage, k.layout)
+    low, high = int(array.min()), int(array.max())
+    if low < -n or high >= n:
+        raise IndexError(f"{name}: index {low if low < -n else high} is out of bounds for dimension {d} with size {n}")
+
+
+def index_list(indices: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(slice(None) if i is None else i for i in indices)
+
+
+def index_put(input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of `input` with values written, or added, at positions."""
+    x, advanced = parse(input, index_list(indices))
+    dims, at = zip(*sorted(advanced.items()), strict=True)
+    return IndexPut(dims, accumulate)(x, values, *at)
+
+
+def index_put_(self: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
+    """Values written, or added, at positions."""
+    inplace.check_writable("index_put_", self)
+    return inplace.assign(self, index_put(self, indices, values, accumulate))
+
+
+Tensor.__getitem__ = getitem
+Tensor.__setitem__ = setitem
+Tensor.index_put = index_put
+Tensor.index_put_ = index_put_

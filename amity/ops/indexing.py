@@ -1,0 +1,107 @@
+"""Reading and writing at positions that tensors hold: the primitives behind `x[i, j]` and gather."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from amity.core.shape import broadcast_shapes
+from amity.ir.graph import Spec
+
+from .record import Op, Sample
+
+F = "f"
+
+
+def index_shape(x: tuple, dims: tuple[int, ...], indices: list[tuple]) -> tuple[tuple[int, ...], int, int]:
+    """The shape of `x[…]` with indices at `dims`, where their dimensions start, and how many they are."""
+    joined = broadcast_shapes("index", *indices)
+    rest = [n for d, n in enumerate(x) if d not in dims]
+    is_run = dims == tuple(range(dims[0], dims[0] + len(dims)))
+    at = dims[0] if is_run else 0
+    return (*rest[:at], *joined, *rest[at:]), at, len(joined)
+
+
+class Index(Op):
+    """`x` at integer positions along some dimensions; negative ones count from the end."""
+
+    name = "index"
+    kind = "indexed"
+    dims: tuple[int, ...]
+    samples = (
+        Sample(((4, 3), F), np.array([0, -1, 2]), dims=(0,)),
+        Sample(((4, 3, 2), F), np.array([[0], [1]]), np.array([1, 0, 1]), dims=(0, 2)),
+    )  # fmt: skip
+
+    def infer(self, x: Spec, *indices: Spec) -> Spec:
+        shape, _, _ = index_shape(tuple(x.shape), self.dims, [tuple(i.shape) for i in indices])
+        return Spec(shape, x.dtype)
+
+    def emit(self, k, x, *indices):
+        rank = max(len(i.sizes) for i in indices)
+        is_run = self.dims == tuple(range(self.dims[0], self.dims[0] + len(self.dims)))
+        at = self.dims[0] if is_run else 0
+        inner = k.index[at : at + rank]
+        rest = iter([*k.index[:at], *k.index[at + rank :]])
+        picked = {}
+        for d, i in zip(self.dims, indices, strict=True):
+            position = [
+                k.b.select(size.eq(1), k.b.const(0, "i64"), p)
+                for size, p in zip(i.sizes, inner[rank - len(i.sizes) :], strict=True)
+            ]
+            value = k.b.convert(i.load(position), "i64")
+            picked[d] = k.b.select(value < 0, value + x.sizes[d], value)
+        return x.load([picked[d] if d in picked else next(rest) for d in range(len(x.sizes))])
+
+    def reference(self, x, *indices):
+        at: list = [slice(None)] * x.ndim
+        for d, i in zip(self.dims, indices, strict=True):
+            at[d] = i
+        return x[tuple(at)]
+
+    def grad(self, g, like_x, *inputs):
+        zeros = g.new_zeros(like_x.shape)
+        return (IndexPut(self.dims, True)(zeros, g, *inputs[1:]), *[None] * (len(inputs) - 1))
+
+
+class IndexPut(Op):
+    """A copy of `x` with values written, or added, at integer positions."""
+
+    name = "index_put"
+    kind = "host"
+    dims: tuple[int, ...]
+    accumulate: bool
+    samples = (
+        Sample(((4, 3), F), ((3, 3), F), np.array([0, 3, 2]), dims=(0,), accumulate=False),
+        Sample(((4, 3), F), ((2, 3), F), np.array([1, 1]), dims=(0,), accumulate=True),
+    )  # fmt: skip
+
+    def infer(self, x: Spec, values: Spec, *indices: Spec) -> Spec:
+        if x.dtype is not values.dtype:
+            raise RuntimeError(
+                f"index_put: Index put requires the source and destination dtypes match, got {x.dtype} for the destination and {values.dtype} for the source."
+            )
+        shape, _, _ = index_shape(tuple(x.shape), self.dims, [tuple(i.shape) for i in indices])
+        if broadcast_shapes("index_put", shape, values.shape) != tuple(shape):
+            raise RuntimeError(f"index_put: shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(shape)}")
+        return Spec(x.shape, x.dtype)
+
+    def reference(self, x, values, *indices):
+        out = x.copy()
+        at: list = [slice(None)] * x.ndim
+        for d, i in zip(self.dims, indices, strict=True):
+            at[d] = i
+        if self.accumulate:
+            np.add.at(out, tuple(at), values)
+        else:
+            out[tuple(at)] = values
+        return out
+
+    def grad(self, g, like_x, like_values, *inputs):
+        indices = inputs[2:]
+        gv = Index(self.dims)(g, *indices).sum_to_size(like_values.shape)
+        if self.accumulate:
+            gx = g
+        else:
+            zeros = g.new_zeros(like_values.shape)
+            gx = IndexPut(self.dims, False)(g, zeros, *indices)
+        return (gx, gv, *[None] * len(indices))
