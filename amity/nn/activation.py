@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from amity import ops
@@ -30,6 +31,11 @@ class _InPlace(Module):
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    text = f"keyword argument `{old}` is deprecated; it is now `{new}`"
+    warnings.warn(text, FutureWarning, stacklevel=4)
 
 
 class Threshold(Module):
@@ -83,12 +89,25 @@ class RReLU(Module):
 
 
 class Hardtanh(Module):
-    """x limited to [min_val, max_val]."""
+    """x limited to [min_val, max_val]; min_value and max_value are older names of the same."""
 
     __constants__ = ["min_val", "max_val", "inplace"]
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        inplace: bool = False,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ) -> None:
         super().__init__()
+        if min_value is not None:
+            _warn_renamed("min_value", "min_val")
+            min_val = min_value
+        if max_value is not None:
+            _warn_renamed("max_value", "max_val")
+            max_val = max_value
         if min_val >= max_val:
             raise ValueError(
                 f"max_val must be larger than min_val, but got min_val={min_val} and "

@@ -189,9 +189,6 @@ class _InstanceNorm(_Norm):
         if input.dim() not in (n + 1, n + 2):
             raise ValueError(f"expected {n + 1}D or {n + 2}D input (got {input.dim()}D input)")
 
-    def _migrate(self, state_dict: Any, prefix: str) -> None:
-        pass  # instance norm never counts its batches
-
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         channel_dim = input.dim() - self._ndim - 1

@@ -458,7 +458,6 @@ def test_layers_take_pytorchs_arguments():
         if name.startswith(("Uninitialized", "Container")):
             continue
         wanted, given = (inspect.signature(c.__init__).parameters for c in (theirs, ours))
-        wanted = {k: p for k, p in wanted.items() if k not in ("min_value", "max_value")}
         if any(p.kind is p.VAR_POSITIONAL for p in given.values()):
             continue
         assert list(given) == list(wanted), name
@@ -466,3 +465,139 @@ def test_layers_take_pytorchs_arguments():
             default = given[key].default
             if not callable(parameter.default) or parameter.default is inspect.Parameter.empty:
                 assert default == parameter.default, (name, key)
+
+
+def test_older_argument_names_warn():
+    with pytest.warns(FutureWarning, match="`min_value`"):
+        assert nn.Hardtanh(min_value=-3.0).min_val == -3
+    with pytest.warns(FutureWarning, match="`max_value`"):
+        assert nn.Hardtanh(max_value=3.0).max_val == 3
+    with pytest.raises(ValueError, match="max_val must be larger"):
+        nn.Hardtanh(1.0, 1.0)
+    with pytest.warns(UserWarning, match="reduction='sum'"):
+        assert nn.MSELoss(size_average=False).reduction == "sum"
+    with pytest.warns(UserWarning, match="reduction='none'"):
+        assert nn.NLLLoss(reduce=False).reduction == "none"
+
+
+@pytest.mark.parametrize(
+    "build, error, text",
+    [
+        (lambda: nn.Bilinear(0, 2, 3), ValueError, "in1_features must be > 0"),
+        (lambda: nn.Conv2d(3, 4, 2, groups=2), ValueError, "in_channels must be divisible"),
+        (lambda: nn.Conv2d(4, 3, 2, groups=2), ValueError, "out_channels must be divisible"),
+        (lambda: nn.Conv2d(4, 4, 2, groups=0), ValueError, "groups must be a positive integer"),
+        (lambda: nn.Conv2d(4, 4, 2, padding="full"), ValueError, "Invalid padding string 'full'"),
+        (lambda: nn.Conv2d(4, 4, 2, 2, padding="same"), ValueError, "strided convolutions"),
+        (lambda: nn.Conv2d(4, 4, 2, padding_mode="wrap"), ValueError, "padding_mode must be one"),
+        (
+            lambda: nn.ConvTranspose1d(4, 4, 2, padding_mode="reflect"),
+            ValueError,
+            'Only "zeros" padding mode',
+        ),
+        (lambda: nn.GroupNorm(3, 4), ValueError, "must be divisible by num_groups"),
+        (lambda: nn.Embedding(3, 2, padding_idx=3), ValueError, "padding_idx=3"),
+        (lambda: nn.Embedding(3, 2, _weight=amity.ones(2, 2)), ValueError, r"expected \(3, 2\)"),
+        (lambda: nn.Embedding.from_pretrained(amity.ones(3)), ValueError, "1 dimensions"),
+        (lambda: nn.Unflatten("a", (1,)), TypeError, "expected int for dim"),
+        (lambda: nn.Unflatten(1, 3), TypeError, "tuple or list of ints"),
+        (lambda: nn.Unflatten(1, (1.5,)), TypeError, "element of type float at pos 0"),
+        (lambda: nn.MultiMarginLoss(p=3), ValueError, "only p == 1 and p == 2"),
+        (lambda: nn.MultiMarginLoss(weight=amity.ones(1, 1)), ValueError, "got 2D"),
+        (lambda: nn.TripletMarginLoss(margin=0), ValueError, "margin to be greater than 0"),
+        (lambda: nn.TripletMarginWithDistanceLoss(margin=0), ValueError, "margin to be greater"),
+        (lambda: nn.FractionalMaxPool2d(2), ValueError, "requires specifying either"),
+        (lambda: nn.FractionalMaxPool2d(2, 2, 0.5), ValueError, "only one of"),
+        (lambda: nn.FractionalMaxPool2d(2, output_ratio=1.5), ValueError, "between 0 and 1"),
+        (lambda: nn.FractionalMaxPool2d(0, 2), ValueError, "greater than zero"),
+        (lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 5, []), ValueError, "length larger than 0"),
+        (lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 5, [3, 2]), ValueError, "increasing order"),
+    ],
+)
+def test_wrong_arguments(build, error, text):
+    with pytest.raises(error, match=text):
+        build()
+
+
+@pytest.mark.parametrize(
+    "module, shape, text",
+    [
+        (nn.BatchNorm1d(2), (2,), "expected 2D or 3D input"),
+        (nn.BatchNorm2d(2), (2, 2, 2), "expected 4D input"),
+        (nn.BatchNorm3d(2), (2, 2, 2), "expected 5D input"),
+        (nn.InstanceNorm1d(2), (2,), "expected 2D or 3D input"),
+        (nn.InstanceNorm2d(2, affine=True), (1, 3, 4, 4), r"num_features \(2\), but got: 3"),
+        (nn.CircularPad1d(1), (2,), "expected 2D or 3D input"),
+        (nn.Softmax2d(), (2, 2), "expected input to be 3D or 4D"),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
+)
+def test_wrong_dimensions(module, shape, text):
+    with pytest.raises(ValueError, match=text):
+        module(amity.ones(*shape))
+
+
+def test_output_size_of_transposed_convolution():
+    theirs, ours = pair("ConvTranspose2d", (2, 3, 3), {"stride": 2, "padding": 1})
+    x = f(1, 2, 4, 5)
+    for size in ([8, 10], [7, 9], (1, 3, 8, 9)):
+        close(ours(to_amity(x), output_size=size), theirs(to_torch(x), output_size=size), str(size))
+    with pytest.raises(ValueError, match="valid sizes range from"):
+        ours(to_amity(x), output_size=[6, 9])
+    with pytest.raises(ValueError, match="must have 2 or 4 elements"):
+        ours(to_amity(x), output_size=[1, 2, 3])
+
+
+def test_pretrained_tables():
+    weight = amity.from_numpy(f(3, 2))
+    for cls in (nn.Embedding, nn.EmbeddingBag):
+        frozen = cls.from_pretrained(weight, padding_idx=1)
+        assert not frozen.weight.requires_grad and frozen.weight.data_ptr() == weight.data_ptr()
+        assert cls.from_pretrained(weight, freeze=False).weight.requires_grad
+        assert frozen.padding_idx == 1
+
+
+def test_padding_row_starts_at_zero_and_stays():
+    m = nn.Embedding(4, 3, padding_idx=2)
+    assert not m.weight[2].detach().numpy().any()
+    m(amity.tensor([2, 1])).sum().backward()
+    assert not m.weight.grad[2].numpy().any() and m.weight.grad[1].numpy().all()
+
+
+def test_norms_load_checkpoints_without_a_count():
+    m = nn.BatchNorm1d(2)
+    state = {k: v for k, v in m.state_dict().items() if k != "num_batches_tracked"}
+    m.num_batches_tracked.add_(3)
+    m.load_state_dict(state)
+    assert m.num_batches_tracked.item() == 3
+    assert nn.InstanceNorm1d(2, track_running_stats=True).load_state_dict(
+        {
+            "running_mean": amity.zeros(2),
+            "running_var": amity.ones(2),
+        },
+        strict=False,
+    ).missing_keys == ["num_batches_tracked"]
+
+
+def test_running_statistics_can_be_reset():
+    m = nn.BatchNorm1d(2)
+    m(amity.from_numpy(f(4, 2)))
+    assert m.num_batches_tracked.item() == 1 and m.running_mean.numpy().any()
+    m.reset_running_stats()
+    assert m.num_batches_tracked.item() == 0 and not m.running_mean.numpy().any()
+    assert m.running_var.tolist() == [1, 1]
+
+
+def test_adaptive_softmax_predicts():
+    theirs, ours = pair("AdaptiveLogSoftmaxWithLoss", (8, 12, [3, 7]), {"div_value": 2.0})
+    x = f(6, 8)
+    close(ours.log_prob(to_amity(x)), theirs.log_prob(to_torch(x)), "log_prob")
+    assert ours.predict(to_amity(x)).tolist() == theirs.predict(to_torch(x)).tolist()
+    for target in (amity.tensor([0, 12, 1, 1, 1, 1]), amity.zeros(2, 2, dtype=amity.int64)):
+        with pytest.raises(RuntimeError):
+            ours(to_amity(x), target)
+    with pytest.raises(RuntimeError, match="expected the same number"):
+        ours(to_amity(x), amity.tensor([1]))
+    old = ours.head.weight.detach().numpy().copy()
+    ours.reset_parameters()
+    assert not np.array_equal(old, ours.head.weight.detach().numpy())
