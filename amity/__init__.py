@@ -7,6 +7,7 @@ from .core.dtype import (
 )  # fmt: skip
 from .core.shape import Size
 from .core.version import __version__
+from .engine.threads import get_num_threads, set_num_threads
 from .frontend import attach, indexing
 from .frontend.autograd import backward, grad
 from .frontend.create import (
@@ -15,6 +16,10 @@ from .frontend.create import (
 )  # fmt: skip
 from .frontend.grad_mode import (
     enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled,
+)  # fmt: skip
+from .frontend.random import (
+    Generator, bernoulli, default_generator, get_rng_state, initial_seed, manual_seed, multinomial, normal, rand,
+    rand_like, randint, randint_like, randn, randn_like, randperm, seed, set_rng_state,
 )  # fmt: skip
 from .frontend.tensor import Tensor
 from .ops import *
