@@ -80,14 +80,11 @@ class _Norm(Module):
     ) -> None:
         version = metadata.get("version")
         if (version is None or version < 2) and self.track_running_stats:
-            self._migrate(state_dict, prefix)
+            # a checkpoint from before the count has none
+            count = self.num_batches_tracked
+            count = create.tensor(0, dtype=int64) if count is None else count
+            state_dict.setdefault(prefix + "num_batches_tracked", count)
         super()._load_from_state_dict(state_dict, prefix, metadata, *rest)
-
-    def _migrate(self, state_dict: Any, prefix: str) -> None:
-        """Give a checkpoint from before `num_batches_tracked` that count."""
-        count = self.num_batches_tracked
-        default = create.tensor(0, dtype=int64) if count is None else count
-        state_dict.setdefault(prefix + "num_batches_tracked", default)
 
 
 class _BatchNorm(_Norm):
