@@ -46,7 +46,7 @@ class OpRule(Rule):
         key = tuple([e is not None for e in edges]), tuple([isinstance(v, Tensor) for v in values])
         found = self._uses.get(key)
         if found is None:
-            specs = [Spec((), float32) if isinstance(v, Tensor) else weak_spec(v) for v in values]
+            specs = [Spec((), v.layout.dtype) if isinstance(v, Tensor) else weak_spec(v) for v in values]
             saved = [specs[w] if h == "input" else Spec((), float32) for h, w in self.op.saved if h in ("input", "result")]
             nodes = [Node(None, (), x) for x in (Spec((), float32), *saved)]
             marks = [traced(n) for n in nodes]
@@ -89,7 +89,7 @@ class OpRule(Rule):
 
     def _taped(self, node: list, saved: Sequence[Any]) -> Sequence[Any]:
         """Saved results tied to their node again, so that a gradient can flow through them."""
-        kept = [h for h, _ in self.op.saved if h not in ("layout", "layouts")]
+        kept = [h for h, _ in self.op.saved if h not in ("layout", "layouts", "needs")]
         kept = [x for h in kept for x in (["input"] * len(node[LAYOUTS]) if h == "inputs" else [h])]
         out = []
         for how, s in zip(kept, saved, strict=True):
@@ -109,6 +109,8 @@ class OpRule(Rule):
                 args.append(layouts[which])
             elif how == "layouts":
                 args += layouts
+            elif how == "needs":
+                args.append(needs)
             elif how == "inputs":
                 args += [next(it) for _ in layouts]
             else:

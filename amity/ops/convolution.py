@@ -88,11 +88,11 @@ class Convolution(Conv):
     def __call__(self, x, w, bias=None):
         return super().__call__(x, w) if bias is None else super().__call__(x, w, bias)
 
-    def grad(self, g, x, w):
+    def grad(self, g, x, w, needs):
         attributes = (self.stride, self.padding, self.dilation, self.groups)
-        gx = ConvGradInput(*attributes, tuple(x.shape[2:]))(g, w)
-        gw = ConvGradWeight(*attributes, tuple(w.shape[2:]))(x, g)
-        return gx, gw, g.sum((0, *range(2, g.ndim)))
+        gx = ConvGradInput(*attributes, tuple(x.shape[2:]))(g, w) if needs[0] else None
+        gw = ConvGradWeight(*attributes, tuple(w.shape[2:]))(x, g) if needs[1] else None
+        return gx, gw, *grad_bias(g, needs)
 
 
 class ConvGradInput(Conv):
@@ -132,11 +132,11 @@ class ConvGradInput(Conv):
     def __call__(self, y, w, bias=None):
         return super().__call__(y, w) if bias is None else super().__call__(y, w, bias)
 
-    def grad(self, g, y, w):
+    def grad(self, g, y, w, needs):
         attributes = (self.stride, self.padding, self.dilation, self.groups)
-        gy = Convolution(*attributes)(g, w)
-        gw = ConvGradWeight(*attributes, tuple(w.shape[2:]))(g, y)
-        return gy, gw, g.sum((0, *range(2, g.ndim)))
+        gy = Convolution(*attributes)(g, w) if needs[0] else None
+        gw = ConvGradWeight(*attributes, tuple(w.shape[2:]))(g, y) if needs[1] else None
+        return gy, gw, *grad_bias(g, needs)
 
 
 class ConvGradWeight(Conv):
@@ -163,9 +163,15 @@ class ConvGradWeight(Conv):
                 w[(slice(i * o, (i + 1) * o), slice(None), *ws)] += np.einsum("nc...,no...->oc", part, into)
         return w.astype(x.dtype)
 
-    def grad(self, g, x, y):
+    def grad(self, g, x, y, needs):
         attributes = (self.stride, self.padding, self.dilation, self.groups)
-        return ConvGradInput(*attributes, tuple(x.shape[2:]))(y, g), Convolution(*attributes)(x, g)
+        gx = ConvGradInput(*attributes, tuple(x.shape[2:]))(y, g) if needs[0] else None
+        return gx, Convolution(*attributes)(x, g) if needs[1] else None
+
+
+def grad_bias(g, needs: Sequence[bool]) -> tuple:
+    """The gradient of the bias, if there is one: nothing, None or the sum over all but channels."""
+    return tuple(g.sum((0, *range(2, g.ndim))) if wanted else None for wanted in needs[2:])
 
 
 def taps(op: Conv, x: Sequence[int], w: Sequence[int], y: Sequence[int]):

@@ -166,6 +166,8 @@ def saved_of(rule: Callable, inputs: Sequence[str], skip: int) -> tuple[tuple[st
     for name, parameter in list(inspect.signature(rule).parameters.items())[skip:]:
         if parameter.kind is parameter.VAR_POSITIONAL:
             out.append((name, -1))  # `*layouts` of all inputs, or the `*inputs` themselves
+        elif name == "needs":  # for each input, whether its gradient is wanted
+            out.append(("needs", 0))
         elif name == "y" and "y" not in inputs:
             out.append(("result", 0))
         elif name.startswith("result"):
@@ -175,7 +177,7 @@ def saved_of(rule: Callable, inputs: Sequence[str], skip: int) -> tuple[tuple[st
         elif name in inputs:
             out.append(("input", inputs.index(name)))
         else:
-            raise TypeError(f"derivative rule takes {name!r}; expected y, like_* or one of {inputs}")
+            raise TypeError(f"derivative rule takes {name!r}; expected y, like_*, needs or {inputs}")
     return tuple(out)
 
 
