@@ -13,6 +13,7 @@ from typing import Any
 
 from amity import ops
 from amity.frontend import create
+from amity.frontend.autograd import Function
 from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.module import Module
@@ -58,6 +59,19 @@ def _run(
     return outputs, state
 
 
+class _Parts(Function):
+    """The steps of `gates` as views; their gradients are joined once, not each put into zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, sizes: list[int] | None) -> tuple:
+        ctx.sizes = sizes
+        return tuple(gates.unbind(0) if sizes is None else gates.split(sizes))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple:
+        return (ops.stack(grads) if ctx.sizes is None else ops.cat(grads)), None
+
+
 def _direction(
     step: Callable,
     input: Tensor,
@@ -67,10 +81,9 @@ def _direction(
     is_reverse: bool,
 ) -> tuple[Tensor, State]:
     """One layer in one direction over input[T, B, I], or over packed input[rows, I]."""
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
-    gates = ops.linear(input, w_ih, b_ih)
-    parts = list(gates.unbind(0) if sizes is None else gates.split(sizes))
-    outputs, state = _run(step, parts, state, [w_hh, b_hh, w_hr], is_reverse)
+    w_ih, w_hh, b_ih, b_hh, *w_hr = weights
+    parts = _Parts.apply(ops.linear(input, w_ih, b_ih), sizes)
+    outputs, state = _run(step, list(parts), state, [w_hh, b_hh, *w_hr], is_reverse)
     return (ops.stack(outputs) if sizes is None else ops.cat(outputs)), state
 
 
@@ -224,8 +237,6 @@ class RNNBase(Module):
                 weights = [getattr(self, name) for name in self._all_weights[index]]
                 if not self.bias:
                     weights[2:2] = [None, None]
-                if not self.proj_size:
-                    weights.append(None)
                 output, last = _direction(step, input, sizes, rows[index], weights, direction == 1)
                 outputs.append(output)
                 last_states.append(last)

@@ -7,7 +7,6 @@ its bias, and the state; it gives the next state, whose first tensor is the outp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from amity import ops
 from amity.frontend import create
@@ -19,35 +18,28 @@ from amity.nn.parameter import Parameter
 State = tuple[Tensor, ...]
 
 
-def _rnn_step(activation: Callable) -> Callable:
-    def step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: None) -> State:
-        return (activation(x + ops.linear(state[0], w_hh, b_hh)),)
+def _rnn_tanh_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
+    return (ops.rnn_tanh_gates(x, ops.linear(state[0], w_hh, b_hh)),)
 
-    return step
+
+def _rnn_relu_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
+    return (ops.rnn_relu_gates(x, ops.linear(state[0], w_hh, b_hh)),)
 
 
 def _lstm_step(
-    x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None
+    x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None = None
 ) -> State:
-    h, c = state
-    i, f, g, o = (x + ops.linear(h, w_hh, b_hh)).chunk(4, -1)
-    c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
-    h = ops.sigmoid(o) * ops.tanh(c)
+    h, c = ops.lstm_gates(x, ops.linear(state[0], w_hh, b_hh), state[1])
     return (h if w_hr is None else ops.linear(h, w_hr)), c
 
 
-def _gru_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None, w_hr: None) -> State:
-    (h,) = state
-    xr, xz, xn = x.chunk(3, -1)
-    hr, hz, hn = ops.linear(h, w_hh, b_hh).chunk(3, -1)
-    z = ops.sigmoid(xz + hz)
-    n = ops.tanh(xn + ops.sigmoid(xr + hr) * hn)
-    return (n + z * (h - n),)
+def _gru_step(x: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
+    return (ops.gru_gates(x, ops.linear(state[0], w_hh, b_hh), state[0]),)
 
 
 STEPS = {
-    "RNN_TANH": _rnn_step(ops.tanh),
-    "RNN_RELU": _rnn_step(ops.relu),
+    "RNN_TANH": _rnn_tanh_step,
+    "RNN_RELU": _rnn_relu_step,
     "LSTM": _lstm_step,
     "GRU": _gru_step,
 }
@@ -111,7 +103,7 @@ class RNNCellBase(Module):
             state = hx if is_batched else tuple(tensor.unsqueeze(0) for tensor in hx)
             self._check_state(rows, state)
         gates = ops.linear(rows, self.weight_ih, self.bias_ih)
-        state = STEPS[self._mode](gates, state, self.weight_hh, self.bias_hh, None)
+        state = STEPS[self._mode](gates, state, self.weight_hh, self.bias_hh)
         return state if is_batched else tuple(tensor.squeeze(0) for tensor in state)
 
     def _check_state(self, rows: Tensor, state: State) -> None:
