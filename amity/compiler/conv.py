@@ -21,8 +21,8 @@ BUILD = {
     "strips": conv_strip.build_strips,
     "dots": conv_strip.build_dots,
     "fold": conv_grad.build_fold,
-    "spectrum4": partial(winograd.build_spectrum, 4),
-    "tiles4": partial(winograd.build_tiles, 4),
+    "spectrum": winograd.build_spectrum,
+    "tiles": winograd.build_tiles,
 }
 FEW = 8  # output channels of a group up to which windows are read in place
 OPERANDS = {"forward": "xwy", "grad_input": "ywx", "grad_weight": "xyw"}  # the result is the last
@@ -92,9 +92,8 @@ def _stages(target: Target, op: str, conv: Conv) -> list[Stage]:
     products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
     stages = []
     for p in products:
-        m = winograd.tile_size(p)
-        if m:
-            stages += winograd.plan(target, p, m)
+        if winograd.is_worthwhile(p):
+            stages += winograd.plan(target, p)
         else:
             stages += conv_product.plan(target, p, "strips" if p.outs <= FEW else "product")
     return stages

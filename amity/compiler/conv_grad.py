@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from math import prod
 
+from amity.core.errors import fail
 from amity.ir.kernel import Builder, Kernel, Value, itemsize
 from amity.ir.target import Target
 
@@ -255,51 +256,61 @@ def multiply_rows(b: Builder, kind: Kind, y: Value, e: Value, sums: Value, rows:
 
 
 def plan(target: Target, conv: Conv, what: str = "weights") -> list[Stage]:
-    """Multiply by ranges of pixels, then add up the ranges."""
-    kind = kind_of(target, conv.dtype)
-    outs, channels = conv.w.shape[0] // conv.groups, conv.w.shape[1]
-    d, h, w = conv.axes
-    taps = d.taps * h.taps * w.taps
-    if outs * conv.groups * channels * taps == 0:
+    """Multiply by ranges of pixels, then add up the ranges; `what` is `weights` or `dots`.
+
+    Blocks shrink, first in channels and then in pixels, until all they need fits a thread's scratch.
+    """
+    if prod(conv.w.shape) == 0:
         return []
+    kind = kind_of(target, conv.dtype)
+    channels, taps = conv.w.shape[1], prod(conv.w.shape[2:])
+    chunk = -(-channels // max(1, round(channels * taps / ROWS)))
+    pixels = PIXELS if what == "weights" else STRIP_PIXELS
+    while True:
+        words, end = _block_words(kind, conv, what == "weights", chunk, pixels)
+        if end <= SCRATCH:
+            break
+        if chunk == 1 and pixels <= kind.lanes:
+            raise fail(RuntimeError, "conv", f"windows that span {end >> 20} MiB", "less than 8 MiB")
+        chunk, pixels = (-(-chunk // 2), pixels) if chunk > 1 else (1, pixels // 2)
+    meta = WEIGHTS.meta(words)
+    units, splits = conv.groups * words["chunks"], words["splits"]
+    if words["is_whole"]:
+        return [Stage(((what, meta, "xyww", units),))]
+    multiply, add = (what, meta, "xywt", units * splits), ("fold", meta, "tw", units)
+    return [Stage((multiply, add) if splits else (add,), max(64, units * splits * words["sums"]))]
+
+
+def _block_words(kind: Kind, conv: Conv, is_turned: bool, chunk: int, pixels: int) -> tuple[dict, int]:
+    """The words of one choice of block, and the bytes of scratch that it needs."""
+    d, h, w = conv.axes
+    outs, channels, taps = conv.w.shape[0] // conv.groups, conv.w.shape[1], prod(conv.w.shape[2:])
     counts = (conv.x.shape[0], d.count, h.count, w.count)
-    is_turned = what == "weights"
-    block = choose_block(counts, kind.lanes, PIXELS if is_turned else STRIP_PIXELS)
-    chunks = max(1, round(channels * taps / ROWS))
-    chunk = -(-channels // chunks)
+    block = choose_block(counts, kind.lanes, pixels)
     chunks = -(-channels // chunk)
-    is_plain = conv.dtype == kind.compute
-    direct = is_turned and is_plain and all(a.is_inside for a in (d, h, w)) and w.advance == 1
-    direct = direct and w.grain * conv.x.strides[4] == 1
+    direct = is_turned and conv.dtype == kind.compute and all(a.is_inside for a in (d, h, w))
+    direct = direct and w.advance == 1 and w.grain * conv.x.strides[4] == 1
     strides = copy_strides(d, h, w, block, chunk, kind.lanes)
-    pixels, vectors = prod(block), -(-outs // kind.lanes)
+    pixels, pitch = prod(block), -(-outs // kind.lanes) * kind.lanes * kind.size
     at_pixels = round_up(8 * chunk * taps)
     at_copy = at_pixels + round_up(8 * pixels)
     at_panels = at_copy + (0 if direct else round_up(strides["e.size"] * kind.size))
-    turned = (pixels + kind.lanes) * vectors * kind.lanes * kind.size if is_turned else 0
-    at_sums = at_panels + turned
-    if direct:
-        strides = direct_strides(conv.x.strides, d, h)
+    at_sums = at_panels + ((pixels + kind.lanes) * pitch if is_turned else 0)
     grid = [-(-n // s) for n, s in zip(counts, block)] if prod(counts) else [0] * 4
-    units = conv.groups * chunks
-    per = max(1, -(-prod(grid) // max(1, -(-UNITS // units))))
+    per = max(1, -(-prod(grid) // -(-UNITS // (conv.groups * chunks))))
     splits = -(-prod(grid) // per)
-    pitch = vectors * kind.lanes * kind.size
     sums = -(-chunk * taps // 16) * 16 * pitch
+    is_whole = splits == 1 and sums <= SCRATCH // 2
     words = {
-        **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]), **strides,
+        **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]),
+        **(direct_strides(conv.x.strides, d, h) if direct else strides),
         **dict(zip(("x.image", "x.channel", "x.plane", "x.row", "x.column"), conv.x.strides)),
         **dict(zip(("y.image", "y.channel", "y.plane", "y.row", "y.column"), conv.y.strides)),
-        "y.linear": is_linear(conv.y.strides[2:], counts[1:]), "images": counts[0], "n.block": block[0],
-        "groups": conv.groups, "channels": channels, "outs": outs, "taps": taps, "chunk": chunk,
-        "chunks": chunks, "direct": direct, "n.blocks": grid[0], "d.blocks": grid[1],
+        "y.linear": is_linear(conv.y.strides[2:], counts[1:]), "images": counts[0],
+        "n.block": block[0], "groups": conv.groups, "channels": channels, "outs": outs, "taps": taps,
+        "chunk": chunk, "chunks": chunks, "direct": direct, "n.blocks": grid[0], "d.blocks": grid[1],
         "h.blocks": grid[2], "w.blocks": grid[3], "splits": splits, "blocks": per, "pitch": pitch,
-        "sums": sums, "is_whole": splits == 1, "at.pixels": at_pixels, "at.copy": at_copy,
+        "sums": sums, "is_whole": is_whole, "at.pixels": at_pixels, "at.copy": at_copy,
         "at.panels": at_panels, "at.sums": at_sums,
     }  # fmt: skip
-    assert at_sums + (sums if splits == 1 else 0) <= SCRATCH
-    meta = WEIGHTS.meta(words)
-    multiply, add = (what, meta, "xywt", units * splits), ("fold", meta, "tw", units)
-    if splits == 1:
-        return [Stage(((what, meta, "xyww", units),))]
-    return [Stage((multiply, add) if splits else (add,), max(64, units * splits * sums))]
+    return words, at_sums + (sums if is_whole else 0)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+from amity.core.errors import fail
 from amity.ir.kernel import Builder, Kernel, Value, itemsize
 from amity.ir.target import Target
 
@@ -22,6 +23,7 @@ from .window import (
 )  # fmt: skip
 
 STRIP_PIXELS = 2048  # pixels that a block of strips aims at
+SUMS = 2 << 20  # bytes of sums that a block keeps in scratch at most
 DEPTH = 384  # rows of a packed panel that a block aims at
 PANELS = Words("w.start w.group w.out w.channel w.plane w.row w.column outs channels d h w bias")
 PRODUCT = Words(
@@ -319,40 +321,58 @@ def _panel_words(p: Product) -> dict[str, int]:
 
 
 def _words(p: Product, kind: Kind, tile: Tile, is_packed: bool) -> tuple[dict[str, int], int]:
-    """The meta words of the product and the units of its grid."""
+    """The meta words of the product and the units of its grid.
+
+    Blocks shrink, first in channels and then in pixels, until all they need fits a thread's scratch.
+    """
+    pixels = PIXELS if is_packed else STRIP_PIXELS
+    chunk = max(1, -(-p.channels // max(1, -(-p.channels * p.taps // DEPTH))))
+    while True:
+        words, units, end = _block_words(p, kind, tile, is_packed, chunk, pixels)
+        if end <= SCRATCH:
+            return words, units
+        if chunk == 1 and pixels <= kind.lanes:
+            raise fail(RuntimeError, "conv", f"windows that span {end >> 20} MiB", "less than 8 MiB")
+        chunk, pixels = (-(-chunk // 2), pixels) if chunk > 1 else (1, pixels // 2)
+
+
+def _block_words(
+    p: Product, kind: Kind, tile: Tile, is_packed: bool, chunk: int, pixels: int
+) -> tuple[dict[str, int], int, int]:
+    """The words and units of one choice of block, and the bytes of scratch that it needs."""
     d, h, w = p.axes
     counts, taps = p.counts, p.taps
     is_plain = p.dtype == kind.compute
-    straight = is_plain and is_linear(p.y[2:], counts[1:])
-    block = choose_block(counts, kind.lanes, PIXELS if is_packed else STRIP_PIXELS)
-    straight = straight and block[0] == 1
-    direct = is_packed and is_plain and all(a.is_inside for a in p.axes) and w.advance == 1 and w.grain * p.x[4] == 1
-    chunk = max(1, -(-p.channels // max(1, -(-p.channels * taps // DEPTH))))
+    block = choose_block(counts if is_packed else (1, *counts[1:]), kind.lanes, pixels)
+    straight = is_plain and is_linear(p.y[2:], counts[1:]) and block[0] == 1
+    direct = is_packed and is_plain and all(a.is_inside for a in p.axes)
+    direct = direct and w.advance == 1 and w.grain * p.x[4] == 1
     depth = chunk * taps if chunk > 1 else -(-taps // max(1, -(-taps // DEPTH)))
     strides = copy_strides(d, h, w, block, chunk, kind.lanes)
+    pixels = prod(block)
     at_copy = round_up(8 * chunk * taps)
     at_panels = at_copy + (0 if direct else round_up(strides["e.size"] * kind.size))
-    pixels = prod(block)
     panel = max(depth, 1) * tile.columns * kind.size if is_packed else 0
     at_sums = at_panels + round_up(-(-pixels // tile.columns) * panel)
-    if direct:
-        strides = direct_strides(p.x, d, h)
     grid = [-(-n // s) for n, s in zip(counts, block)]
     blocks = prod(grid) * p.groups
     tiles = -(-p.outs // tile.rows)
-    m_block = tile.rows * (-(-tiles // min(tiles, max(1, 3 * p.threads // blocks))))
+    ranges = 1 if p.threads == 1 else max(1, min(tiles, 3 * p.threads // blocks))
+    m_block = tile.rows * -(-tiles // ranges)
+    if not straight:
+        m_block = min(m_block, max(tile.rows, SUMS // (pixels * kind.size) // tile.rows * tile.rows))
     m_blocks = -(-p.outs // m_block)
-    end = at_sums + (0 if straight else m_block * pixels * kind.size)
-    assert end <= SCRATCH, end
     words = {
-        **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]), **strides,
+        **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]),
+        **(direct_strides(p.x, d, h) if direct else strides),
         **dict(zip(("x.image", "x.channel", "x.plane", "x.row", "x.column"), p.x)),
         **dict(zip(("y.image", "y.channel", "y.plane", "y.row", "y.column"), p.y)),
-        "images": p.images, "n.block": block[0], "groups": p.groups, "channels": p.channels, "outs": p.outs,
-        "taps": taps, "chunk": chunk, "depth": max(depth, 1), "direct": direct, "straight": straight,
-        "y.start": p.y_start, "d.blocks": grid[1], "h.blocks": grid[2], "w.blocks": grid[3],
-        "m.block": m_block, "m.blocks": m_blocks, "at.copy": at_copy, "at.panels": at_panels,
-        "at.sums": at_sums, "panel": panel,
+        "images": p.images, "n.block": block[0], "groups": p.groups, "channels": p.channels,
+        "outs": p.outs, "taps": taps, "chunk": chunk, "depth": max(depth, 1), "direct": direct,
+        "straight": straight, "y.start": p.y_start, "d.blocks": grid[1], "h.blocks": grid[2],
+        "w.blocks": grid[3], "m.block": m_block, "m.blocks": m_blocks, "at.copy": at_copy,
+        "at.panels": at_panels, "at.sums": at_sums, "panel": panel,
         "pitch": p.y[1] * itemsize(p.dtype) if straight else pixels * kind.size,
     }  # fmt: skip
-    return words, blocks * m_blocks
+    end = at_sums + (0 if straight else m_block * pixels * kind.size)
+    return words, blocks * m_blocks, end

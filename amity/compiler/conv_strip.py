@@ -13,8 +13,8 @@ from amity.ir.target import Target
 
 from .conv_grad import WEIGHTS, fold, write_weights
 from .conv_product import PRODUCT, Part, conv_tile, finish, kind_of, write_product
-from .tile import Tile, step
-from .window import Kind, COPY, expand, first_lanes, tap_offsets
+from .tile import Tile, multiply_add
+from .window import COPY, Kind, expand, first_lanes, tap_offsets
 
 ROWS = 4  # output channels of a strip, where there are more than one
 VECTORS = 3
@@ -38,57 +38,84 @@ def build_strips(dtype: str, name: str, target: Target, math: Callable) -> Kerne
 
 
 STRIP = (("a", "ptr"), ("bias", "ptr"), ("e", "ptr"), ("table", "ptr"), ("c", "ptr"), ("pitch", "i64"),
-         ("depth", "i64"), ("old", "i64"), ("rows", "i64"), ("columns", "i64"))  # fmt: skip
+         ("depth", "i64"), ("old", "i64"), ("rows", "i64"), ("columns", "i64"), ("e_next", "i64"),
+         ("c_next", "i64"), ("lanes", "i64"))  # fmt: skip
 
 
 def strip(b: Builder, tile: Tile, a_step: int) -> None:
-    """The function `strip<rows>x<vectors>`: some output channels of a run of pixels within a row."""
+    """The function `strip<rows>x<vectors>`: some output channels of a few vectors of pixels.
+
+    The next vector lies `e_next` and `c_next` bytes on and has `lanes` columns fewer: they are
+    neighbours in a row, or begin rows that are no longer than a vector.
+    """
     V, lanes = tile.vectors, tile.width
     with b.function(f"strip{tile.rows}x{V}", STRIP) as args:
-        a, bias, e, table, c, pitch, depth, old, rows, columns = args
-        places = [b.offset(c, b.min(rows - 1, i) * pitch) for i in range(tile.rows)]
-        masks = [first_lanes(b, columns - j * lanes, lanes) for j in range(V)]
+        a, bias, e, table, c, pitch, depth, old, rows, columns, e_next, c_next, fewer = args
+        lines = [b.offset(c, b.min(rows - 1, i) * pitch) for i in range(tile.rows)]
+        places = [[b.offset(p, c_next * j) for j in range(V)] for p in lines]
+        masks = [first_lanes(b, columns - fewer * j, lanes) for j in range(V)]
         zero = b.splat(b.const(0, tile.element), lanes)
         with b.loop(0, b.const(1, "i64") - old, 1, [zero] * tile.rows) as loop:
             loop.next(*(b.splat(b.load(bias, i, tile.element), lanes) for i in range(tile.rows)))
         acc = [x for x in loop.results for _ in range(V)]
         with b.loop(0, old, 1, acc) as loop:
-            loop.next(*(b.load(p, j * lanes, tile.element, lanes, masks[j]) for p in places for j in range(V)))
+            loop.next(*(b.load(p, 0, tile.element, lanes, m) for line in places for p, m in zip(line, masks)))
         with b.loop(0, depth, 1, [a, *loop.results]) as loop:
             at, *acc = loop.carry
             window = b.offset(e, b.load(table, loop.index, "i64"))
-            rows_at = [b.offset(at, i * tile.bytes) for i in range(tile.rows)]
-            loop.next(b.offset(at, a_step), *step(b, tile, acc, rows_at, window))
-        for i, p in enumerate(places):
+            vectors = [b.load(b.offset(window, e_next * j), 0, tile.element, lanes) for j in range(V)]
+            new = []
+            for i in range(tile.rows):
+                x = b.splat(b.load(at, i, tile.element), lanes)
+                new += [multiply_add(b, tile, x, v, acc[i * V + j]) for j, v in enumerate(vectors)]
+            loop.next(b.offset(at, a_step), *new)
+        for i, line in enumerate(places):
             with b.branch(rows > i):
-                for j in range(V):
-                    b.store(p, j * lanes, loop.results[1 + i * V + j], tile.element, masks[j])
+                for j, (p, m) in enumerate(zip(line, masks)):
+                    b.store(p, 0, loop.results[1 + i * V + j], tile.element, m)
 
 
 def multiply_strips(b: Builder, kind: Kind, tile: Tile, part: Part) -> None:
-    """Windows read where they are: for each row of pixels, runs of a few vectors."""
+    """Windows read where they are: runs of a few vectors of a row, or a vector of a few short rows."""
     en, _, ed, eh, _ = PRODUCT.read(b, b.meta, COPY)
     ad, ah = PRODUCT.read(b, b.meta, "d.advance h.advance")
     images, planes, rows, columns = part.extent
+    few = min(VECTORS, tile.vectors)
+    unit = kind.lanes * kind.size
+    e_row, c_row = ah * eh * kind.size, columns * kind.size
+    is_short = columns <= kind.lanes
+    with b.loop(0, images) as n, b.loop(0, planes) as i:
+        plane = n.index * planes + i.index
+        window = b.offset(part.source, (n.index * en + i.index * ad * ed) * kind.size)
+        c = b.offset(part.c, plane * rows * c_row)
+        taken = b.select(is_short, rows // few * few, 0)
+        with b.loop(0, taken, few) as j:
+            at, to = b.offset(window, j.index * e_row), b.offset(c, j.index * c_row)
+            _strips(b, tile, part, few, at, to, columns, e_row, c_row, b.const(0, "i64"))
+        with b.loop(taken, rows) as j, b.loop(0, columns, kind.lanes * few) as k:
+            at = b.offset(window, j.index * e_row + k.index * kind.size)
+            to = b.offset(c, j.index * c_row + k.index * kind.size)
+            left = columns - k.index
+            for count in (1, few):
+                with b.branch(left <= kind.lanes if count == 1 else left > kind.lanes):
+                    next_ = b.const(unit, "i64")
+                    _strips(b, tile, part, count, at, to, left, next_, next_, b.const(kind.lanes, "i64"))
+
+
+def _strips(b: Builder, tile: Tile, part: Part, vectors: int, e, c, columns, e_next, c_next, lanes) -> None:
+    """All output channels of a few vectors."""
     m0, m1 = part.rows
-    run = kind.lanes * min(VECTORS, tile.vectors)
+    size = tile.bytes
     single = (m1 - m0).eq(1)
-    with b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j, b.loop(0, columns, run) as k:
-        at = n.index * en + i.index * ad * ed + j.index * ah * eh + k.index
-        window = b.offset(part.source, at * kind.size)
-        p = ((n.index * planes + i.index) * rows + j.index) * columns + k.index
-        left = columns - k.index
-        with b.loop(m0, m1, ROWS) as m:
-            t = m.index // tile.rows
-            bias = b.offset(part.weights, t * part.panel + (m.index - t * tile.rows) * kind.size)
-            a = b.offset(bias, (part.first + 1) * (tile.rows * kind.size))
-            c = b.offset(part.c, (m.index - m0) * part.pitch + p * kind.size)
-            for few in (1, ROWS):
-                for vectors in (1, run // kind.lanes):
-                    short = left <= kind.lanes
-                    with b.branch((single if few == 1 else ~single) & (short if vectors == 1 else ~short)):
-                        b.call(f"strip{few}x{vectors}", a, bias, window, part.table, c, part.pitch, part.depth,
-                               part.old, m1 - m.index, left)  # fmt: skip
+    with b.loop(m0, m1, ROWS) as m:
+        t = m.index // tile.rows
+        bias = b.offset(part.weights, t * part.panel + (m.index - t * tile.rows) * size)
+        a = b.offset(bias, (part.first + 1) * (tile.rows * size))
+        line = b.offset(c, (m.index - m0) * part.pitch)
+        for count in (1, ROWS):
+            with b.branch(single if count == 1 else ~single):
+                b.call(f"strip{count}x{vectors}", a, bias, e, part.table, line, part.pitch, part.depth,
+                       part.old, m1 - m.index, columns, e_next, c_next, lanes)  # fmt: skip
 
 
 # -- the weight gradient

@@ -196,70 +196,83 @@ EXPAND = (("meta", "ptr"), ("x", "ptr"), ("e", "ptr"), ("images", "i64"), ("chan
 def expand(b: Builder, words: Words, kind: Kind, strides: Sequence[int] = (1, 2)) -> None:
     """The function `expand`: copy the rows that the block starting at (qd, qh, qw) sees to `e`.
 
-    `strides` are the distances between neighbouring elements of a phase that have code of their own;
-    others gather.
+    `strides` are the distances between neighbouring elements of a phase that have code of their
+    own; others gather.
     """
-    for s in strides:
-        _expand_row(b, words, kind, s)
-    _expand_row(b, words, kind, 0)
+    for s in (*strides, 0):
+        _expand_plane(b, words, kind, s)
     with b.function("expand", EXPAND) as (meta, x, e, images, channels, qd, qh, qw):
-        xn, xc, xd, xh, xw = words.read(b, meta, IMAGE)
-        en, ec, ed, eh, _ = words.read(b, meta, COPY)
-        d, h = (dict(zip(AXIS.split(), words.read(b, meta, axis_words(a)))) for a in "dh")
-        width, grain, advance = words.read(b, meta, "w.size w.grain w.advance")
-        apart = b.select(xw.eq(1), grain * advance, 0)
-        span = lambda a: (a["block"] - 1) * a["advance"] + (a["taps"] - 1) * b.max(a["tap"], -a["tap"]) + 1  # noqa: E731
-        with b.loop(0, images) as n, b.loop(0, channels) as c:
-            with b.loop(0, span(d)) as i, b.loop(0, span(h)) as j:
-                z = d["lowest"] + (qd * d["advance"] + i.index) * d["grain"]
-                y = h["lowest"] + (qh * h["advance"] + j.index) * h["grain"]
-                inside = (z >= 0) & (z < d["size"]) & (y >= 0) & (y < h["size"])
-                at = n.index * xn + c.index * xc + z * xd + y * xh
-                row = b.offset(x, b.select(inside, at, 0) * itemsize(kind.storage))
-                to = n.index * en + c.index * ec + i.index * ed + j.index * eh
-                target = b.offset(e, to * kind.size)
-                limit = b.select(inside, width, 0)
-                known = None
-                for s in strides:
-                    is_s = apart.eq(s)
-                    known = is_s if known is None else known | is_s
-                    with b.branch(is_s):
-                        b.call(f"expand{s}", meta, row, target, limit, qw)
-                with b.branch(~known):
-                    b.call("expand0", meta, row, target, limit, qw)
+        xn, xc, xd, _, xw = words.read(b, meta, IMAGE)
+        en, ec, ed, _, _ = words.read(b, meta, COPY)
+        size, lowest, grain, advance = words.read(b, meta, "d.size d.lowest d.grain d.advance")
+        width, w_grain, phases = words.read(b, meta, "w.size w.grain w.advance")
+        apart = b.select(xw.eq(1), w_grain * phases, 0)
+        for s in strides:  # strides without code of their own are 0 from here on
+            apart = b.select(apart.eq(s), -s, apart)
+        apart = b.max(-apart, 0)
+        with b.loop(0, images) as n, b.loop(0, channels) as c, b.loop(0, _span(b, words, meta, "d")) as i:
+            z = lowest + (qd * advance + i.index) * grain
+            inside = (z >= 0) & (z < size)
+            at = n.index * xn + c.index * xc + b.select(inside, z, 0) * xd
+            plane = b.offset(x, at * itemsize(kind.storage))
+            target = b.offset(e, (n.index * en + c.index * ec + i.index * ed) * kind.size)
+            limit = b.select(inside, width, 0)
+            for s in (*strides, 0):
+                with b.branch(apart.eq(s)):
+                    b.call(f"expand{s}", meta, plane, target, limit, qh, qw)
 
 
-def _expand_row(b: Builder, words: Words, kind: Kind, stride: int) -> None:
-    """One row of the copy from one of the image, of which `limit` elements exist.
+def _span(b: Builder, words: Words, meta: Value, axis: str) -> Value:
+    """Positions of the copy along an axis."""
+    block, advance, taps, tap = words.read(b, meta, " ".join(f"{axis}.{n}" for n in ("block", "advance", "taps", "tap")))
+    return (block - 1) * advance + b.max(taps - 1, 0) * b.max(tap, -tap) + 1
 
-    With a stride of 1, 2 or 4 elements between the elements of a phase, whole vectors are loaded and
-    taken apart; stride 0 stands for any other.
+
+def _expand_plane(b: Builder, words: Words, kind: Kind, stride: int) -> None:
+    """The rows of one plane; `limit` elements of an image's row exist.
+
+    With a stride of 1, 2 or 4 elements between the elements of a phase, whole vectors are loaded
+    and taken apart; stride 0 stands for any other.
     """
-    lanes = kind.lanes
-    params = (("meta", "ptr"), ("row", "ptr"), ("e", "ptr"), ("limit", "i64"), ("qw", "i64"))
-    with b.function(f"expand{stride}", params) as (meta, row, e, limit, qw):
+    lanes, storage = kind.lanes, itemsize(kind.storage)
+    params = (("meta", "ptr"), ("plane", "ptr"), ("e", "ptr"), ("limit", "i64"), ("qh", "i64"), ("qw", "i64"))
+    with b.function(f"expand{stride}", params) as (meta, plane, e, limit, qh, qw):
+        size, h_lowest, h_grain, h_advance = words.read(b, meta, "h.size h.lowest h.grain h.advance")
         lowest, grain, phases = words.read(b, meta, "w.lowest w.grain w.advance")
-        length, xw = words.read(b, meta, "e.phase x.column")
-        with b.loop(0, length, lanes) as j:
-            first = lowest + (qw + j.index) * phases * grain
-            if stride:
-                parts = []
-                for k in range(stride):
-                    at = first + k * lanes
-                    mask = lane_mask(b, at, 1, limit, lanes)
-                    parts.append(b.load(row, at, kind.storage, lanes, mask).to(kind.compute))
-                for r, part in enumerate(take_apart(b, parts)):
-                    # residue r is phase r / grain, if grain (1, 2 or 4) divides it
-                    f = b.const(r, "i64") >> (grain >> 1)
-                    with b.branch((f * grain).eq(r)):
-                        b.store(b.offset(e, (f * length + j.index) * kind.size), 0, part, kind.compute)
-            else:
-                with b.loop(0, phases) as f:
-                    at = first + f.index * grain
-                    mask = lane_mask(b, at, phases * grain, limit, lanes)
-                    index = b.splat((at * xw).to("i32"), lanes) + scaled_iota(b, phases * grain * xw, lanes)
-                    v = b.load(row, index, kind.storage, lanes, mask).to(kind.compute)
-                    b.store(b.offset(e, (f.index * length + j.index) * kind.size), 0, v, kind.compute)
+        xh, xw, eh, length = words.read(b, meta, "x.row x.column e.row e.phase")
+        first_row, row_step = h_lowest + qh * h_advance * h_grain, h_grain
+        first_column, step = lowest + qw * phases * grain, phases * grain
+        with b.loop(0, _span(b, words, meta, "h")) as i:
+            y = first_row + i.index * row_step
+            inside = (y >= 0) & (y < size)
+            row = b.offset(plane, b.select(inside, y * xh, 0) * storage)
+            exist = b.select(inside, limit, 0)
+            target = b.offset(e, i.index * eh * kind.size)
+            with b.loop(0, length, lanes) as j:
+                first = first_column + j.index * step
+                to = b.offset(target, j.index * kind.size)
+                if stride:
+                    _expand_vectors(b, kind, stride, row, first, exist, to, grain, length)
+                else:
+                    with b.loop(0, phases) as f:
+                        at = first + f.index * grain
+                        mask = lane_mask(b, at, step, exist, lanes)
+                        index = b.splat((at * xw).to("i32"), lanes) + scaled_iota(b, step * xw, lanes)
+                        v = b.load(row, index, kind.storage, lanes, mask).to(kind.compute)
+                        b.store(b.offset(to, f.index * length * kind.size), 0, v, kind.compute)
+
+
+def _expand_vectors(b: Builder, kind: Kind, stride: int, row, first, exist, to, grain, length) -> None:
+    """Some vectors of a row, taken apart: residue r is phase r / grain, if grain (1, 2, 4) divides it."""
+    parts = []
+    for k in range(stride):
+        at = first + k * kind.lanes
+        mask = lane_mask(b, at, 1, exist, kind.lanes)
+        parts.append(b.load(row, at, kind.storage, kind.lanes, mask).to(kind.compute))
+    for r, part in enumerate(take_apart(b, parts)):
+        phase = b.const(r, "i64") >> (grain >> 1)
+        with b.branch((phase * grain).eq(r)):
+            b.store(b.offset(to, phase * length * kind.size), 0, part, kind.compute)
 
 
 def take_apart(b: Builder, parts: list[Value]) -> list[Value]:

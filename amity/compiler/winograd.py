@@ -1,12 +1,12 @@
-"""Winograd's convolution: 3x3 windows at stride 1 by fewer multiplications.
+"""Winograd's convolution F(4x4, 3x3): 3x3 windows at stride 1 by a quarter of the multiplications.
 
-A tile of m x m outputs sees (m + 2) x (m + 2) inputs. Both the tile and the weights are transformed to
-(m + 2)^2 numbers, of which each is a matrix product over channels of its own; the sums are
-transformed back. m = 4 takes a quarter of the multiplications, m = 2 four ninths. Lanes are tiles
-that lie side by side: seen as windows of stride m, phases of the expanded copy hold them so.
+A tile of 4x4 outputs sees 6x6 inputs. Both the inputs and the weights are transformed to 36 numbers,
+the values at 6x6 points, each of which is a matrix product over channels of its own; the sums are
+transformed back. Lanes are tiles that lie side by side: seen as windows of stride 4, phases of the
+expanded copy hold them so. F(2x2) would multiply more for every size, F(6x6) lose too many digits.
 
-source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2015); for m = 4 with the
-points 0, ±5/8, ±3/2, which lose fewer digits than 0, ±1, ±2.
+source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2015), arXiv:1509.09308; with
+the points 0, ±5/8, ±3/2 and infinity, which lose fewer digits than 0, ±1, ±2.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .conv_problem import Product, Stage
 from .conv_product import block_of, conv_tile, kind_of, split_index
 from .tile import Tile, k_loop, zeros
 from .window import (
-    COPY, IMAGE, SCRATCH, Axis, Kind, Words, axis_words, choose_block, copy_strides, expand, first_lanes,
-    round_up, scaled_iota, take_apart,
+    COPY, IMAGE, Axis, Kind, Words, axis_words, choose_block, copy_strides, expand, first_lanes,
+    round_up, scaled_iota,
 )  # fmt: skip
 
 SPECTRUM = Words(
@@ -35,17 +35,18 @@ TILES = Words(
     "y.start y.image y.channel y.plane y.row y.column y.rows y.columns d.blocks h.blocks w.blocks "
     "m.block m.blocks m.inner bias plane lanes at.copy at.inputs at.sums"
 )
-NEAR, FAR = 5 / 8, 3 / 2  # the points of m = 4, beside 0 and infinity
+M, POINTS = 4, 6  # outputs and points of a line
+NEAR, FAR = 5 / 8, 3 / 2
+BLOCK = 96  # tiles that a block aims at
+MOST_INPUTS = 3 << 20  # bytes of transformed inputs that it aims at, at most
+MOST_SUMS = 1 << 20  # bytes of sums between two transforms
 
 
 # -- the three transforms of a line, on vectors
 
 
-def weight_line(m: int, w: list[Value]) -> list[Value]:
+def weight_line(w: list[Value]) -> list[Value]:
     """Three weights at the points."""
-    if m == 2:
-        outer, inner = (w[0] + w[2]) * 0.5, w[1] * 0.5
-        return [w[0], outer + inner, outer - inner, w[2]]
     line = [w[0] * (1 / (NEAR * FAR) ** 2)]
     for p, other in ((NEAR, FAR), (FAR, NEAR)):
         scale = 1 / (2 * p * p * (p * p - other * other))
@@ -54,10 +55,8 @@ def weight_line(m: int, w: list[Value]) -> list[Value]:
     return [*line, w[2]]
 
 
-def input_line(b: Builder, m: int, d: list[Value]) -> list[Value]:
-    """m + 2 inputs, multiplied by the transposed matrix of the points."""
-    if m == 2:
-        return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+def input_line(b: Builder, d: list[Value]) -> list[Value]:
+    """Six inputs at the points."""
     near, far = NEAR * NEAR, FAR * FAR
     line = [b.fma(d[0], near * far, b.fma(d[2], -(near + far), d[4]))]
     for p, other in ((NEAR, far), (FAR, near)):
@@ -66,10 +65,8 @@ def input_line(b: Builder, m: int, d: list[Value]) -> list[Value]:
     return [*line, b.fma(d[1], near * far, b.fma(d[3], -(near + far), d[5]))]
 
 
-def output_line(b: Builder, m: int, s: list[Value]) -> list[Value]:
-    """m + 2 sums to m outputs."""
-    if m == 2:
-        return [s[0] + (s[1] + s[2]), s[1] - s[2] - s[3]]
+def output_line(b: Builder, s: list[Value]) -> list[Value]:
+    """Six sums to four outputs."""
     near, far, near_odd, far_odd = s[1] + s[2], s[3] + s[4], s[1] - s[2], s[3] - s[4]
     return [
         s[0] + near + far,
@@ -82,13 +79,13 @@ def output_line(b: Builder, m: int, s: list[Value]) -> list[Value]:
 # -- weights
 
 
-def build_spectrum(m: int, dtype: str, name: str, target: Target, math: Callable) -> Kernel:
+def build_spectrum(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
     """`(w, out)`: transformed weights, for each point the panels [channel][row] of the register tile.
 
     One unit is one tile of rows of one group; rows beyond the last are garbage.
     """
     kind = kind_of(target, dtype)
-    rows, points = conv_tile(target, kind).rows, m + 2
+    rows = conv_tile(target, kind).rows
     b = Builder(name, target, math)
     with b.entry():
         start, wg, wo, wc, wh, ww, outs, channels, plane = SPECTRUM.read(b, b.meta, " ".join(SPECTRUM.names))
@@ -107,11 +104,11 @@ def build_spectrum(m: int, dtype: str, name: str, target: Target, math: Callable
                 for k in range(3):
                     taps = [b.offset(at, (wh * j + ww * k) * itemsize(dtype)) for j in range(3)]
                     w = [b.load(p, lanes, dtype, rows, mask).to(kind.compute) for p in taps]
-                    columns.append(weight_line(m, w))
+                    columns.append(weight_line(w))
                 to = b.offset(target_rows, c.index * (rows * kind.size))
-                for i in range(points):
-                    for j, u in enumerate(weight_line(m, [column[i] for column in columns])):
-                        b.store(b.offset(to, plane * (i * points + j)), 0, u, kind.compute)
+                for i in range(POINTS):
+                    for j, u in enumerate(weight_line([column[i] for column in columns])):
+                        b.store(b.offset(to, plane * (i * POINTS + j)), 0, u, kind.compute)
     return b.kernel
 
 
@@ -121,12 +118,12 @@ INPUTS = (("meta", "ptr"), ("e", "ptr"), ("v", "ptr"), ("channels", "i64"), ("pl
           ("planes", "i64"), ("rows", "i64"), ("columns", "i64"))  # fmt: skip
 
 
-def transform_inputs(b: Builder, kind: Kind, m: int) -> None:
+def transform_inputs(b: Builder, kind: Kind) -> None:
     """The function `inputs`: the tiles of a block, transformed, as [point][channel][tile].
 
     A vector that reaches past a row of tiles writes what the next row overwrites.
     """
-    points, size, lanes = m + 2, kind.size, kind.lanes
+    size, lanes = kind.size, kind.lanes
     with b.function("inputs", INPUTS) as (meta, e, v, channels, plane, images, planes, rows, columns):
         en, ec, ed, eh, ep = TILES.read(b, meta, COPY)
         ad, ah, width = TILES.read(b, meta, "d.advance h.advance lanes")
@@ -135,16 +132,16 @@ def transform_inputs(b: Builder, kind: Kind, m: int) -> None:
             tile = ((n.index * planes + i.index) * rows + j.index) * columns + c.index * width
             with b.loop(0, columns, lanes) as k:
                 source = b.offset(e, (at + k.index) * size)
-                lines = [b.offset(source, eh * (r * size)) for r in range(points)]
-                steps = [ep * (s % m * size) + s // m * size for s in range(points)]
+                lines = [b.offset(source, eh * (r * size)) for r in range(POINTS)]
+                steps = [ep * (s % M * size) + s // M * size for s in range(POINTS)]
                 turned = []
                 for s in steps:
                     column = [b.load(b.offset(line, s), 0, kind.compute, lanes) for line in lines]
-                    turned.append(input_line(b, m, column))
+                    turned.append(input_line(b, column))
                 to = b.offset(v, (tile + k.index) * size)
-                for r in range(points):
-                    for s, x in enumerate(input_line(b, m, [column[r] for column in turned])):
-                        b.store(b.offset(to, plane * (r * points + s)), 0, x, kind.compute)
+                for r in range(POINTS):
+                    for s, x in enumerate(input_line(b, [column[r] for column in turned])):
+                        b.store(b.offset(to, plane * (r * POINTS + s)), 0, x, kind.compute)
 
 
 OUTPUTS = (("meta", "ptr"), ("sums", "ptr"), ("plane", "i64"), ("y", "ptr"), ("bias", "ptr"), ("outs", "i64"),
@@ -152,31 +149,31 @@ OUTPUTS = (("meta", "ptr"), ("sums", "ptr"), ("plane", "i64"), ("y", "ptr"), ("b
            ("qw", "i64"))  # fmt: skip
 
 
-def transform_outputs(b: Builder, kind: Kind, m: int) -> None:
+def transform_outputs(b: Builder, kind: Kind) -> None:
     """The function `outputs`: a block of sums [point][row][tile] to outputs; `bias` is in the sums' dtype."""
-    points, size, lanes, storage = m + 2, kind.size, kind.lanes, itemsize(kind.storage)
+    size, lanes, storage = kind.size, kind.lanes, itemsize(kind.storage)
     with b.function("outputs", OUTPUTS) as (meta, sums, plane, y, bias, outs, images, planes, rows, columns, qh, qw):
         yn, yc, yd, yh, width = TILES.read(b, meta, "y.image y.channel y.plane y.row lanes")
         y_rows, y_columns, has_bias = TILES.read(b, meta, "y.rows y.columns bias")
         with b.loop(0, outs) as o, b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
-            at = n.index * yn + o.index * yc + i.index * yd + j.index * m * yh
+            at = n.index * yn + o.index * yc + i.index * yd + j.index * M * yh
             tile = ((n.index * planes + i.index) * rows + j.index) * columns + o.index * width
             known = b.load(bias, o.index, kind.storage, 1, has_bias.ne(0)).to(kind.compute)
             added = b.splat(known, lanes)
-            left = y_rows - (qh + j.index) * m
+            left = y_rows - (qh + j.index) * M
             with b.loop(0, columns, lanes) as k:
                 source = b.offset(sums, (tile + k.index) * size)
-                pixels = b.min(columns - k.index, lanes) * m
-                pixels = b.min(pixels, y_columns - (qw + k.index) * m)
+                pixels = b.min(columns - k.index, lanes) * M
+                pixels = b.min(pixels, y_columns - (qw + k.index) * M)
                 turned = []
-                for s in range(points):
-                    column = [b.load(b.offset(source, plane * (r * points + s)), 0, kind.compute, lanes)
-                              for r in range(points)]  # fmt: skip
-                    turned.append(output_line(b, m, column))
-                masks = [first_lanes(b, pixels - lanes * q, lanes) for q in range(m)]
-                for r in range(m):
-                    line = [x + added for x in output_line(b, m, [column[r] for column in turned])]
-                    to = b.offset(y, (at + yh * r + k.index * m) * storage)
+                for s in range(POINTS):
+                    column = [b.load(b.offset(source, plane * (r * POINTS + s)), 0, kind.compute, lanes)
+                              for r in range(POINTS)]  # fmt: skip
+                    turned.append(output_line(b, column))
+                masks = [first_lanes(b, pixels - lanes * q, lanes) for q in range(M)]
+                for r in range(M):
+                    line = [x + added for x in output_line(b, [column[r] for column in turned])]
+                    to = b.offset(y, (at + yh * r + k.index * M) * storage)
                     with b.branch(left > r):
                         for q, x in enumerate(put_together(b, line)):
                             b.store(to, q * lanes, x.to(kind.storage), kind.storage, masks[q])
@@ -207,22 +204,22 @@ def point_tile(b: Builder, tile: Tile) -> None:
                 b.store(line, j * tile.width, acc[i * tile.vectors + j], tile.element)
 
 
-def build_tiles(m: int, dtype: str, name: str, target: Target, math: Callable) -> Kernel:
+def build_tiles(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
     """`(x, spectrum, bias, y)`: one unit is a block of tiles, a group and a range of output channels."""
     kind = kind_of(target, dtype)
     tile = conv_tile(target, kind)
     b = Builder(name, target, math)
-    expand(b, TILES, kind, (m,))
-    transform_inputs(b, kind, m)
-    transform_outputs(b, kind, m)
+    expand(b, TILES, kind, (M,))
+    transform_inputs(b, kind)
+    transform_outputs(b, kind)
     for v in range(1, tile.vectors + 1):
         point_tile(b, tile.with_shape(tile.rows, v))
     with b.entry():
-        _tiles(b, kind, tile, m)
+        _tiles(b, kind, tile)
     return b.kernel
 
 
-def _tiles(b: Builder, kind: Kind, tile: Tile, m: int) -> None:
+def _tiles(b: Builder, kind: Kind, tile: Tile) -> None:
     x, spectrum, bias, y = (b.pointer(i) for i in range(4))
     read = lambda names: TILES.read(b, b.meta, names)  # noqa: E731
     groups, channels, outs, chunk, width, plane = read("groups channels outs chunk lanes plane")
@@ -247,17 +244,17 @@ def _tiles(b: Builder, kind: Kind, tile: Tile, m: int) -> None:
         with b.loop(mb * m_block, m1, inner) as m0:
             few = b.min(inner, m1 - m0.index)
             a = b.offset(spectrum, (g * tiles + m0.index // tile.rows) * channels * (tile.rows * size))
-            _points(b, tile, m, a, inputs, sums, (plane, inputs_plane, sums_plane), row_bytes, channels, few,
+            _points(b, tile, a, inputs, sums, (plane, inputs_plane, sums_plane), row_bytes, channels, few,
                     width // kind.lanes)  # fmt: skip
             first = g * outs + m0.index
-            at = start + n * yn + first * yc + qd * yd + (qh * yh + qw) * m
+            at = start + n * yn + first * yc + qd * yd + (qh * yh + qw) * M
             b.call("outputs", b.meta, sums, sums_plane, b.offset(y, at * storage),
                    b.offset(bias, first * storage), few, *extent, qh, qw)  # fmt: skip
 
 
-def _points(b: Builder, tile: Tile, m: int, a, v, sums, planes, row_bytes, channels, rows, vectors) -> None:
+def _points(b: Builder, tile: Tile, a, v, sums, planes, row_bytes, channels, rows, vectors) -> None:
     """The products of all points for some output channels."""
-    with b.loop(0, (m + 2) ** 2) as p, b.loop(0, rows, tile.rows) as r, b.loop(0, vectors) as j:
+    with b.loop(0, POINTS**2) as p, b.loop(0, rows, tile.rows) as r, b.loop(0, vectors) as j:
         first, width = panel_of(b, tile, j.index, vectors)
         unit = tile.width * tile.bytes
         for count in range(1, tile.vectors + 1):
@@ -271,21 +268,21 @@ def _points(b: Builder, tile: Tile, m: int, a, v, sums, planes, row_bytes, chann
 # -- plans
 
 
-def tile_size(p: Product) -> int:
-    """The m that serves a product best; 0 if Winograd's method does not serve it."""
+def is_worthwhile(p: Product) -> bool:
+    """Whether the method serves a product, and gains more than the transform of the weights costs."""
     d, h, w = p.axes
     fits = d.taps == 1 and all(a.taps == 3 and a.step == 1 and abs(a.tap_step) == 1 for a in (h, w))
     if not fits or p.dtype not in ("f32", "f16", "bf16") or p.y[4] != 1:
-        return 0
-    if p.channels < 16 or p.outs < 16 or p.channels > 1024 or min(h.count, w.count) < 4:
-        return 0
-    return 4
+        return False
+    if not (12 <= p.channels <= 1024 and 12 <= p.outs):
+        return False
+    tiles = p.images * d.count * -(-h.count // M) * -(-w.count // M)
+    pixels = prod(p.counts)
+    return 9 * pixels - 45 * (-(-tiles // 16) * 16) > 32 * 24
 
 
-def plan(target: Target, p: Product, m: int) -> list[Stage]:
+def plan(target: Target, p: Product) -> list[Stage]:
     """Transform the weights, then convolve."""
-    if prod(p.counts) * p.outs * p.groups == 0:
-        return []
     kind = kind_of(target, p.dtype)
     tile = conv_tile(target, kind)
     p = _unflipped(p)
@@ -295,14 +292,15 @@ def plan(target: Target, p: Product, m: int) -> list[Stage]:
         "w.start": p.w_start, **dict(zip(("w.group", "w.out", "w.channel"), p.w)), "w.row": p.w[4],
         "w.column": p.w[5], "outs": p.outs, "channels": p.channels, "plane": plane,
     })  # fmt: skip
-    words, units = _tile_words(p, kind, tile, m, plane)
+    words, units = _tile_words(p, kind, tile, plane)
+    bias = "b" if p.has_bias else "w"
     return [
         Stage(
             (
-                (f"spectrum{m}", spectrum, "wt", tiles),
-                (f"tiles{m}", TILES.meta(words), f"{p.source}t{'b' if p.has_bias else 'w'}{p.result}", units),
+                ("spectrum", spectrum, "wt", tiles),
+                ("tiles", TILES.meta(words), f"{p.source}t{bias}{p.result}", units),
             ),
-            (m + 2) ** 2 * plane,
+            POINTS**2 * plane,
         )
     ]
 
@@ -317,24 +315,28 @@ def _unflipped(p: Product) -> Product:
     return replace(p, axes=tuple(axes), w=tuple(w), w_start=start)
 
 
-def _tile_words(p: Product, kind: Kind, tile: Tile, m: int, plane: int) -> tuple[dict[str, int], int]:
+def _tile_words(p: Product, kind: Kind, tile: Tile, plane: int) -> tuple[dict[str, int], int]:
     d, y_h, y_w = p.axes
-    h, w = (Axis(a.size, -(-a.count // m), m, m + 2, a.offset) for a in (y_h, y_w))
+    h, w = (Axis(a.size, -(-a.count // M), M, POINTS, a.offset) for a in (y_h, y_w))
     counts = (p.images, d.count, h.count, w.count)
-    block = choose_block(counts, kind.lanes, BLOCK)
+    # a block's tiles fill half a second-level cache by a few times; many threads want small ones
+    tiles = min(BLOCK, MOST_INPUTS // (POINTS**2 * p.channels * kind.size))
+    if p.threads > 1:
+        tiles = min(tiles, prod(counts) * p.groups // (2 * p.threads))
+    tiles = max(kind.lanes, tiles)
+    block = choose_block(counts, kind.lanes, tiles)
     width = -(-prod(block) // kind.lanes) * kind.lanes
     chunk = min(p.channels, 16)
     strides = copy_strides(d, h, w, block, chunk, kind.lanes)
     grid = [-(-n // s) for n, s in zip(counts, block)]
     blocks = prod(grid) * p.groups
     parts = -(-p.outs // tile.rows)
-    m_block = tile.rows * -(-parts // min(parts, max(1, 2 * p.threads // blocks)))
+    ranges = 1 if p.threads == 1 else max(1, min(parts, 2 * p.threads // blocks))
+    m_block = tile.rows * -(-parts // ranges)
     row_bytes = width * kind.size
-    inner = min(m_block, max(tile.rows, (1 << 20) // ((m + 2) ** 2 * row_bytes) // tile.rows * tile.rows))
+    inner = min(m_block, max(tile.rows, MOST_SUMS // (POINTS**2 * row_bytes) // tile.rows * tile.rows))
     at_inputs = round_up(strides["e.size"] * kind.size)
-    at_sums = at_inputs + round_up((m + 2) ** 2 * (p.channels * row_bytes + 64) + 64)
-    end = at_sums + (m + 2) ** 2 * (inner * row_bytes + 64) + 64
-    assert end <= SCRATCH, (end, block, p.channels)
+    at_sums = at_inputs + round_up(POINTS**2 * (p.channels * row_bytes + 64) + 64)
     m_blocks = -(-p.outs // m_block)
     words = {
         **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]), **strides,
@@ -348,5 +350,3 @@ def _tile_words(p: Product, kind: Kind, tile: Tile, m: int, plane: int) -> tuple
     }  # fmt: skip
     return words, blocks * m_blocks
 
-
-BLOCK = 96  # tiles that a block aims at
