@@ -328,6 +328,7 @@ def attach_rest() -> None:
     set_method("type", type_)
     set_method("copy_", inplace.copy_)
     set_method("_receive", inplace.receive)
+    set_method("_become", inplace.become)
     set_method("_zeros_like", lambda self: create.zeros_like(self))
     set_method("_ones_like", lambda self: create.ones_like(self))
     for name, make, like in (("zeros", create.zeros, create.zeros_like), ("ones", create.ones, create.ones_like),

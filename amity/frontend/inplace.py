@@ -161,6 +161,14 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
     return t
 
 
+def become(t: Tensor, value: Tensor) -> Tensor:
+    """`inplace=True` of an activation: the result takes the input's place."""
+    if type(t.layout) is Symbol:
+        return _rebind(t, value)
+    check_writable("inplace", t)
+    return assign(t, value)
+
+
 class CopySlices(Rule):
     """A base after part of it was written: its gradient goes to the value there, elsewhere on."""
 

@@ -328,5 +328,11 @@ def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) ->
     return _fill(self, ((-u).log1p() / np.log1p(-p)).to(int64) + 1)
 
 
+def like_uniform(self: Tensor) -> Tensor:
+    """Numbers in [0, 1) in this tensor's shape and dtype."""
+    return uniform(tuple(self.shape), _work_dtype(self)).to(self.dtype)
+
+
+Tensor._like_uniform = like_uniform
 for _f in (uniform_, normal_, bernoulli_, random_, exponential_, cauchy_, log_normal_, geometric_, bernoulli, multinomial):
     setattr(Tensor, _f.__name__, _f)

@@ -1,5 +1,6 @@
 """What each op means. The flat namespace holds every op function under PyTorch's name."""
 
+from .activation import *
 from .convolution import *
 from .elementwise import *
 from .indexing import *
