@@ -18,7 +18,7 @@ from amity.ops import record as records
 from amity.ops.cast import Cast
 from amity.ops.record import INPLACE, METHODS, Op, Pointwise
 
-from . import autograd, create, inplace
+from . import autograd, create, foreach, inplace
 from .bind import bind, fast_binary, fast_unary
 from .fused import bind_composite
 from .grad_mode import no_grad
@@ -320,6 +320,15 @@ def _rebuild(cls: type, data: bytes, dtype: str, shape: tuple, requires_grad: bo
     return out.requires_grad_(requires_grad)
 
 
+def _blended(running: Tensor, new: Tensor, keep: Any, take: Any) -> tuple[Tensor]:
+    return (running * keep + new * take,)
+
+
+def blend(self: Tensor, new: Tensor, keep: float, take: float) -> None:
+    """`self = keep * self + take * new` in place, off the tape: running statistics."""
+    foreach.update(_blended, [(self, new.detach())], {"keep": keep, "take": take})
+
+
 def attach_rest() -> None:
     rest = (to, contiguous, clone, backward, register_hook, register_post_accumulate_grad_hook, retain_grad,
             new_tensor, new_full, fill_, zero_, __dlpack__, __dlpack_device__, __deepcopy__, __reduce_ex__)  # fmt: skip
@@ -329,6 +338,7 @@ def attach_rest() -> None:
     set_method("copy_", inplace.copy_)
     set_method("_receive", inplace.receive)
     set_method("_become", inplace.become)
+    set_method("_blend", blend)
     set_method("_zeros_like", lambda self: create.zeros_like(self))
     set_method("_ones_like", lambda self: create.ones_like(self))
     for name, make, like in (("zeros", create.zeros, create.zeros_like), ("ones", create.ones, create.ones_like),

@@ -7,6 +7,8 @@ from .indexing import *
 from .joining import *
 from .matmul import *
 from .movement import *
+from .norm import *
+from .pooling import *
 from .power import *
 from .reduce import *
 from .select import *
