@@ -49,6 +49,16 @@ def is_started() -> bool:
     return "machine" in _state
 
 
+def locks() -> list[Any]:
+    """The locks around LLVM, in the order in which they are taken."""
+    made = [_lock]
+    if "kernels" in _state:
+        made.append(_state["kernels"].lock)
+    if "machine" in _state:
+        made.append(_state["machine"].loader.lock)
+    return made
+
+
 def array_of(storage: Any, layout: Layout) -> np.ndarray:
     """A NumPy array on a storage's memory; it keeps the storage alive."""
     extent = layout.extent * layout.dtype.itemsize

@@ -26,7 +26,7 @@ class Kernels:
         self.target: Target = cpu.host_target()
         self._stamp = f"{source_stamp()}|{self.target.key}"
         self._address: dict[tuple, int] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # taken around a fork too
         self.load: Callable[[bytes, list[str]], list[int]] | None = None
         self.compiled = 0
         self.seconds = 0.0
@@ -50,7 +50,7 @@ class Kernels:
         """Where the kernel of that key is, building it if need be."""
         found = self._address.get(key)
         if found is None:
-            with self._lock:
+            with self.lock:
                 found = self._address.get(key)
                 if found is None:
                     found = self._address[key] = self._get(key, build, label)

@@ -15,11 +15,11 @@ class Loader:
         binding.initialize_native_asmprinter()
         machine = binding.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default")
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # taken around a fork too
 
     def load(self, code: bytes, names: list[str]) -> list[int]:
         """Addresses of the named functions of an object file."""
-        with self._lock:
+        with self.lock:
             self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
             return [self._engine.get_function_address(n) for n in names]

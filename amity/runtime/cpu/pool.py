@@ -229,12 +229,15 @@ class Pool:
         self._raw = ctypes.create_string_buffer(CONTEXT_BYTES + 4096)
         self.context = (ctypes.addressof(self._raw) + 4095) & ~4095
         self._worker, self._threads, self.threads = worker, [], 1
-        libc = self._libc = ctypes.CDLL(None)
-        libc.pthread_mutex_init(ctypes.c_void_p(self.context + MUTEX), None)
-        libc.pthread_cond_init(ctypes.c_void_p(self.context + WAKE), None)
-        libc.pthread_cond_init(ctypes.c_void_p(self.context + DONE), None)
+        self._libc = ctypes.CDLL(None)
+        self._init_waiting()
         self.resize(threads)
         os.register_at_fork(after_in_child=self._after_fork)
+
+    def _init_waiting(self) -> None:
+        self._libc.pthread_mutex_init(ctypes.c_void_p(self.context + MUTEX), None)
+        for offset in (WAKE, DONE):
+            self._libc.pthread_cond_init(ctypes.c_void_p(self.context + offset), None)
 
     def _word(self, offset: int) -> ctypes.c_int32:
         return ctypes.c_int32.from_address(self.context + offset)
@@ -283,6 +286,7 @@ class Pool:
         self.threads = 1
 
     def _after_fork(self) -> None:
-        """A forked child has no workers: it computes alone."""
+        """A forked child has no workers: it computes alone. The parent's would seem to wait."""
         self._threads = []
+        self._init_waiting()
         self._reset()
