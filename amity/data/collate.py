@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, 
 from typing import Any
 
 import numpy as np
-from amity.frontend.tensor import Tensor
 
 from amity import ops
+from amity.core.dtype import float64
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 
 EXPECTED = "tensors, NumPy arrays, numbers, strings, mappings or sequences of these"
 
@@ -39,7 +40,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     if isinstance(first, str | bytes):
         return batch
     if isinstance(first, float):
-        return create.tensor(batch, dtype=create.float64)
+        return create.tensor(batch, dtype=float64)
     if isinstance(first, int):
         return create.tensor(batch)
     if isinstance(first, Mapping):

@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from amity.core.errors import fail
+from amity.data.sampler import permutation
 from amity.frontend import create
 from amity.frontend.random import Generator
 from amity.frontend.tensor import Tensor
-
-from amity.core.errors import fail
-from amity.data.sampler import permutation
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amity.frontend.tensor import Tensor
 
 from amity.core import flags
 from amity.core.errors import FormatError, fail
@@ -17,6 +16,7 @@ from amity.data.dataset import Dataset, TensorDataset
 from amity.data.download import Source, fetch_file
 from amity.data.idx import read_idx
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 MIRRORS = (

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.context import BaseContext
 from typing import Any, Generic, TypeVar
 
-from amity.frontend.random import Generator
-
 from amity.core.errors import fail
 from amity.data.collate import default_collate, default_convert
 from amity.data.dataset import Dataset, IterableDataset
@@ -26,6 +24,7 @@ from amity.data.sampler import (
     draw_seed,
 )
 from amity.data.worker import Setup
+from amity.frontend.random import Generator
 
 T_co = TypeVar("T_co", covariant=True)
 PREFETCH = 2  # batches in work for each worker, unless told otherwise

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from amity.frontend.tensor import Tensor
 
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 
 ALIGN = 64  # a cache line, and what vector loads like
 INLINE = 1024  # a parcel up to this many bytes travels in the message itself

@@ -53,9 +53,10 @@ class Worker:
         self.is_closed = False  # the channel has ended, from either side
 
     def pump(self) -> None:
-        """Send what waits and read what came."""
-        try:
+        """Send what waits and read what came: of a worker that has ended, its last words."""
+        with contextlib.suppress(ChannelClosed):
             self.channel.flush()
+        try:
             while self.channel.fill():
                 pass
         except ChannelClosed:

@@ -11,11 +11,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Generic, TypeVar
 
-from amity.frontend.random import Generator
-
-from amity import ops
+from amity.core.dtype import float64
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.random import Generator, multinomial, randint, randperm
 
 T_co = TypeVar("T_co", covariant=True)
 CHUNK = 1024  # indices drawn at a time, so that a long draw starts at once and stays small
@@ -23,7 +22,7 @@ CHUNK = 1024  # indices drawn at a time, so that a long draw starts at once and 
 
 def draw_seed(generator: Generator | None = None) -> int:
     """A number for seeding, drawn from `generator` or the default one."""
-    return int(create.randint(0, 2**63 - 1, (), generator=generator).item())
+    return int(randint(0, 2**63 - 1, (), generator=generator).item())
 
 
 def fork_generator(generator: Generator | None) -> Generator:
@@ -32,7 +31,7 @@ def fork_generator(generator: Generator | None) -> Generator:
 
 
 def permutation(n: int, generator: Generator | None = None) -> list[int]:
-    return create.randperm(n, generator=generator).tolist()
+    return randperm(n, generator=generator).tolist()
 
 
 def check_count(op: str, name: str, value: Any) -> int:
@@ -101,7 +100,7 @@ class RandomSampler(Sampler[int]):
         while left > 0:
             count = min(left, CHUNK if self.replacement else size)
             if self.replacement:
-                yield from create.randint(0, size, (count,), generator=generator).tolist()
+                yield from randint(0, size, (count,), generator=generator).tolist()
             else:
                 yield from permutation(size, generator)[:count]
             left -= count
@@ -143,14 +142,14 @@ class WeightedRandomSampler(Sampler[int]):
         self.replacement = check_bool(
             "WeightedRandomSampler", "replacement", replacement, ValueError
         )
-        self.weights = create.as_tensor(weights, dtype=create.float64)
+        self.weights = create.as_tensor(weights, dtype=float64)
         self.generator = generator
         if self.weights.ndim != 1:
             got = f"weights of shape {tuple(self.weights.shape)}"
             raise fail(ValueError, "WeightedRandomSampler", got, "one dimension")
 
     def __iter__(self) -> Iterator[int]:
-        drawn = ops.multinomial(
+        drawn = multinomial(
             self.weights, self.num_samples, self.replacement, generator=self.generator
         )
         return iter(drawn.tolist())

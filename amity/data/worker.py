@@ -15,12 +15,12 @@ from multiprocessing.connection import wait
 from typing import Any, NoReturn
 
 import numpy as np
-from amity.frontend.random import manual_seed
-from amity.runtime.threads import set_num_threads
 
 from amity.data.channel import Channel, ChannelClosed
 from amity.data.fetch import Recipe, StreamEnded
 from amity.data.parcel import Receiver, Sender
+from amity.engine.threads import set_num_threads
+from amity.frontend.random import manual_seed
 
 STARTING = -1  # the epoch of an error before the first batch
 WATCH = 2.0  # seconds between looks at whether the parent still lives

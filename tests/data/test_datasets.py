@@ -9,13 +9,12 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from amity.frontend.random import Generator
 
-from amity.core import flags
+from amity.core import dtype, flags
 from amity.core.errors import FormatError
 from amity.data import DataLoader, FashionMNIST, datasets, digits, random_split, to_tensor
 from amity.data.download import Source
-from amity.frontend import create
+from amity.frontend.random import Generator
 
 HAS_DEBIAN = (datasets.DEBIAN / "t10k-labels-idx1-ubyte.gz").is_file()
 NEEDS_DEBIAN = pytest.mark.skipif(
@@ -50,7 +49,7 @@ def nowhere(monkeypatch, tmp_path):
 
 def test_digits():
     images, labels = digits().tensors
-    assert images.dtype == create.float32 and labels.dtype == create.int64
+    assert images.dtype == dtype.float32 and labels.dtype == dtype.int64
     assert tuple(images.shape) == (1797, 1, 8, 8) and tuple(labels.shape) == (1797,)
     assert np.bincount(labels.numpy()).tolist() == [
         178, 182, 177, 183, 181, 182, 181, 179, 174, 180,
@@ -105,11 +104,11 @@ def test_fashion_train_unpacked(made, tmp_path):
 def test_fashion_transforms_and_batches(made):
     dataset = FashionMNIST(made, False, transform=to_tensor, target_transform=lambda y: 9 - y)
     images, labels = next(iter(DataLoader(dataset, 4)))
-    assert tuple(images.shape) == (4, 1, 28, 28) and images.dtype == create.float32
+    assert tuple(images.shape) == (4, 1, 28, 28) and images.dtype == dtype.float32
     assert images[3, 0, 0, 0].item() == pytest.approx(3 / 255)
     assert labels.tolist() == [9, 8, 7, 6]
     images, _ = next(iter(DataLoader(FashionMNIST(made, False), 4)))
-    assert tuple(images.shape) == (4, 28, 28) and images.dtype == create.uint8
+    assert tuple(images.shape) == (4, 28, 28) and images.dtype == dtype.uint8
 
 
 def test_fashion_that_is_not_there(nowhere):
@@ -235,7 +234,7 @@ def test_download_without_a_server(nowhere, monkeypatch):
 def test_to_tensor(shape, expected):
     image = (np.arange(np.prod(shape)).reshape(shape) % 256).astype(np.uint8)
     got = to_tensor(image)
-    assert tuple(got.shape) == expected and got.dtype == create.float32
+    assert tuple(got.shape) == expected and got.dtype == dtype.float32
     want = (image if image.ndim == 3 else image[:, :, None]).transpose(2, 0, 1).astype(
         np.float32
     ) / 255

@@ -6,8 +6,6 @@ import warnings
 
 import numpy as np
 import pytest
-from amity.frontend.random import Generator, manual_seed
-from amity.frontend.tensor import Tensor
 
 from amity.data import (
     BatchSampler,
@@ -22,6 +20,8 @@ from amity.data import (
     get_worker_info,
 )
 from amity.frontend import create
+from amity.frontend.random import Generator, manual_seed, rand
+from amity.frontend.tensor import Tensor
 
 torch = pytest.importorskip("torch")
 peer = torch.utils.data
@@ -67,7 +67,7 @@ class Seeds(Dataset):
 
     def __getitem__(self, index):
         info = get_worker_info()
-        drawn = float(create.rand(1).item())
+        drawn = float(rand(1).item())
         return info.id, info.seed % 2**32, random.random(), np.random.rand(), drawn
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amity.core import dtype
 from amity.data import DataLoader, Dataset, IterableDataset, get_worker_info
 from amity.data import pool as pool_module
 from amity.frontend import create
@@ -223,10 +224,10 @@ def test_any_object_crosses(name):
 
 def test_tensors_cross_with_dtype_and_requires_grad():
     def make(sample):
-        return create.zeros(3, dtype=create.float16), create.ones(2).requires_grad_()
+        return create.zeros(3, dtype=dtype.float16), create.ones(2).requires_grad_()
 
     ((half, leaf),) = DataLoader([0], None, num_workers=1, collate_fn=make)
-    assert half.dtype == create.float16 and half.tolist() == [0.0] * 3
+    assert half.dtype == dtype.float16 and half.tolist() == [0.0] * 3
     assert leaf.requires_grad and leaf.is_leaf and leaf.tolist() == [1.0, 1.0]
 
 

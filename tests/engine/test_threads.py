@@ -26,7 +26,8 @@ def test_set_and_get():
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(0, RuntimeError), (-1, RuntimeError), (1.5, TypeError), (True, TypeError)]
+    ("number", "error"),
+    [(0, RuntimeError), (-1, RuntimeError), (1.5, TypeError), (True, TypeError)],
 )
 def test_numbers_that_are_none(number, error):
     with pytest.raises(error, match="set_num_threads: got"):
