@@ -141,6 +141,12 @@ class Group:
         if x.op is not None and x.op.kind == "constant":
             code = register_type(x.spec.dtype.code)
             return self._append(Instruction("const", x.op.value, (), code))
+        if x.op is not None and x.op.kind == "position":
+            axis = axes[x.op.dim + len(axes) - x.spec.ndim]
+            dtype = register_type(x.spec.dtype.code)
+            if axis is None:
+                return self._append(Instruction("const", 0, (), dtype))
+            return self._cast(self._append(Instruction("index", axis, (), "i64")), dtype)
         place, layout = read(x)
         strides = [0] * len(self.domain)
         shift = len(axes) - layout.ndim
@@ -181,7 +187,7 @@ class Group:
             stores.append((len(accesses), self.value[id(node)]))
             accesses.append(Access(layout.dtype.code, self.output_strides(node, layout)))
             places.append(place)
-        natural = any(i.op == "reduce" and i.what.startswith("arg") for i in self.body)
+        natural = any(i.op == "index" or (i.op == "reduce" and i.what.startswith("arg")) for i in self.body)
         nest, meta = make_nest(
             self.domain, flags, accesses, len(self.operands), self.body, stores, keep_order=natural
         )

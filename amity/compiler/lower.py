@@ -60,8 +60,8 @@ class _Lowering:
     def _read(self, node: Node) -> tuple[int, Layout]:
         """Where a node's value is, computing what is still pending."""
         if id(node) not in self.place:
-            if node.op is not None and node.op.kind == "constant":
-                self._materialize_constant(node)
+            if node.op is not None and node.op.kind in ("constant", "position"):
+                self._materialize(node)
             else:
                 self._flush()
         p = self.place[id(node)]
@@ -100,6 +100,23 @@ class _Lowering:
         a, b = self.out.places[source].layout, self.out.places[target].layout
         self.out.steps.append(copy_launch(a, b.dtype.code, b.shape, b.strides, source, target))
 
+    def _materialize(self, node: Node) -> None:
+        """A place for what is otherwise computed where it is used."""
+        if node.op.kind == "constant":
+            self._materialize_constant(node)
+            return
+        place = self._new(layout(node.spec.dtype, node.spec.shape))
+        code = node.spec.dtype.code
+        body = [Instruction("index", node.op.dim, (), "i64")]
+        if code != "i64":
+            body.append(Instruction("cast", None, (0,), "f32" if code in ("f16", "bf16") else code))
+        access = Access(code, self.out.places[place].layout.strides)
+        nest, meta = make_nest(
+            node.spec.shape, "r" * node.spec.ndim, [access], 0, body, [(0, len(body) - 1)], keep_order=True
+        )
+        self.out.steps.append(nest_launch(nest, meta, [place]))
+        self.place[id(node)] = place
+
     def _materialize_constant(self, node: Node) -> None:
         place = self._new(layout(node.spec.dtype, node.spec.shape))
         code = "f32" if node.spec.dtype.code in ("f16", "bf16") else node.spec.dtype.code
@@ -128,7 +145,9 @@ class _Lowering:
 
     def _constant(self, node: Node) -> None:
         if id(node) in self.wanted:
-            self._materialize_constant(node)
+            self._materialize(node)
+
+    _position = _constant
 
     def _pointwise(self, node: Node) -> None:
         axes = None
@@ -145,7 +164,7 @@ class _Lowering:
     def _read_apart(self, node: Node) -> tuple[int, Layout]:
         """Like `_read`, while the open group stays open: its own nodes are never asked for here."""
         if id(node) not in self.place:
-            self._materialize_constant(node)
+            self._materialize(node)
         p = self.place[id(node)]
         return p, self.out.places[p].layout
 

@@ -196,6 +196,8 @@ def make_nest(
     if "d" not in dims and any(i.op == "reduce" for i in body):  # all of size 1
         out, dims = [*out, 1], dims + "d"
         strides = [[*s, 0] for s in strides]
+    if keep_order:
+        body = _renumbered(body, flags)
     vector_rows = _vector_rows(out, dims, strides, accesses)
     vector = dims.count("r") - 1 if vector_rows else len(dims) - 1
     operands, numbers = [], []
@@ -218,6 +220,20 @@ def make_nest(
         if a.whole is not None:
             meta += [*a.whole[0], *a.whole[1]]
     return nest, meta
+
+
+def _renumbered(body: Sequence[Instruction], flags: str) -> list[Instruction]:
+    """`index` instructions with the dimension's place in the nest: rows first, then the reduced one."""
+    order = [d for d, f in enumerate(flags) if f == "r"] + [d for d, f in enumerate(flags) if f == "d"]
+    extra = 0 if "r" in flags else 1  # a nest of only reduced dimensions gets a row of size 1
+    out = []
+    for i in body:
+        if i.op == "index":
+            is_reduced = flags[i.what] == "d"
+            place: int | str = "linear" if is_reduced and flags.count("d") == 1 else order.index(i.what) + extra
+            i = Instruction("index", place, i.args, i.dtype)
+        out.append(i)
+    return out
 
 
 def _split(out, dims, strides, accesses, inputs, chunks):

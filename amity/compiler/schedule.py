@@ -92,7 +92,7 @@ class _Schedule:
             elif i.op == "reduce":
                 out.append(False)
             elif i.op == "index":
-                out.append(i.what in self.reduced or i.what == "linear")
+                out.append(i.what == "linear" or i.what in self.reduced)
             else:
                 out.append(i.op == "indexed" or any(out[a] for a in i.args))
         return out
@@ -255,6 +255,8 @@ class _Schedule:
         """The index along a dimension; `linear` counts within the reduced dimensions."""
         b = self.b
         if d == "linear":
+            if self.nest.vector_rows:
+                return p.indices["linear"]
             base = p.indices["linear"] + p.at
         elif d == self.nest.vector_dim:
             base = p.at
@@ -509,7 +511,7 @@ class _Schedule:
         if full:
 
             def leaf(offsets, linear, carry):
-                p = Point(width, mask, at, offsets, indices)
+                p = Point(width, mask, at, offsets, indices | {"linear": linear})
                 for operand, value in full:
                     self._store(p, operand, value)
                 return carry

@@ -145,6 +145,17 @@ def check_range(name: str, k: Tensor, n: int, d: int) -> None:
         raise IndexError(f"{name}: index {low if low < -n else high} is out of bounds for dimension {d} with size {n}")
 
 
+def first_outside(self: Tensor, low: int, high: int, except_for: int) -> int | None:
+    """An element outside [low, high) that is not the exception, if there is one."""
+    if type(self.layout) is Symbol or self.storage is None or self.layout.numel == 0:
+        return None
+    array = engine.array_of(self.storage, self.layout)
+    if low <= int(array.min()) and int(array.max()) < high:
+        return None
+    bad = array[((array < low) | (array >= high)) & (array != except_for)]
+    return int(bad.flat[0]) if bad.size else None
+
+
 def index_list(indices: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(slice(None) if i is None else i for i in indices)
 
@@ -165,4 +176,5 @@ def index_put_(self: Tensor, indices: Sequence[Any], values: Tensor, accumulate:
 Tensor.__getitem__ = getitem
 Tensor.__setitem__ = setitem
 Tensor.index_put = index_put
+Tensor._first_outside = first_outside
 Tensor.index_put_ = index_put_

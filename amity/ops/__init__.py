@@ -5,10 +5,12 @@ from .convolution import *
 from .elementwise import *
 from .indexing import *
 from .joining import *
+from .loss import *
 from .matmul import *
 from .movement import *
 from .norm import *
 from .pooling import *
+from .position import *
 from .power import *
 from .reduce import *
 from .select import *

@@ -1,0 +1,486 @@
+"""Losses, each one fused op. `reduction` is "mean", "sum" or "none"."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+from .activation import _log_softmax, _softplus_of
+from .elementwise import ABS, EXP, LOG, NEG, maximum, minimum
+from .position import Position
+from .record import Sample, composite
+from .reduce import SUM, Amax
+from .select import WHERE
+
+F = "f"
+PAIR = (Sample(((3, 4), F), ((3, 4), F)), Sample(((3, 4), F), ((3, 4), F), reduction="none"), Sample(((3,), F), ((3,), F), reduction="sum"))
+
+
+def reduction_of(size_average, reduce, reduction: str) -> str:
+    """The reduction that the old pair of flags or the new name asks for."""
+    if size_average is not None or reduce is not None:
+        warnings.warn("size_average and reduce args will be deprecated, please use reduction instead.", stacklevel=3)
+        size_average = True if size_average is None else size_average
+        reduce = True if reduce is None else reduce
+        return "none" if not reduce else "mean" if size_average else "sum"
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    return reduction
+
+
+def reduced(x, reduction: str):
+    """The sum or mean of all, or all as they are."""
+    if reduction == "none":
+        return x
+    total = SUM(x, tuple(range(x.ndim)), False)
+    if reduction == "sum":
+        return total
+    return total / x.numel() if x.numel() else total * math.nan
+
+
+def _same(name: str, input, target) -> None:
+    """Losses do not broadcast silently: that is a mistake more often than not."""
+    if input.shape != target.shape:
+        warnings.warn(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) in {name}. This will "
+            "likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            stacklevel=3,
+        )
+
+
+@composite(samples=PAIR)
+def _mse(input, target, reduction="mean"):
+    d = input - target
+    return reduced(d * d, reduction)
+
+
+def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+    """The squared difference."""
+    _same("mse_loss", input, target)
+    if weight is not None:
+        d = input - target
+        return _weighted(d * d, weight, reduction_of(size_average, reduce, reduction))
+    return _mse(input, target, reduction_of(size_average, reduce, reduction))
+
+
+def _weighted(x, weight, reduction):
+    y = x * weight
+    return y if reduction == "none" else y.sum() if reduction == "sum" else y.sum() / weight.expand(x.shape).sum()
+
+
+@composite(samples=PAIR)
+def _l1(input, target, reduction="mean"):
+    return reduced(ABS(input - target), reduction)
+
+
+def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+    """The absolute difference."""
+    _same("l1_loss", input, target)
+    if weight is not None:
+        return _weighted(ABS(input - target), weight, reduction_of(size_average, reduce, reduction))
+    return _l1(input, target, reduction_of(size_average, reduce, reduction))
+
+
+@composite(samples=PAIR)
+def _smooth_l1(input, target, reduction="mean", beta=1.0):
+    d = ABS(input - target)
+    return reduced(WHERE(d < beta, d * d * (0.5 / beta), d - 0.5 * beta) if beta else d, reduction)
+
+
+def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
+    """Squared below beta, absolute beyond. source: Girshick 2015, arXiv:1504.08083"""
+    _same("smooth_l1_loss", input, target)
+    if beta < 0:
+        raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
+    return _smooth_l1(input, target, reduction_of(size_average, reduce, reduction), beta)
+
+
+@composite(samples=PAIR)
+def _huber(input, target, reduction="mean", delta=1.0):
+    d = ABS(input - target)
+    return reduced(WHERE(d <= delta, d * d * 0.5, (d - 0.5 * delta) * delta), reduction)
+
+
+def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
+    """Squared below delta, linear beyond. source: Huber 1964"""
+    _same("huber_loss", input, target)
+    if delta <= 0:
+        raise RuntimeError("huber_loss does not support non-positive values for delta.")
+    loss = _huber(input, target, "none" if weight is not None else reduction_of(None, None, reduction), delta)
+    return loss if weight is None else _weighted(loss, weight, reduction)
+
+
+# -- classification
+
+
+def _log_of(p):
+    """The logarithm, no less than -100, so that a certain mistake costs a finite amount."""
+    return maximum(LOG(p), -100.0)
+
+
+def _bce_grad(g, input, target, weight, reduction):
+    x = input
+    d = (x - target) / maximum((1 - x) * x, 1e-12)
+    d = d if weight is None else d * weight
+    share = g / x.numel() if reduction == "mean" else g
+    gx = d * share
+    gt = (LOG(1 - x) - LOG(x)) * (1 if weight is None else weight) * share
+    return (gx, gt) if weight is None else (gx, gt, None)
+
+
+@composite(grad=_bce_grad)
+def _bce(input, target, weight, reduction):
+    loss = NEG(target * _log_of(input) + (1 - target) * _log_of(1 - input))
+    return reduced(loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+    """The cross-entropy of probabilities.
+
+    errors: ValueError if the shapes differ; RuntimeError for inputs outside [0, 1]
+    """
+    reduction = reduction_of(size_average, reduce, reduction)
+    if target.shape != input.shape:
+        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure they have the same size.")
+    if input.numel() and not bool(((input >= 0).logical_and(input <= 1)).all()):
+        raise RuntimeError("all elements of input should be between 0 and 1")
+    return _bce(input, target, weight if weight is None else weight.expand(input.shape), reduction)
+
+
+@composite(samples=(Sample(((3, 4), F), ((3, 4), F), None, None, "mean"),))
+def _bce_logits(input, target, weight, pos_weight, reduction):
+    if pos_weight is None:
+        loss = (1 - target) * input + _softplus_of(NEG(input))
+    else:
+        loss = (1 - target) * input + (1 + (pos_weight - 1) * target) * _softplus_of(NEG(input))
+    return reduced(loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
+    """The cross-entropy of probabilities given as logits."""
+    if target.shape != input.shape:
+        raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
+    return _bce_logits(input, target, weight, pos_weight, reduction_of(size_average, reduce, reduction))
+
+
+def _hot(input, target):
+    """Where the class is the target's, over the class dimension (the second, or the only one)."""
+    dim = 1 if input.ndim > 1 else 0
+    return Position(dim)(input) == target.unsqueeze(dim), dim
+
+
+def _picked(hot, x, dim):
+    return SUM(WHERE(hot, x, 0.0), (dim,), True)
+
+
+def _kept_weight(input, target, weight, ignore_index, hot, dim):
+    """The weight of each sample, 0 where the target is to be ignored; keeps the class dimension."""
+    valid = target.unsqueeze(dim) != ignore_index
+    if weight is None:
+        return valid.to(input.dtype)
+    w = _picked(hot, weight.reshape(tuple(-1 if d == dim else 1 for d in range(input.ndim))), dim)
+    return WHERE(valid, w, 0.0)
+
+
+def _normalized(loss, weights, reduction, dim):
+    if reduction == "none":
+        return loss.squeeze(dim)
+    total = SUM(loss, tuple(range(loss.ndim)), False)
+    return total if reduction == "sum" else total / SUM(weights, tuple(range(weights.ndim)), False)
+
+
+def _nll_grad(g, input, target, weight, ignore_index, reduction):
+    hot, dim = _hot(input, target)
+    w = _kept_weight(input, target, weight, ignore_index, hot, dim)
+    gx = WHERE(hot, NEG(w) * _share(g, w, reduction, dim), 0.0)
+    return (gx, None) if weight is None else (gx, None, None)
+
+
+def _share(g, w, reduction, dim):
+    """The gradient that reaches a sample's loss."""
+    if reduction == "none":
+        return g.unsqueeze(dim)
+    return g if reduction == "sum" else g / SUM(w, tuple(range(w.ndim)), False)
+
+
+@composite(grad=_nll_grad)
+def _nll(input, target, weight, ignore_index, reduction):
+    hot, dim = _hot(input, target)
+    w = _kept_weight(input, target, weight, ignore_index, hot, dim)
+    return _normalized(NEG(_picked(hot, input, dim)) * w, w, reduction, dim)
+
+
+def _check_classes(name, input, target, weight, ignore_index):
+    dim = 1 if input.ndim > 1 else 0
+    expected = tuple(n for d, n in enumerate(input.shape) if d != dim)
+    if tuple(target.shape) != expected:
+        if input.ndim > 1 and target.ndim and input.shape[0] != target.shape[0]:
+            raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]}).")
+        raise RuntimeError(f"{name}: got a target of size {list(target.shape)}; expected {list(expected)}")
+    if target.dtype.kind == "f":
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype.name}")
+    if weight is not None and tuple(weight.shape) != (input.shape[dim],):
+        raise RuntimeError(f"weight tensor should be defined either for all {input.shape[dim]} classes or no classes but got weight tensor of shape: {list(weight.shape)}")
+    bad = target._first_outside(0, input.shape[dim], ignore_index)
+    if bad is not None:
+        raise IndexError(f"{name}: Target {bad} is out of bounds.")
+
+
+def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+    """The negative of the log-probability given to the target class.
+
+    shape:  input [N, C, ...] or [C], target [N, ...] or []
+    errors: IndexError for targets that are no class
+    """
+    reduction = reduction_of(size_average, reduce, reduction)
+    _check_classes("nll_loss", input, target, weight, ignore_index)
+    return _nll(input, target, weight, ignore_index, reduction)
+
+
+def _log_sum(x, dim):
+    top = Amax((dim,), True)(x)
+    return top + LOG(SUM(EXP(x - top), (dim,), True))
+
+
+def _cross_entropy_grad(g, input, target, weight, ignore_index, reduction, smoothing):
+    hot, dim = _hot(input, target)
+    count = input.shape[dim]
+    p = EXP(input - _log_sum(input, dim))
+    w = _kept_weight(input, target, weight, ignore_index, hot, dim)
+    share = _share(g, w, reduction, dim)
+    if not smoothing:
+        gx = (p - WHERE(hot, 1.0, 0.0)) * (w * share)
+    elif weight is None:
+        gx = (p - WHERE(hot, 1.0 - smoothing, 0.0) - smoothing / count) * (w * share)
+    else:
+        every = weight.reshape(tuple(-1 if d == dim else 1 for d in range(input.ndim)))
+        valid = (target.unsqueeze(dim) != ignore_index).to(input.dtype)
+        smooth = (p * SUM(every, (dim,), True) - every) * (smoothing / count) * valid
+        gx = ((p - WHERE(hot, 1.0, 0.0)) * (w * (1 - smoothing)) + smooth) * share
+    return (gx, None) if weight is None else (gx, None, None)
+
+
+@composite(grad=_cross_entropy_grad)
+def _cross_entropy(input, target, weight, ignore_index, reduction, smoothing):
+    hot, dim = _hot(input, target)
+    total = _log_sum(input, dim)
+    w = _kept_weight(input, target, weight, ignore_index, hot, dim)
+    loss = (total - _picked(hot, input, dim)) * w
+    if smoothing:
+        valid = (target.unsqueeze(dim) != ignore_index).to(input.dtype)
+        count = input.shape[dim]
+        if weight is None:
+            even = (total * count - SUM(input, (dim,), True)) * valid
+        else:
+            every = weight.reshape(tuple(-1 if d == dim else 1 for d in range(input.ndim)))
+            even = SUM((total - input) * every, (dim,), True) * valid
+        loss = loss * (1 - smoothing) + even * (smoothing / count)
+    return _normalized(loss, w, reduction, dim)
+
+
+@composite(samples=(Sample(((3, 4), F), ((3, 4), F), None, "mean", 0.1),))
+def _soft_cross_entropy(input, target, weight, reduction, smoothing):
+    dim = 1 if input.ndim > 1 else 0
+    if smoothing:
+        target = target * (1 - smoothing) + smoothing / input.shape[dim]
+    logp = _log_softmax(input, dim) * target
+    if weight is not None:
+        logp = logp * weight.reshape(tuple(-1 if d == dim else 1 for d in range(input.ndim)))
+    loss = NEG(SUM(logp, (dim,), False))
+    if reduction == "mean":
+        return SUM(loss, tuple(range(loss.ndim)), False) / (input.numel() // max(input.shape[dim], 1))
+    return reduced(loss, reduction)
+
+
+def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
+    """The cross-entropy of logits with classes, or with probabilities of the input's shape.
+
+    shape:  input [N, C, ...] or [C]; target [N, ...] or [] of classes, or as input
+    errors: IndexError for targets that are no class; RuntimeError for label_smoothing outside [0, 1]
+    """
+    reduction = reduction_of(size_average, reduce, reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if target.dtype.kind == "f":
+        if target.shape != input.shape:
+            raise RuntimeError(f"Expected floating point type for target with class probabilities, got sizes {list(target.shape)} and {list(input.shape)}; expected equal sizes")
+        if ignore_index >= 0:
+            raise RuntimeError("ignore_index is not supported for floating point target")
+        return _soft_cross_entropy(input, target, weight, reduction, float(label_smoothing))
+    _check_classes("cross_entropy", input, target, weight, ignore_index)
+    return _cross_entropy(input, target, weight, ignore_index, reduction, float(label_smoothing))
+
+
+@composite(samples=PAIR)
+def _kl_div(input, target, reduction="mean", log_target=False):
+    if log_target:
+        return reduced(EXP(target) * (target - input), reduction)
+    return reduced(WHERE(target > 0, target * LOG(WHERE(target > 0, target, 1.0)), target * 0) - target * input, reduction)
+
+
+def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
+    """The Kullback-Leibler divergence; `input` holds log-probabilities."""
+    if reduction == "batchmean":
+        return _kl_div(input, target, "sum", log_target) / input.shape[0]
+    return _kl_div(input, target, reduction_of(size_average, reduce, reduction), log_target)
+
+
+# -- margins, ranks, counts
+
+
+@composite(samples=PAIR)
+def _soft_margin(input, target, reduction="mean"):
+    return reduced(_softplus_of(NEG(target * input)), reduction)
+
+
+def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+    """log(1 + exp(-target * input))."""
+    return _soft_margin(input, target, reduction_of(size_average, reduce, reduction))
+
+
+@composite(samples=(Sample(((3,), F), ((3,), F), ((3,), F), 0.1, "mean"),))
+def _margin_ranking(input1, input2, target, margin, reduction):
+    return reduced(maximum(NEG(target) * (input1 - input2) + margin, 0.0), reduction)
+
+
+def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+    """max(0, -target * (input1 - input2) + margin)."""
+    if not input1.ndim == input2.ndim == target.ndim:
+        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: {input2.shape}, target: {target.shape} ")
+    return _margin_ranking(input1, input2, target, float(margin), reduction_of(size_average, reduce, reduction))
+
+
+@composite(samples=PAIR)
+def _hinge_embedding(input, target, reduction="mean", margin=1.0):
+    far = WHERE(target == 1, 0.0, maximum(margin - input, 0.0))
+    return reduced(far + WHERE(target == -1, 0.0, input), reduction)
+
+
+def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+    """The input for targets 1, max(0, margin - input) for targets -1."""
+    return _hinge_embedding(input, target, reduction_of(size_average, reduce, reduction), float(margin))
+
+
+@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((3,), F), 0.1, "mean"),))
+def _cosine_embedding(input1, input2, target, margin, reduction):
+    dim = (input1.ndim - 1,)
+    eps = 1e-12
+    dots = SUM(input1 * input2, dim, False)
+    norms = ((SUM(input1 * input1, dim, False) + eps) * (SUM(input2 * input2, dim, False) + eps)).sqrt()
+    cos = dots / norms
+    loss = WHERE(target == 1, 1 - cos, 0.0) + WHERE(target == -1, maximum(cos - margin, 0.0), 0.0)
+    return reduced(loss, reduction)
+
+
+def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+    """1 - cos for targets 1, max(0, cos - margin) for targets -1."""
+    if target.ndim + 1 != input1.ndim or target.ndim + 1 != input2.ndim:
+        kind = "1D target tensor expects 2D input tensors" if target.ndim == 1 else "0D target tensor expects 1D input tensors"
+        raise RuntimeError(f"{kind}, but found inputs with sizes {list(input1.shape)} and {list(input2.shape)}.")
+    return _cosine_embedding(input1, input2, target, float(margin), reduction_of(size_average, reduce, reduction))
+
+
+@composite(samples=(Sample(((3, 4), F), ((3, 4), F), True, False, 1e-8, "mean"),))
+def _poisson_nll(input, target, log_input, full, eps, reduction):
+    loss = EXP(input) - target * input if log_input else input - target * LOG(input + eps)
+    if full:
+        stirling = target * LOG(target) - target + 0.5 * LOG(2 * math.pi * target)
+        loss = loss + WHERE(target > 1, stirling, 0.0)
+    return reduced(loss, reduction)
+
+
+def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
+    """The negative log-likelihood of counts under a Poisson distribution."""
+    return _poisson_nll(input, target, log_input, full, eps, reduction_of(size_average, reduce, reduction))
+
+
+@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((3, 4), "p"), False, 1e-6, "mean"),))
+def _gaussian_nll(input, target, var, full, eps, reduction):
+    v = WHERE(var < eps, eps, var)
+    d = input - target
+    loss = 0.5 * (LOG(v) + d * d / v)
+    return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+
+
+def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
+    """The negative log-likelihood of targets under normal distributions."""
+    if not hasattr(var, "layout"):
+        var = input.new_full((), float(var))
+    if var.shape != input.shape:
+        if tuple(input.shape[:-1]) == tuple(var.shape):
+            var = var.unsqueeze(-1)
+        elif var.numel() != 1 and not (tuple(input.shape[:-1]) == tuple(var.shape[:-1]) and var.shape[-1] == 1):
+            raise ValueError("var is of incorrect size")
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(reduction + " is not valid")
+    if bool((var < 0).any()):
+        raise ValueError("var has negative entry/entries")
+    return _gaussian_nll(input, target, var, full, eps, reduction)
+
+
+def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+    """The mean over classes of the logistic loss of every label."""
+    loss = binary_cross_entropy_with_logits(input, target.to(input.dtype), reduction="none")
+    loss = loss if weight is None else loss * weight
+    return reduced(loss.mean(-1), reduction_of(size_average, reduce, reduction))
+
+
+def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
+    """The hinge loss over classes."""
+    if p not in (1, 2):
+        raise ValueError("only p == 1 and p == 2 supported")
+    _check_classes("multi_margin_loss", input, target, weight, -1 << 40)
+    x = input if input.ndim == 2 else input.unsqueeze(0)
+    t = target if input.ndim == 2 else target.unsqueeze(0)
+    hot = (t.unsqueeze(1) == t.new_tensor(range(x.shape[1])))
+    own = (x * hot).sum(1, keepdim=True)
+    z = maximum(margin - own + x, 0.0)
+    z = z if p == 1 else z * z
+    z = z if weight is None else z * (weight * hot).sum(1, keepdim=True)
+    loss = WHERE(hot, 0.0, z).sum(1) / x.shape[1]
+    out = reduced(loss, reduction_of(size_average, reduce, reduction))
+    return out.squeeze(0) if out.ndim and input.ndim == 1 else out
+
+
+def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+    """The hinge loss between the classes listed in a target row (up to the first -1) and all others."""
+    x = input if input.ndim == 2 else input.unsqueeze(0)
+    t = target if target.ndim == 2 else target.unsqueeze(0)
+    if x.shape != t.shape:
+        raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
+    kept = (t < 0).to(t.dtype).cumsum(1) == 0
+    at = WHERE(kept, t, 0)
+    n = x.shape[1]
+    is_target = ((at.unsqueeze(2) == t.new_tensor(range(n))).logical_and(kept.unsqueeze(2))).any(1)
+    margins = maximum(1 - (x.gather(1, at).unsqueeze(2) - x.unsqueeze(1)), 0.0)
+    counted = kept.unsqueeze(2).logical_and(is_target.logical_not().unsqueeze(1))
+    loss = WHERE(counted, margins, 0.0).sum((1, 2)) / n
+    out = reduced(loss, reduction_of(size_average, reduce, reduction))
+    return out.squeeze(0) if out.ndim and input.ndim == 1 else out
+
+
+def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
+    """The p-norm of the difference over the last dimension."""
+    return (x1 - x2 + eps).norm(p, -1, keepdim)
+
+
+def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"):
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin)."""
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    near = pairwise_distance(anchor, positive, p, eps)
+    far = pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = minimum(far, pairwise_distance(positive, negative, p, eps))
+    return reduced(maximum(near - far + margin, 0.0), reduction_of(size_average, reduce, reduction))
+
+
+def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
+    """The triplet loss under any distance."""
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    distance = distance_function or pairwise_distance
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = minimum(far, distance(positive, negative))
+    return reduced(maximum(near - far + margin, 0.0), reduction_of(None, None, reduction))
