@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+from .function import Function as Function
+from .function import once_differentiable as once_differentiable
 from .grad_mode import set_grad_enabled
 from .tape import (
     ACCUMULATE, EDGES, FREED, HOOKS, OUTPUT, RULE, SAVED, SEQ, VERSIONS, WHERE, modes,

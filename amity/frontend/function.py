@@ -9,6 +9,7 @@ from typing import Any
 from amity.core.errors import fail
 from amity.core.shape import broadcast_shapes
 
+from .create import zeros
 from .grad_mode import no_grad
 from .rules import fit, unpack, version_of
 from .tape import EDGES, LAYOUTS, OUTPUT, Rule, modes, next_seq
@@ -110,8 +111,7 @@ class FunctionRule(Rule):
         g = None if at is None else gs[at]
         if g is not None or lay is None or not self.ctx._fills_grads:
             return g
-        like = next(x for x in gs if x is not None)
-        return like.new_zeros(tuple(lay.shape), dtype=lay.dtype)
+        return zeros(tuple(lay.shape), dtype=lay.dtype, device=lay.device)
 
     def _checked(self, grads: Sequence[Any], node: list) -> list[Any]:
         edges, layouts, name = node[EDGES], node[LAYOUTS], f"{self.name}Backward"
@@ -200,17 +200,16 @@ class Function:
         is_tuple = isinstance(out, tuple)
         outs = [_own(o, args, ctx) for o in (out if is_tuple else (out,))]
         if modes.grad and any(needs):
-            ctx._saved = tuple(_follow(s, out if is_tuple else (out,), outs) for s in ctx._saved)
-            ctx._constant = tuple(
-                _follow(s, out if is_tuple else (out,), outs) for s in ctx._constant
-            )
+            before = out if is_tuple else (out,)
+            ctx._saved = tuple(_follow(s, before, outs) for s in ctx._saved)
+            ctx._constant = tuple(_follow(s, before, outs) for s in ctx._constant)
             _check_dirty(cls, ctx, outs)
             FunctionRule(cls, ctx).record(outs, args)
         return tuple(outs) if is_tuple else outs[0]
 
 
 def _own(out: Any, args: Sequence[Any], ctx: Context) -> Any:
-    """An output that is an input, unwritten, becomes a view: it has a place of its own on the tape."""
+    """An output that is an input, unwritten, becomes a view with its own place on the tape."""
     if isinstance(out, Tensor) and _is_in(out, args) and not _is_in(out, ctx._dirty):
         return out.detach()
     return out
@@ -224,9 +223,12 @@ def _follow(tensor: Any, before: Sequence[Any], after: Sequence[Any]) -> Any:
 def _check_dirty(cls: type[Function], ctx: Context, outs: Sequence[Any]) -> None:
     for t in ctx._dirty:
         if not _is_in(t, outs):
-            raise fail(RuntimeError, cls.__name__, "a dirty tensor that forward did not return", "it")
+            got = "a dirty tensor that forward did not return"
+            raise fail(RuntimeError, cls.__name__, got, "every dirty tensor among the outputs")
         if t.requires_grad and t.is_leaf:
-            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+            raise RuntimeError(
+                "a leaf Variable that requires grad is being used in an in-place operation."
+            )
 
 
 def once_differentiable(backward: Callable) -> Callable:
@@ -254,4 +256,6 @@ class _NoDerivative(Function):
 
     @staticmethod
     def backward(ctx: Context, g: Tensor) -> Any:
-        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+        raise RuntimeError(
+            "trying to differentiate twice a function that was marked with @once_differentiable"
+        )
