@@ -2,7 +2,9 @@
 
 from .activation import *
 from .convolution import *
+from .dropout import *
 from .elementwise import *
+from .embedding import *
 from .indexing import *
 from .joining import *
 from .loss import *
@@ -12,5 +14,6 @@ from .norm import *
 from .pooling import *
 from .position import *
 from .power import *
+from .recurrent import *
 from .reduce import *
 from .select import *
