@@ -18,7 +18,8 @@ from .window import COPY, Kind, expand, first_lanes, tap_offsets
 
 ROWS = 4  # output channels of a strip, where there are more than one
 VECTORS = 3
-TAPS = 5  # (channel, tap) rows of a table of dot products
+NINE = 9  # windows of 3x3, for which depthwise convolutions have code of their own
+TAPS = {1: NINE, ROWS: 5}  # windows of a table of dot products, by output channels
 
 
 def build_strips(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
@@ -31,6 +32,7 @@ def build_strips(dtype: str, name: str, target: Target, math: Callable) -> Kerne
     for rows in (1, ROWS):
         for vectors in (1, min(VECTORS, tile.vectors)):
             strip(b, tile.with_shape(rows, vectors), tile.rows * kind.size)
+    nine_taps(b, tile, tile.rows * kind.size)
     finish(b, PRODUCT, kind)
     with b.entry():
         write_product(b, kind, tile, multiply_strips)
@@ -75,42 +77,86 @@ def strip(b: Builder, tile: Tile, a_step: int) -> None:
                     b.store(p, 0, loop.results[1 + i * V + j], tile.element, m)
 
 
+NINE_TAPS = (("a", "ptr"), ("bias", "ptr"), ("e", "ptr"), ("table", "ptr"), ("c", "ptr"), ("rows", "i64"),
+             ("columns", "i64"), ("e_row", "i64"), ("c_row", "i64"))  # fmt: skip
+
+
+def nine_taps(b: Builder, tile: Tile, a_step: int) -> None:
+    """The function `nine`: one output channel of one input channel, its nine weights in registers."""
+    lanes, size = tile.width, tile.bytes
+    with b.function("nine", NINE_TAPS) as (a, bias, e, table, c, rows, columns, e_row, c_row):
+        offsets = [b.load(table, k, "i64") for k in range(NINE)]
+        weights = [b.splat(b.load(b.offset(a, k * a_step), 0, tile.element), lanes) for k in range(NINE)]
+        start = b.splat(b.load(bias, 0, tile.element), lanes)
+        whole = columns & -lanes
+        mask = first_lanes(b, columns - whole, lanes)
+        with b.loop(0, rows) as i:
+            window, line = b.offset(e, i.index * e_row), b.offset(c, i.index * c_row)
+
+            def one(at: Value, mask: Value | None) -> None:
+                x, acc = b.offset(window, at * size), start
+                for offset, weight in zip(offsets, weights):
+                    v = b.load(b.offset(x, offset), 0, tile.element, lanes)
+                    acc = multiply_add(b, tile, v, weight, acc)
+                b.store(line, at, acc, tile.element, mask)
+
+            with b.loop(0, whole, lanes) as k:
+                one(k.index, None)
+            with b.branch(whole < columns):
+                one(whole, mask)
+
+
 def multiply_strips(b: Builder, kind: Kind, tile: Tile, part: Part) -> None:
-    """Windows read where they are: runs of a few vectors of a row, or a vector of a few short rows."""
+    """Windows read where they are, plane by plane."""
     en, _, ed, eh, _ = PRODUCT.read(b, b.meta, COPY)
-    ad, ah = PRODUCT.read(b, b.meta, "d.advance h.advance")
+    ad, ah, channels, taps = PRODUCT.read(b, b.meta, "d.advance h.advance channels taps")
     images, planes, rows, columns = part.extent
+    e_row, c_row = ah * eh * kind.size, columns * kind.size
+    m0, m1 = part.rows
+    is_nine = channels.eq(1) & taps.eq(NINE) & (m1 - m0 <= 2)
+    with b.loop(0, images) as n, b.loop(0, planes) as i:
+        window = b.offset(part.source, (n.index * en + i.index * ad * ed) * kind.size)
+        c = b.offset(part.c, (n.index * planes + i.index) * rows * c_row)
+        with b.branch(is_nine), b.loop(m0, m1) as m:
+            bias, a = _weights_at(b, tile, part, m.index)
+            line = b.offset(c, (m.index - m0) * part.pitch)
+            b.call("nine", a, bias, window, part.table, line, rows, columns, e_row, c_row)
+        with b.branch(~is_nine):
+            _plane(b, kind, tile, part, window, c, e_row, c_row)
+
+
+def _plane(b: Builder, kind: Kind, tile: Tile, part: Part, window, c, e_row, c_row) -> None:
+    """Runs of a few vectors of a row, or a vector of a few short rows."""
+    _, _, rows, columns = part.extent
     few = min(VECTORS, tile.vectors)
     unit = kind.lanes * kind.size
-    e_row, c_row = ah * eh * kind.size, columns * kind.size
-    is_short = columns <= kind.lanes
-    with b.loop(0, images) as n, b.loop(0, planes) as i:
-        plane = n.index * planes + i.index
-        window = b.offset(part.source, (n.index * en + i.index * ad * ed) * kind.size)
-        c = b.offset(part.c, plane * rows * c_row)
-        taken = b.select(is_short, rows // few * few, 0)
-        with b.loop(0, taken, few) as j:
-            at, to = b.offset(window, j.index * e_row), b.offset(c, j.index * c_row)
-            _strips(b, tile, part, few, at, to, columns, e_row, c_row, b.const(0, "i64"))
-        with b.loop(taken, rows) as j, b.loop(0, columns, kind.lanes * few) as k:
-            at = b.offset(window, j.index * e_row + k.index * kind.size)
-            to = b.offset(c, j.index * c_row + k.index * kind.size)
-            left = columns - k.index
-            for count in (1, few):
-                with b.branch(left <= kind.lanes if count == 1 else left > kind.lanes):
-                    next_ = b.const(unit, "i64")
-                    _strips(b, tile, part, count, at, to, left, next_, next_, b.const(kind.lanes, "i64"))
+    taken = b.select(columns <= kind.lanes, rows // few * few, 0)
+    with b.loop(0, taken, few) as j:
+        at, to = b.offset(window, j.index * e_row), b.offset(c, j.index * c_row)
+        _strips(b, tile, part, few, at, to, columns, e_row, c_row, b.const(0, "i64"))
+    with b.loop(taken, rows) as j, b.loop(0, columns, kind.lanes * few) as k:
+        at = b.offset(window, j.index * e_row + k.index * kind.size)
+        to = b.offset(c, j.index * c_row + k.index * kind.size)
+        left = columns - k.index
+        for count in (1, few):
+            with b.branch(left <= kind.lanes if count == 1 else left > kind.lanes):
+                next_ = b.const(unit, "i64")
+                _strips(b, tile, part, count, at, to, left, next_, next_, b.const(kind.lanes, "i64"))
+
+
+def _weights_at(b: Builder, tile: Tile, part: Part, m: Value) -> tuple[Value, Value]:
+    """The bias of a row, and its weights for the windows of this step."""
+    t = m // tile.rows
+    bias = b.offset(part.weights, t * part.panel + (m - t * tile.rows) * tile.bytes)
+    return bias, b.offset(bias, (part.first + 1) * (tile.rows * tile.bytes))
 
 
 def _strips(b: Builder, tile: Tile, part: Part, vectors: int, e, c, columns, e_next, c_next, lanes) -> None:
     """All output channels of a few vectors."""
     m0, m1 = part.rows
-    size = tile.bytes
     single = (m1 - m0).eq(1)
     with b.loop(m0, m1, ROWS) as m:
-        t = m.index // tile.rows
-        bias = b.offset(part.weights, t * part.panel + (m.index - t * tile.rows) * size)
-        a = b.offset(bias, (part.first + 1) * (tile.rows * size))
+        bias, a = _weights_at(b, tile, part, m.index)
         line = b.offset(c, (m.index - m0) * part.pitch)
         for count in (1, ROWS):
             with b.branch(single if count == 1 else ~single):
@@ -142,22 +188,22 @@ DOTS = (("meta", "ptr"), ("e", "ptr"), ("table", "ptr"), ("y", "ptr"), ("c", "pt
 
 def dots(b: Builder, kind: Kind, rows: int) -> None:
     """The function `dots<rows>`: sums of products of some rows of y with some windows, over a block."""
-    lanes, storage = kind.lanes, itemsize(kind.storage)
+    lanes, storage, count = kind.lanes, itemsize(kind.storage), TAPS[rows]
     with b.function(f"dots{rows}", DOTS) as args:
         meta, e, table, y, c, old, taps, outs, images, planes, lines, columns = args
         en, _, ed, eh, _ = WEIGHTS.read(b, meta, COPY)
         ad, ah, pitch = WEIGHTS.read(b, meta, "d.advance h.advance pitch")
         yn, yc, yd, yh, yw = WEIGHTS.read(b, meta, "y.image y.channel y.plane y.row y.column")
-        windows = [b.offset(e, b.load(table, b.min(taps - 1, i), "i64")) for i in range(TAPS)]
+        windows = [b.offset(e, b.load(table, b.min(taps - 1, i), "i64")) for i in range(count)]
         ys = [b.offset(y, b.min(outs - 1, i) * yc * storage) for i in range(rows)]
         spread = b.iota(lanes, "i32") * b.splat(yw.to("i32"), lanes)
-        acc = [b.splat(b.const(0, kind.compute), lanes)] * (rows * TAPS)
+        acc = [b.splat(b.const(0, kind.compute), lanes)] * (rows * count)
         nest = [(images, yn, en), (planes, yd, ad * ed), (lines, yh, ah * eh)]
 
-        def line(acc: list[Value], at_y: Value, at_e: Value, count: Value, unit: bool) -> list[Value]:
-            """One row of pixels; `count` is 0 in the way of reading y that is not needed."""
-            with b.loop(0, count, lanes, acc) as loop:
-                mask = first_lanes(b, count - loop.index, lanes)
+        def line(acc: list[Value], at_y: Value, at_e: Value, columns: Value, unit: bool) -> list[Value]:
+            """One row of pixels; `columns` is 0 in the way of reading y that is not needed."""
+            with b.loop(0, columns, lanes, acc) as loop:
+                mask = first_lanes(b, columns - loop.index, lanes)
                 index = b.const(0, "i64") if unit else spread
                 at = (at_y + loop.index * yw) * storage
                 g = [b.load(b.offset(p, at), index, kind.storage, lanes, mask).to(kind.compute) for p in ys]
@@ -174,30 +220,30 @@ def dots(b: Builder, kind: Kind, rows: int) -> None:
                     wanted = yw.eq(1) if unit else yw.ne(1)
                     acc = line(acc, at_y, at_e, b.select(wanted, columns, 0), unit)
                 return acc
-            count, step_y, step_e = nest[level]
-            with b.loop(0, count, 1, acc) as loop:
+            times, step_y, step_e = nest[level]
+            with b.loop(0, times, 1, acc) as loop:
                 i = loop.index
                 loop.next(*walk(level + 1, loop.carry, at_y + i * step_y, at_e + i * step_e))
             return loop.results
 
         zero = b.const(0, "i64")
         acc = walk(0, acc, zero, zero)
-        for t in range(TAPS):
+        for t in range(count):
             for r in range(rows):
                 with b.branch((taps > t) & (outs > r)):
                     at = b.offset(c, pitch * t)
                     before = b.load(at, r, kind.compute, 1, old.ne(0))
-                    b.store(at, r, before + b.reduce("add", acc[r * TAPS + t]), kind.compute)
+                    b.store(at, r, before + b.reduce("add", acc[r * count + t]), kind.compute)
 
 
 def multiply_dots(b: Builder, kind: Kind, y: Value, e: Value, sums: Value, rows: Value, outs: Value,
                   old: Value, extent: list[Value]) -> None:  # fmt: skip
     """All sums of one block: tables of a few rows of y by a few windows."""
     pitch, yc = WEIGHTS.read(b, b.meta, "pitch y.channel")
-    with b.loop(0, rows, TAPS) as k, b.loop(0, outs, ROWS) as m:
-        single = outs.eq(1)
-        for few in (1, ROWS):
-            with b.branch(single if few == 1 else ~single):
+    single = outs.eq(1)
+    for few in (1, ROWS):
+        with b.branch(single if few == 1 else ~single):
+            with b.loop(0, rows, TAPS[few]) as k, b.loop(0, outs, few) as m:
                 b.call(f"dots{few}", b.meta, e, b.offset(b.scratch, k.index * 8),
                        b.offset(y, m.index * yc * itemsize(kind.storage)),
                        b.offset(sums, k.index * pitch + m.index * kind.size), old, rows - k.index,

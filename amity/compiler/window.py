@@ -240,39 +240,51 @@ def _expand_plane(b: Builder, words: Words, kind: Kind, stride: int) -> None:
         size, h_lowest, h_grain, h_advance = words.read(b, meta, "h.size h.lowest h.grain h.advance")
         lowest, grain, phases = words.read(b, meta, "w.lowest w.grain w.advance")
         xh, xw, eh, length = words.read(b, meta, "x.row x.column e.row e.phase")
-        first_row, row_step = h_lowest + qh * h_advance * h_grain, h_grain
-        first_column, step = lowest + qw * phases * grain, phases * grain
-        with b.loop(0, _span(b, words, meta, "h")) as i:
-            y = first_row + i.index * row_step
-            inside = (y >= 0) & (y < size)
-            row = b.offset(plane, b.select(inside, y * xh, 0) * storage)
-            exist = b.select(inside, limit, 0)
-            target = b.offset(e, i.index * eh * kind.size)
-            with b.loop(0, length, lanes) as j:
-                first = first_column + j.index * step
-                to = b.offset(target, j.index * kind.size)
-                if stride:
-                    _expand_vectors(b, kind, stride, row, first, exist, to, grain, length)
-                else:
-                    with b.loop(0, phases) as f:
-                        at = first + f.index * grain
-                        mask = lane_mask(b, at, step, exist, lanes)
-                        index = b.splat((at * xw).to("i32"), lanes) + scaled_iota(b, step * xw, lanes)
+        top, rows = h_lowest + qh * h_advance * h_grain, _span(b, words, meta, "h")
+        step = phases * grain
+        # rows [above, below) of the copy are rows of the image
+        above = b.min(b.max(h_grain - 1 - top, 0) // h_grain, rows)
+        below = b.min(b.max(size + h_grain - 1 - top, 0) // h_grain, rows)
+        below = b.select(limit.eq(0), above, b.max(above, below))
+        source = b.offset(plane, (top + above * h_grain) * xh * storage)
+        source_step, target_step = h_grain * xh * storage, eh * kind.size
+        zero = b.splat(b.const(0, kind.compute), lanes)
+        with b.loop(0, length, lanes) as j:
+            first = lowest + (qw * phases * grain) + j.index * step
+            to = b.offset(e, j.index * kind.size)
+            for lo, hi in ((b.const(0, "i64"), above), (below, rows)):
+                with b.loop(lo, hi) as i, b.loop(0, phases) as f:
+                    b.store(b.offset(to, i.index * target_step + f.index * length * kind.size), 0, zero, kind.compute)
+            start = [source, b.offset(to, above * target_step)]
+            if stride:
+                places = [first + k * lanes for k in range(stride)]
+                masks = [lane_mask(b, at, 1, limit, lanes) for at in places]
+                with b.loop(above, below, 1, start) as i:
+                    row, target = i.carry
+                    parts = [b.load(row, at, kind.storage, lanes, m).to(kind.compute) for at, m in zip(places, masks)]
+                    _store_phases(b, kind, take_apart(b, parts), target, grain, length)
+                    i.next(b.offset(row, source_step), b.offset(target, target_step))
+            else:
+                with b.loop(0, phases) as f:
+                    at = first + f.index * grain
+                    mask = lane_mask(b, at, step, limit, lanes)
+                    index = b.splat((at * xw).to("i32"), lanes) + scaled_iota(b, step * xw, lanes)
+                    with b.loop(above, below, 1, start) as i:
+                        row, target = i.carry
                         v = b.load(row, index, kind.storage, lanes, mask).to(kind.compute)
-                        b.store(b.offset(to, f.index * length * kind.size), 0, v, kind.compute)
+                        b.store(b.offset(target, f.index * length * kind.size), 0, v, kind.compute)
+                        i.next(b.offset(row, source_step), b.offset(target, target_step))
 
 
-def _expand_vectors(b: Builder, kind: Kind, stride: int, row, first, exist, to, grain, length) -> None:
-    """Some vectors of a row, taken apart: residue r is phase r / grain, if grain (1, 2, 4) divides it."""
-    parts = []
-    for k in range(stride):
-        at = first + k * kind.lanes
-        mask = lane_mask(b, at, 1, exist, kind.lanes)
-        parts.append(b.load(row, at, kind.storage, kind.lanes, mask).to(kind.compute))
-    for r, part in enumerate(take_apart(b, parts)):
+def _store_phases(b: Builder, kind: Kind, parts: list[Value], to, grain: Value, length: Value) -> None:
+    """Residue r of the stride is phase r / grain, if grain (1, 2 or 4) divides it."""
+    for r, part in enumerate(parts):
         phase = b.const(r, "i64") >> (grain >> 1)
-        with b.branch((phase * grain).eq(r)):
-            b.store(b.offset(to, phase * length * kind.size), 0, part, kind.compute)
+        if r == 0:
+            b.store(to, 0, part, kind.compute)
+        else:
+            with b.branch((phase * grain).eq(r)):
+                b.store(b.offset(to, phase * length * kind.size), 0, part, kind.compute)
 
 
 def take_apart(b: Builder, parts: list[Value]) -> list[Value]:
@@ -342,6 +354,8 @@ def _copy_rows(b, kind, table, source, target, depth, width, mask) -> None:
         for k in range(steps):
             from_ = b.offset(source, b.load(table, loop.index + k, "i64"))
             v = b.load(from_, 0, kind.compute, kind.lanes, mask)
+            # channels may be pages apart: what the piece after the next reads is asked for now
+            b.prefetch(b.offset(from_, 2 * kind.lanes * kind.size))
             b.store(b.offset(to, k * width), 0, v, kind.compute, mask)
         loop.next(b.offset(to, steps * width))
 
