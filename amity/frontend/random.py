@@ -333,6 +333,12 @@ def like_uniform(self: Tensor) -> Tensor:
     return uniform(tuple(self.shape), _work_dtype(self)).to(self.dtype)
 
 
+def noise(self: Tensor, shape: Sequence[int]) -> Tensor:
+    """Numbers in [0, 1) of a shape, for dropout."""
+    return uniform(tuple(shape), float32)
+
+
 Tensor._like_uniform = like_uniform
+Tensor._noise = noise
 for _f in (uniform_, normal_, bernoulli_, random_, exponential_, cauchy_, log_normal_, geometric_, bernoulli, multinomial):
     setattr(Tensor, _f.__name__, _f)
