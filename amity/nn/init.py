@@ -15,6 +15,7 @@ import numpy as np
 
 from amity.frontend import create
 from amity.frontend.grad_mode import no_grad
+from amity.frontend.random import randperm
 from amity.frontend.tensor import Tensor
 
 _LINEAR_LIKE = (
@@ -237,7 +238,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
     with no_grad():
         tensor.normal_(0, std, generator=generator)
         for column in range(columns):
-            chosen = create.randperm(rows, generator=generator)[:zeros]
+            chosen = randperm(rows, generator=generator)[:zeros]
             tensor[chosen.to(tensor.device), column] = 0
     return tensor
 

@@ -130,7 +130,7 @@ NORM = table(
     ("LayerNorm", (6,), {"elementwise_affine": False}, (f(2, 3, 6),)),
     ("GroupNorm", (2, 6), {}, (f(2, 6, 4),)),
     ("GroupNorm", (3, 6), {"affine": False}, (f(2, 6, 4, 3),)),
-    ("GroupNorm", (3, 6), {"bias": False}, (f(2, 6),)),
+    ("GroupNorm", (1, 6), {"bias": False}, (f(2, 6),)),
     ("RMSNorm", (6,), {}, (f(2, 3, 6),)),
     ("RMSNorm", ((3, 6),), {"eps": 1e-3, "elementwise_affine": False}, (f(2, 3, 6),)),
     ("LocalResponseNorm", (3,), {}, (f(2, 5, 4, 3),)),
