@@ -1,4 +1,4 @@
-"""What happens to a matrix product's sums on their way to memory: scaling, an addend, a fused function."""
+"""What happens to the sums of a matrix product on their way to memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from amity.ir.kernel import Builder, Value, register_type
 
 from .pack import in_vectors
 
-# epilogue(b, value, row, column, mask): `row` counts through the batch, `column` is the first lane's,
-# `mask` is None where all lanes are valid. It may read `b.param` and `b.pointer`.
+# epilogue(b, value, row, column, mask): `row` counts through the batch, `column` is the first
+# lane's, `mask` is None where all lanes are valid. It may read `b.param` and `b.pointer`.
 Epilogue = Callable[[Builder, Value, Value, Value, Value | None], Value]
 
-FINISH = (("meta", "ptr"), ("buffers", "ptr"), ("source", "ptr"), ("source_stride", "i64"), ("c", "ptr"),
-          ("c_stride", "i64"), ("d", "ptr"), ("rows", "i64"), ("lanes", "i64"), ("row", "i64"),
-          ("column", "i64"))  # fmt: skip
+FINISH = (("meta", "ptr"), ("buffers", "ptr"), ("source", "ptr"), ("source_stride", "i64"),
+          ("c", "ptr"), ("c_stride", "i64"), ("d", "ptr"), ("rows", "i64"), ("lanes", "i64"),
+          ("row", "i64"), ("column", "i64"))  # fmt: skip
 HEAD = ("alpha", "beta", "d_row", "d_column")  # the first words of meta
 
 
@@ -24,22 +24,25 @@ class Finish:
     `added` is "" (no D), "unit" (D's columns side by side) or "strided".
     """
 
-    def __init__(self, b: Builder, dtype: str, accumulator: str, width: int, added: str, scaled: bool,
-                 then: Epilogue | None) -> None:  # fmt: skip
+    def __init__(
+        self, b: Builder, dtype: str, accumulator: str, width: int, added: str, scaled: bool,
+        then: Epilogue | None,
+    ) -> None:  # fmt: skip
         self.b, self.dtype, self.accumulator, self.width = b, dtype, accumulator, width
         self.added, self.scaled, self.then = added, scaled, then
 
     @property
     def is_plain(self) -> bool:
         """Whether sums go to memory as they are."""
-        return not (self.added or self.scaled or self.then) and self.dtype == self.accumulator
+        is_changed = self.added or self.scaled or self.then
+        return not is_changed and self.dtype == self.accumulator
 
     def factor(self, name: str) -> Value:
         dtype = "f64" if self.accumulator[0] == "f" else "i64"
         return self.b.convert(self.b.param(HEAD.index(name), dtype), self.accumulator)
 
-    def apply(self, value: Value, d: Value, row: Value, column: Value, at: Value, mask: Value | None) -> Value:
-        """The value to store; `d` points at D's row where `at` is 0."""
+    def apply(self, value: Value, d: Value, row: Value, column: Value, at: Value, mask) -> Value:
+        """The value to store at `column + at`; `d` points at D's row, at `column`."""
         b = self.b
         if self.scaled:
             value = value * self.factor("alpha")
@@ -59,10 +62,11 @@ class Finish:
         out = self.b.convert(value, register_type(self.dtype))
         self.b.store(c, at, out, self.dtype, mask)
 
-    def write(self, name: str) -> None:
-        """The function `name(*FINISH)`: a tile of sums at `source` finished and stored at `c`."""
+    def write(self) -> None:
+        """The function `finish(*FINISH)`: a tile of sums at `source` finished and stored at `c`."""
         b = self.b
-        with b.function(name, FINISH) as (b.meta, b.buffers, source, source_stride, c, c_stride, d, *rest):
+        with b.function("finish", FINISH) as args:
+            b.meta, b.buffers, source, source_stride, c, c_stride, d, *rest = args
             rows, lanes, row, column = rest
             d_row = b.param(HEAD.index("d_row"))
             with b.loop(0, rows, 1, [source, c, d]) as loop:
@@ -75,4 +79,3 @@ class Finish:
 
                 in_vectors(b, lanes, lanes, self.width, one)
                 loop.next(b.offset(p, source_stride), b.offset(q, c_stride), b.offset(r, d_row))
-

@@ -12,26 +12,25 @@ from amity.core.errors import fail
 from amity.ir.kernel import itemsize
 from amity.ir.target import Target
 
-from .pack import COPY, GATHER, IN_PLACE, TURN, element_of
-from .product import GemmKey
+from .pack import COPY, GATHER, IN_PLACE, TURN, WIDENED, element_of
+from .product import AXIS_WORDS, MAX_AXES, GemmKey
 from .tile import PAIRS, Tile, best_tile, padded_rows
 
 SCRATCH = 8 << 20  # bytes that each thread has
 KC = 384  # steps of k in a block
-A_BLOCK, B_BLOCK = 128 << 10, 768 << 10  # bytes that packed blocks may fill: parts of the second cache
+A_BLOCK, B_BLOCK = 128 << 10, 768 << 10  # bytes that packed blocks may fill: of the second cache
 TASK_WORK = 400_000  # multiplications that are worth another thread
 STREAM_COST = 8  # multiplications of a tile that take as long as one that waits for memory
 DOT_ROWS, AXPY_ROWS = 4, 16  # rows up to which the streaming kernels win, where B is large
 FEW_ROWS_BYTES = 256 << 10
-FEW_ROWS_WORDS = 1 << 19  # elements of A that scratch has room for
 AXPY_SUMS = 16384  # sums that stay in the first cache
 
 
 class GemmPlan(NamedTuple):
     """How to call a kernel: `grid` tasks, at least `grain` at once.
 
-    `order` says which of the buffers A, B, C, D the kernel takes where; words and buffers of a fused
-    function follow.
+    `order` says which of the buffers A, B, C, D the kernel takes where; words and buffers of a
+    fused function follow.
     """
 
     key: GemmKey
@@ -42,7 +41,7 @@ class GemmPlan(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A product in numbers. Strides are elements; the batch's come before those of rows and columns."""
+    """A product in numbers. Strides are elements, the batch's first, then of rows and columns."""
 
     m: int
     n: int
@@ -63,7 +62,7 @@ class Shape(NamedTuple):
         return Shape(self.n, self.m, self.k, self.batch, b, a, c, d)
 
     def merged(self) -> Shape:
-        """Fewer dimensions in the batch: those of size 1 dropped, neighbours joined where they can be."""
+        """Fewer dimensions in the batch: without those of size 1, neighbours joined if they can."""
         kept = [i for i, n in enumerate(self.batch) if n != 1]
         sizes: list[int] = []
         columns: list[tuple[int, ...]] = []  # the strides of A, B, C and D along each dimension
@@ -76,7 +75,7 @@ class Shape(NamedTuple):
                 columns.append(steps)
         a, b, c, d = (
             (*(column[j] for column in columns), *s[-2:]) for j, s in enumerate(self.strides)
-        )  # fmt: skip
+        )
         return Shape(self.m, self.n, self.k, tuple(sizes), a, b, c, d)
 
     def flattened(self) -> Shape:
@@ -106,16 +105,19 @@ class Shape(NamedTuple):
 def plan_gemm(
     target: Target, dtype: str, m: int, n: int, k: int,
     a: Sequence[int], b: Sequence[int], c: Sequence[int], d: Sequence[int] | None = None,
-    batch: Sequence[int] = (), alpha: float = 1, beta: float = 1, epilogue: str = "", threads: int = 1,
+    batch: Sequence[int] = (), alpha: float = 1, beta: float = 1, epilogue: str = "",
+    threads: int = 1,
 ) -> GemmPlan:  # fmt: skip
-    """The plan of `C = epilogue(alpha * A @ B + beta * D)` for operands of these strides, in elements.
+    """The plan of `C = epilogue(alpha * A @ B + beta * D)` for operands of these strides.
 
-    shape: A `[*batch, m, k]`, B `[*batch, k, n]`, C and D `[*batch, m, n]`; a stride of 0 broadcasts.
-    D may be C itself. At most three dimensions of the batch may be left when those that allow it are
-    merged.
+    shape: A `[*batch, m, k]`, B `[*batch, k, n]`, C and D `[*batch, m, n]`; strides are elements,
+    one of 0 broadcasts. D may be C itself; where beta is 0, D is not read.
     errors: ValueError if C has unit stride neither along rows nor along columns.
     """
-    shape = Shape(m, n, k, tuple(batch), tuple(a), tuple(b), tuple(c), tuple(c if d is None else d))
+    if beta == 0:
+        d = None
+    strides = (tuple(a), tuple(b), tuple(c), tuple(c if d is None else d))
+    shape = Shape(m, n, k, tuple(batch), *strides)
     if batch:
         shape = shape.merged().flattened()
     chosen = shape if epilogue else shape.oriented()
@@ -127,14 +129,18 @@ def plan_gemm(
     key = GemmKey(dtype, kind, added, alpha != 1 or (d is not None and beta != 1), epilogue)
     size, tile = itemsize(dtype), tile_of(target, dtype)
     tasks = split(tile, kind, chosen, threads)
-    blocks = tile_blocks(tile, key, chosen, tasks) if kind == "tiles" else stream_blocks(key, chosen, tasks)
-    inner = (1, 1, *chosen.batch)[-2:]
+    if kind == "tiles":
+        blocks = tile_blocks(tile, key, chosen, tasks)
+    else:
+        blocks = stream_blocks(key, chosen, tasks)
     meta = (
         bits_of(alpha, dtype), bits_of(beta, dtype), chosen.d[-2] * size, chosen.d[-1],
-        chosen.m, chosen.n, chosen.k, *inner, *batch_strides(chosen, size), *strides(chosen, size), *tasks, *blocks,
+        chosen.m, chosen.n, chosen.k, *byte_strides(chosen, size), *tasks, *blocks,
+        *batch_words(chosen, size),
     )  # fmt: skip
-    grid = prod(chosen.batch) * tasks[0] * tasks[1] if chosen.m and chosen.n else 0
-    grain = -(-TASK_WORK // max(1, chosen.work // max(1, tasks[0] * tasks[1])))
+    count = tasks[0] * tasks[1]
+    grid = prod(chosen.batch) * count if chosen.m and chosen.n else 0
+    grain = -(-TASK_WORK // max(1, chosen.work // max(1, count)))
     return GemmPlan(key, meta, grid, grain, (0, 1, 2, 3) if chosen is shape else (1, 0, 2, 3))
 
 
@@ -144,16 +150,20 @@ def bits_of(x: float, dtype: str) -> int:
 
 
 def check(s: Shape, kind: str) -> None:
-    if len(s.batch) > 3:
-        raise fail(ValueError, "matmul", f"a batch of {s.batch}", "at most three dimensions that do not merge")
+    if len(s.batch) > MAX_AXES:
+        limit = f"at most {MAX_AXES} dimensions that do not merge"
+        raise fail(ValueError, "matmul", f"a batch of {s.batch}", limit)
     is_empty = s.m == 0 or prod(s.batch) == 0
     if kind != "dot" and not s.has_unit_columns and not is_empty:
-        raise fail(ValueError, "matmul", f"a result with strides {s.c[-2:]}", "unit stride in one dimension")
+        expected = "unit stride in one dimension"
+        raise fail(ValueError, "matmul", f"a result with strides {s.c[-2:]}", expected)
 
 
 def kind_of(s: Shape, dtype: str) -> str:
     """Tiles, unless there are few rows: then B is read once, as it lies."""
-    if s.m * s.k > FEW_ROWS_WORDS or (s.m > 1 and s.n * s.k * itemsize(dtype) < FEW_ROWS_BYTES):
+    if s.m > 1 and s.n * s.k * itemsize(dtype) < FEW_ROWS_BYTES:
+        return "tiles"
+    if copies_a(s, dtype) and s.m * s.k * 8 > SCRATCH // 2:
         return "tiles"
     if s.b[-2] == 1 and s.m <= DOT_ROWS:
         return "dot"
@@ -161,13 +171,20 @@ def kind_of(s: Shape, dtype: str) -> str:
     return "axpy" if is_axpy else "tiles"
 
 
-def batch_strides(s: Shape, size: int) -> tuple[int, ...]:
-    """Bytes from one matrix to the next, for A, B, C and D, along three dimensions."""
-    missing = (0,) * (3 - len(s.batch))
-    return tuple(x * size for strides in (s.a, s.b, s.c, s.d) for x in (*missing, *strides[:-2]))
+def copies_a(s: Shape, dtype: str) -> bool:
+    """Whether the kernels for few rows must copy A to read it."""
+    return dtype in WIDENED or (s.a[-1] != 1 and s.k > 1)
 
 
-def strides(s: Shape, size: int) -> tuple[int, ...]:
+def batch_words(s: Shape, size: int) -> tuple[int, ...]:
+    """How many axes the batch has; for each, the last first, its size and strides in bytes."""
+    words = [len(s.batch)]
+    for i in reversed(range(len(s.batch))):
+        words += [s.batch[i], *(x[i] * size for x in s.strides)]
+    return (*words, *(0,) * (1 + MAX_AXES * AXIS_WORDS - len(words)))
+
+
+def byte_strides(s: Shape, size: int) -> tuple[int, ...]:
     """Bytes along rows, k and columns; those of one row or column count as side by side."""
     a_row = s.a[-2] if s.m > 1 else 1
     b_column, c_column = (s.b[-1], s.c[-1]) if s.n > 1 else (1, 1)
@@ -180,7 +197,7 @@ def tile_of(target: Target, dtype: str) -> Tile:
 
 
 def split(tile: Tile, kind: str, s: Shape, threads: int) -> tuple[int, int, int, int]:
-    """Tasks along rows and columns, and their sizes: one for each thread, two where there is much work."""
+    """Tasks along rows and columns, and their sizes: one a thread, two where there is much work."""
     is_stream, products = kind != "tiles", max(1, prod(s.batch))
     work = s.work * products * (STREAM_COST if is_stream else 1)
     wanted = min(threads * 2 if work > 8 * threads * TASK_WORK else threads, work // TASK_WORK)
@@ -207,36 +224,33 @@ def stream_blocks(key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, 
     """The block words of the kernels for few rows: how A is packed and where to."""
     element = element_of(key.dtype, frozenset())
     sums = s.m * (tasks[3] + 64) * itemsize(element) if key.kind == "axpy" else 0
-    is_packed = element != key.dtype or (s.a[-1] != 1 and s.k > 1)
-    return (0, 0, 0, int(is_packed), IN_PLACE, sums, 0, 0, 0, 0)
+    return (0, 0, 0, int(copies_a(s, key.dtype)), IN_PLACE, sums, 0, 0, 0, 0)
 
 
 def tile_blocks(tile: Tile, key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, ...]:
-    """The block words of register tiles: sizes of blocks, what is packed, and the layout of scratch."""
+    """The block words of register tiles: sizes of blocks, what is packed, the parts of scratch."""
     pairs = 2 if tile.element == PAIRS else 1
     m, n = tasks[2], tasks[3]
     count = max(1, (s.k // pairs + KC // 2) // KC)
     kc = rounded(-(-s.k // count), 4) if count > 1 else rounded(max(1, s.k), pairs)
-    depth = kc // pairs
-    mc = min(m, max(1, A_BLOCK // (depth * padded_rows(tile) * tile.bytes)) * tile.rows)
-    nc = min(max(1, B_BLOCK // (depth * tile.columns * tile.bytes)) * tile.columns, rounded(n, tile.columns))
+    a_tile = kc // pairs * padded_rows(tile) * tile.bytes
+    b_panel = kc // pairs * tile.columns * tile.bytes
+    mc = min(m, max(1, A_BLOCK // a_tile) * tile.rows)
+    nc = min(rounded(n, tile.columns), max(1, B_BLOCK // b_panel) * tile.columns)
     pack_a, pack_b = how_packed(tile, s, key.dtype, (m, n))
-    # sums of unfinished tiles: one tile if k is one block, else all tiles that cannot go to C at once
+    # sums of unfinished tiles: of one if k is one block, else of all that cannot go to C at once
     is_direct = key.is_plain and tile.accumulator == key.dtype
-    strip_row = tile.columns * itemsize(tile.accumulator)
-    if count == 1:
-        strip_rows, strips = tile.rows, 1
-    else:
-        strip_rows, strips = mc, 1 if is_direct else nc // tile.columns
-    strip = strip_rows * strip_row
+    sum_row = tile.columns * itemsize(tile.accumulator)
+    strip = (tile.rows if count == 1 else mc) * sum_row
+    strips = 1 if count == 1 or is_direct else nc // tile.columns
+    slack = tile.width * max(padded_rows(tile), tile.columns) * tile.bytes  # of whole vectors
     a_at = rounded(strip * strips, 64)
-    a_bytes = (rounded(mc, tile.rows) // tile.rows * depth + tile.width) * padded_rows(tile) * tile.bytes
-    b_at = rounded(a_at + (a_bytes if pack_a else 0), 64)
-    slack = tile.width * tile.columns * tile.bytes
-    is_whole = pack_b and m > mc and b_at + -(-s.k // pairs) * nc * tile.bytes + slack <= SCRATCH
+    b_at = rounded(a_at + (-(-mc // tile.rows) * a_tile + slack if pack_a else 0), 64)
+    b_whole = nc * tile.bytes  # bytes of one k, where blocks of B are packed once for all rows
+    fits = b_at + -(-s.k // pairs) * b_whole + slack <= SCRATCH
     return (
-        mc, nc, kc, pack_a, pack_b, a_at, b_at, nc * tile.bytes if is_whole else 0,
-        strip_row if count > 1 else 0, strip if strips > 1 else 0,
+        mc, nc, kc, pack_a, pack_b, a_at, b_at, b_whole if pack_b and m > mc and fits else 0,
+        sum_row if count > 1 else 0, strip if strips > 1 else 0,
     )  # fmt: skip
 
 
@@ -244,7 +258,7 @@ def how_packed(tile: Tile, s: Shape, dtype: str, task: tuple[int, int]) -> tuple
     """How A and B are packed: always where a tile cannot read them, else where it pays."""
     m, n = task
     size = itemsize(dtype)
-    a_row, a_k, b_k, b_column, _, _ = strides(s, size)
+    a_row, a_k, b_k, b_column, _, _ = byte_strides(s, size)
     is_paired = tile.element == PAIRS
     is_widened = tile.element not in (dtype, PAIRS)
     must_a = is_widened or (is_paired and (s.k % 2 == 1 or a_k != size))

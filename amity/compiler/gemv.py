@@ -1,4 +1,4 @@
-"""Products of a few rows with a matrix: as fast as the matrix streams from memory, without packing."""
+"""Products of a few rows with a matrix: as fast as the matrix streams from memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ LINE = (("source", "ptr"), ("stride", "i64"), ("target", "ptr"), ("count", "i64"
 
 
 class Stream(Product):
-    """What both kinds share: A's few rows are brought to unit stride and the accumulator's dtype."""
+    """What both kinds share: A's rows, side by side in the dtype of the sums."""
 
-    def __init__(self, name: str, target: Target, key: GemmKey, math: Callable, then: Epilogue | None) -> None:
+    def __init__(
+        self, name: str, target: Target, key: GemmKey, math: Callable, then: Epilogue | None
+    ) -> None:
         element = element_of(key.dtype, frozenset())
         super().__init__(name, target, key, element, element, math, then)
         self.bytes = itemsize(element)
@@ -58,17 +60,19 @@ class Dot(Stream):
         a, a_row = self.rows_of_a()
         with b.loop(self.columns_from, self.columns_to, self.group) as loop:
             first, last = loop.index, self.columns_to - 1
-            lines = [b.offset(self.bp, b.min(first + r, last) * m["b_column"]) for r in range(self.group)]
+            columns = [b.min(first + i, last) for i in range(self.group)]
+            lines = [b.offset(self.bp, column * m["b_column"]) for column in columns]
             with b.loop(0, m["m"]) as rows:
                 row = rows.index
                 sums = self.sums(b.offset(a, row * a_row), lines)
-                for r, x in enumerate(sums):
-                    with b.branch(first + r <= last):
-                        self.put(row, first + r, b.reduce("add", x))
+                for i, x in enumerate(sums):
+                    with b.branch(first + i <= last):
+                        self.put(row, first + i, b.reduce("add", x))
 
     def put(self, row: Value, column: Value, x: Value) -> None:
         zero = self.b.const(0, "i64")
-        value = self.finish.apply(x, self.d_at(row, column), self.first_row + row, column, zero, None)
+        d = self.d_at(row, column)
+        value = self.finish.apply(x, d, self.first_row + row, column, zero, None)
         self.finish.store(self.c_at(row, column), zero, value, None)
 
     def sums(self, x: Value, lines: list[Value]) -> list[Value]:
@@ -78,12 +82,14 @@ class Dot(Stream):
 
         def more(sums: list[Value], at: Value, mask: Value | None = None) -> list[Value]:
             y = b.load(x, at, self.element, w, mask)
-            return [self.multiply_add(self.elements(p, at, w, mask), y, s) for p, s in zip(lines, sums, strict=True)]
+            parts = [self.elements(p, at, w, mask) for p in lines]
+            return [self.multiply_add(p, y, s) for p, s in zip(parts, sums, strict=True)]
 
         sums = [b.splat(b.const(0, self.element), w)] * (2 * count)
         pairs, whole = depth & -2 * w, depth & -w
         with b.loop(0, pairs, 2 * w, sums) as loop:
-            loop.next(*more(loop.carry[:count], loop.index), *more(loop.carry[count:], loop.index + w))
+            even, odd = loop.carry[:count], loop.carry[count:]
+            loop.next(*more(even, loop.index), *more(odd, loop.index + w))
         sums = [p + q for p, q in zip(loop.results[:count], loop.results[count:], strict=True)]
         with b.loop(pairs, whole, w, sums) as loop:
             loop.next(*more(loop.carry, loop.index))
@@ -94,45 +100,49 @@ class Dot(Stream):
 
 
 class Axpy(Stream):
-    """B's rows have unit stride along columns: some of them at once, added to sums that stay in cache."""
+    """B's rows have unit stride along columns: some at once, added to sums that stay in cache."""
 
     def functions(self) -> None:
         super().functions()
-        self.finish.write("finish")
+        self.finish.write()
 
     def task(self) -> None:
         b, m = self.b, self.meta
         a, a_row = self.rows_of_a()
-        lanes = self.columns_to - self.columns_from
-        row = ((m["task_n"] + self.width - 1) & -self.width) * self.bytes
-        self.clear(m["m"] * row)
-        source = b.offset(self.bp, self.columns_from * self.size)
+        first, lanes = self.columns_from, self.columns_to - self.columns_from
+        sum_row = ((m["task_n"] + self.width - 1) & -self.width) * self.bytes
+        self.clear(m["m"] * sum_row)
+        source = b.offset(self.bp, first * self.size)
         grouped = m["k"] & -self.group
         for lo, hi, count in ((0, grouped, self.group), (grouped, m["k"], 1)):
             with b.loop(lo, hi, count) as loop:
                 p = b.offset(source, loop.index * m["b_k"])
                 lines = [b.offset(p, m["b_k"] * i) for i in range(count)]
-                self.add(lines, b.offset(a, loop.index * self.bytes), a_row, row, lanes)
-        first = self.columns_from
-        b.call("finish", b.meta, b.buffers, b.scratch, row, self.c_at(b.const(0, "i64"), first), m["c_row"],
-               self.d_at(b.const(0, "i64"), first), m["m"], lanes, self.first_row, first)  # fmt: skip
+                x = b.offset(a, loop.index * self.bytes)
+                self.add(lines, x, a_row, sum_row, lanes)
+        top = b.const(0, "i64")
+        place = self.c_at(top, first), m["c_row"], self.d_at(top, first)
+        sums = b.scratch, sum_row
+        b.call("finish", b.meta, b.buffers, *sums, *place, m["m"], lanes, self.first_row, first)
 
     def clear(self, bytes: Value) -> None:
-        b = self.b
+        b, zeros = self.b, self.b.const(0, self.element, self.width)
         with b.loop(0, bytes, self.width * self.bytes) as loop:
-            b.store(b.offset(b.scratch, loop.index), 0, b.splat(b.const(0, self.element), self.width), self.element)
+            b.store(b.offset(b.scratch, loop.index), 0, zeros, self.element)
 
     def add(self, lines: list[Value], x: Value, x_row: Value, sum_row: Value, lanes: Value) -> None:
-        """Add to all sums the products of some elements of each row of A with B's lines."""
+        """Add to all sums the products of a few elements of each row of A with B's lines."""
         b, w = self.b, self.width
 
         def one(at: Value, mask: Value | None) -> None:
             values = [self.elements(p, at, w, mask) for p in lines]
-            with b.loop(0, self.meta["m"], 1, [x, b.offset(b.scratch, at * self.bytes)]) as loop:
+            sums = b.offset(b.scratch, at * self.bytes)
+            with b.loop(0, self.meta["m"], 1, [x, sums]) as loop:
                 p, q = loop.carry
                 total = b.load(q, 0, self.element, w)
                 for i, y in enumerate(values):
-                    total = self.multiply_add(b.splat(b.load(p, i, self.element), w), y, total)
+                    factor = b.splat(b.load(p, i, self.element), w)
+                    total = self.multiply_add(factor, y, total)
                 b.store(q, 0, total, self.element)
                 loop.next(b.offset(p, x_row), b.offset(q, sum_row))
 

@@ -7,23 +7,42 @@ beyond a tile's columns go to further panels. Sources lie any way round.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from amity.ir.kernel import Builder, Value, itemsize
 
 from .tile import PAIRS, Tile
 
 IN_PLACE, COPY, TURN, GATHER = range(4)  # not packed, or by which function
-PACK = (("source", "ptr"), ("k_stride", "i64"), ("lane_stride", "i64"), ("target", "ptr"),
-        ("target_stride", "i64"), ("depth", "i64"), ("lanes", "i64"), ("width", "i64"),
-        ("panel_mask", "i64"))  # fmt: skip
-ONE_PANEL = -1  # a mask that keeps all lanes in one panel; else it is lanes - 1, for a power of two
+ONE_PANEL = -1  # a mask that keeps all lanes in one panel
+WIDENED = {"f16": "f32", "bf16": "f32", "i8": "i32", "u8": "i32", "i16": "i32"}
+
+
+class Part(NamedTuple):
+    """The arguments of a packing function: what part of a matrix goes where.
+
+    Lanes from `lanes` to `width` become 0, or repeat others. A panel holds `panel_mask + 1` lanes,
+    a power of two, and `depth` rows `target_stride` bytes apart.
+    """
+
+    source: Value
+    k_stride: Value
+    lane_stride: Value
+    target: Value
+    target_stride: Value
+    depth: Value
+    lanes: Value
+    width: Value
+    panel_mask: Value
+
+
+POINTERS = ("source", "target")
+PART = tuple((name, "ptr" if name in POINTERS else "i64") for name in Part._fields)
 
 
 def element_of(dtype: str, has: frozenset[str]) -> str:
     """What a tile computes in, for matrices of a dtype: small floats and integers are widened."""
-    if dtype == "bf16" and "bf16dot" in has:
-        return PAIRS
-    return {"f16": "f32", "bf16": "f32", "i8": "i32", "u8": "i32", "i16": "i32"}.get(dtype, dtype)
+    return PAIRS if dtype == "bf16" and "bf16dot" in has else WIDENED.get(dtype, dtype)
 
 
 def in_vectors(b: Builder, lanes: Value, width: Value, step: int, body: Callable) -> None:
@@ -42,125 +61,123 @@ class Packer:
 
     def __init__(self, b: Builder, tile: Tile, dtype: str) -> None:
         self.b, self.tile, self.dtype = b, tile, dtype
+        self.size = itemsize(dtype)
         self.is_paired = tile.element == PAIRS
+        self.pairs = 2 if self.is_paired else 1  # rows of the source that one row of a panel holds
         self.element = "i32" if self.is_paired else tile.element
         self.width = tile.width
-        self.quad = min(tile.width, max(1, 16 // tile.bytes))  # elements in 128 bits, where shuffles are cheap
 
     def write(self) -> None:
-        """The functions `copy`, `turn` and `gather`, all with the arguments of `PACK`."""
-        for name, body in (("copy", self.copy), ("gather", self.gather), ("turn", self.turn)):
-            with self.b.function(name, PACK) as args:
-                body(*args)
+        """The functions `copy`, `gather` and `turn`, all with the arguments of `Part`."""
+        for body in (self.copy, self.gather, self.turn):
+            with self.b.function(body.__name__, PART) as args:
+                body(Part(*args))
 
-    # -- the lanes of a row of memory, as elements
+    # -- elements
     def elements(self, p: Value, width: int, mask: Value | None = None) -> Value:
-        """`width` elements at `p`, or one."""
-        b = self.b
-        x = b.load(p, 0, self.dtype, width, mask)
-        return b.convert(x, self.element)
+        """`width` elements at `p`."""
+        return self.b.convert(self.b.load(p, 0, self.dtype, width, mask), self.element)
 
-    def joined(self, p: Value, k_stride: Value, width: int, mask: Value | None, has_second: Value) -> Value:
-        """Pairs of two rows of bf16: the row at `p` in the low halves, the next in the high ones."""
+    def joined(self, p: Value, k_stride: Value, width: int, mask, has_second: Value) -> Value:
+        """Pairs of two rows of bf16: the row at `p` in the low halves, the next in the high."""
         b = self.b
         low = b.convert(b.load(p, 0, "u16", width, mask), "i32")
-        both = b.splat(has_second, width) if mask is None else mask & b.splat(has_second, width)
-        high = b.convert(b.load(b.offset(p, k_stride), 0, "u16", width, both), "i32")
+        second = b.splat(has_second, width)
+        mask = second if mask is None else mask & second
+        high = b.convert(b.load(b.offset(p, k_stride), 0, "u16", width, mask), "i32")
         return low | (high << 16)
 
+    def along_lanes(self, p: Value, row: Value, x: Part, width: int, mask=None) -> Value:
+        """The elements of row `row` of a panel, whose source is at `p`."""
+        if self.is_paired:
+            return self.joined(p, x.k_stride, width, mask, row * 2 + 1 < x.depth)
+        return self.elements(p, width, mask)
+
+    def along_k(self, p: Value, width: int) -> Value:
+        """A few elements with unit stride along k."""
+        return self.b.load(p, 0, "i32", width) if self.is_paired else self.elements(p, width)
+
+    # -- places
     def rows(self, depth: Value) -> Value:
         """Rows of a panel whose source has `depth` of them."""
         return (depth + 1) >> 1 if self.is_paired else depth
 
-    # -- the functions
-    def place(self, target: Value, lane: Value, count: Value, panel_mask: Value) -> Value:
-        """Where the first element of a lane goes, in panels of `count` rows."""
-        inside = lane & panel_mask
-        return self.b.offset(target, ((lane - inside) * count + inside) * self.tile.bytes)
+    def place(self, target: Value, lane: Value, x: Part) -> Value:
+        """Where a lane of a row goes, from where lane 0 does."""
+        inside = lane & x.panel_mask
+        panel = (lane - inside) * self.rows(x.depth)
+        return self.b.offset(target, (panel + inside) * self.tile.bytes)
 
-    def copy(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width, mask) -> None:
-        """Sources with unit stride along lanes: row by row. Lanes up to `width` become 0."""
-        b, size, count = self.b, itemsize(self.dtype), self.rows(depth)
-        step = k_stride * 2 if self.is_paired else k_stride
-        with b.loop(0, count, 1, [source, target]) as loop:
+    # -- the functions
+    def copy(self, x: Part) -> None:
+        """Sources with unit stride along lanes: row by row."""
+        b = self.b
+        with b.loop(0, self.rows(x.depth), 1, [x.source, x.target]) as loop:
             p, q = loop.carry
 
-            def one(lane: Value, valid: Value | None) -> None:
-                row = b.offset(p, lane * size)
-                if self.is_paired:
-                    x = self.joined(row, k_stride, self.width, valid, loop.index * 2 + 1 < depth)
-                else:
-                    x = self.elements(row, self.width, valid)
-                b.store(self.place(q, lane, count, mask), 0, x, self.element)
+            def one(lane: Value, mask: Value | None) -> None:
+                source = b.offset(p, lane * self.size)
+                value = self.along_lanes(source, loop.index, x, self.width, mask)
+                b.store(self.place(q, lane, x), 0, value, self.element)
 
-            b.prefetch(b.offset(p, width * size), near=False)  # the next panel's
-            in_vectors(b, lanes, width, self.width, one)
-            loop.next(b.offset(p, step), b.offset(q, target_stride))
+            b.prefetch(b.offset(p, x.width * self.size), near=False)  # what is packed next
+            in_vectors(b, x.lanes, x.width, self.width, one)
+            loop.next(b.offset(p, x.k_stride * self.pairs), b.offset(q, x.target_stride))
 
-    def turn(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width, mask) -> None:
-        """Sources with unit stride along k: blocks of a vector of lanes by a few k, turned in registers.
-
-        Lanes from `lanes` on repeat the last one.
-        """
-        b, w, q = self.b, self.width, self.quad
-        step = q * (2 if self.is_paired else 1)
-        whole, count = depth & -step, self.rows(depth)
-        with b.loop(0, lanes, w) as block:
-            rows = [b.offset(source, b.min(block.index + i, lanes - 1) * lane_stride) for i in range(w)]
-            with b.loop(0, whole, step, [self.place(target, block.index, count, mask)]) as loop:
-                (p,) = loop.carry
-                at = loop.index * itemsize(self.dtype)
-                quads = [self.along_k(b.offset(row, at)) for row in rows]
-                joined = [concat(b, quads[i::q]) for i in range(q)]
-                for i, x in enumerate(transpose(b, joined, q)):
-                    b.store(b.offset(p, target_stride * i), 0, x, self.element)
-                loop.next(b.offset(p, target_stride * q))
-        with b.branch(whole < depth), b.loop(0, lanes, w) as block:
-            left = b.min(lanes - block.index, w)
-            first = b.offset(source, block.index * lane_stride + whole * k_stride)
-            rest = b.offset(self.place(target, block.index, count, mask), self.rows(whole) * target_stride)
-            b.call("gather", first, k_stride, lane_stride, rest, target_stride, depth - whole, left, left, ONE_PANEL)
-
-    def along_k(self, p: Value) -> Value:
-        """A few elements along k."""
-        if self.is_paired:
-            return self.b.load(p, 0, "i32", self.quad)
-        return self.elements(p, self.quad)
-
-    def gather(self, source, k_stride, lane_stride, target, target_stride, depth, lanes, width, mask) -> None:
+    def gather(self, x: Part) -> None:
         """Any strides: element by element."""
         b = self.b
-        step = k_stride * 2 if self.is_paired else k_stride
-        count = self.rows(depth)
-        with b.loop(0, count, 1, [source, target]) as loop:
+        with b.loop(0, self.rows(x.depth), 1, [x.source, x.target]) as loop:
             p, q = loop.carry
-            with b.loop(0, lanes) as lane:
-                at = b.offset(p, lane.index * lane_stride)
-                if self.is_paired:
-                    x = self.joined(at, k_stride, 1, None, loop.index * 2 + 1 < depth)
-                else:
-                    x = self.elements(at, 1)
-                b.store(self.place(q, lane.index, count, mask), 0, x, self.element)
-            with b.loop(lanes, width) as lane:
-                b.store(self.place(q, lane.index, count, mask), 0, b.const(0, self.element), self.element)
-            loop.next(b.offset(p, step), b.offset(q, target_stride))
+            with b.loop(0, x.lanes) as lane:
+                source = b.offset(p, lane.index * x.lane_stride)
+                value = self.along_lanes(source, loop.index, x, 1)
+                b.store(self.place(q, lane.index, x), 0, value, self.element)
+            with b.loop(x.lanes, x.width) as lane:
+                b.store(self.place(q, lane.index, x), 0, b.const(0, self.element), self.element)
+            loop.next(b.offset(p, x.k_stride * self.pairs), b.offset(q, x.target_stride))
+
+    def turn(self, x: Part) -> None:
+        """Sources with unit stride along k: blocks of a vector of lanes by a few k, transposed."""
+        b, w = self.b, self.width
+        few = min(w, max(1, 16 // self.tile.bytes))  # as many k as fit 128 bits: cheap to shuffle
+        whole = x.depth & -(few * self.pairs)
+        with b.loop(0, x.lanes, w) as block:
+            lanes = [b.min(block.index + i, x.lanes - 1) for i in range(w)]
+            rows = [b.offset(x.source, lane * x.lane_stride) for lane in lanes]
+            column = self.place(x.target, block.index, x)
+            with b.loop(0, whole, few * self.pairs, [column]) as loop:
+                (q,) = loop.carry
+                at = loop.index * self.size
+                parts = [self.along_k(b.offset(row, at), few) for row in rows]
+                joined = [concat(b, parts[i::few]) for i in range(few)]
+                for i, value in enumerate(transpose(b, joined, few)):
+                    b.store(b.offset(q, x.target_stride * i), 0, value, self.element)
+                loop.next(b.offset(q, x.target_stride * few))
+            with b.branch(whole < x.depth):
+                rest = x._replace(
+                    source=b.offset(rows[0], whole * x.k_stride),
+                    target=b.offset(column, self.rows(whole) * x.target_stride),
+                    depth=x.depth - whole, lanes=b.min(x.lanes - block.index, w),
+                    width=b.const(0, "i64"), panel_mask=b.const(ONE_PANEL, "i64"),
+                )  # fmt: skip
+                b.call("gather", *rest)
 
 
 def concat(b: Builder, parts: list[Value]) -> Value:
     """Vectors joined to one; their number is a power of two."""
     while len(parts) > 1:
-        parts = [b.shuffle(x, y, range(2 * x.width)) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [b.shuffle(x, y, range(2 * x.width)) for x, y in pairs]
     return parts[0]
 
 
 def transpose(b: Builder, rows: list[Value], q: int) -> list[Value]:
-    """Squares of `q x q` side by side, each transposed: rounds of interleaving the list's halves."""
-    w = rows[0].width
-    low, high = (
-        [x for chunk in range(0, w, q) for i in range(q // 2) for x in (chunk + half + i, w + chunk + half + i)]
-        for half in (0, q // 2)
-    )
+    """Squares of `q x q` side by side, each transposed: the list's halves are interleaved."""
+    w, half = rows[0].width, q // 2
+    low = [x for at in range(0, w, q) for i in range(at, at + half) for x in (i, w + i)]
+    high = [x + half for x in low]
     for _ in range(q.bit_length() - 1):
-        pairs = list(zip(rows[: q // 2], rows[q // 2 :], strict=True))
+        pairs = list(zip(rows[:half], rows[half:], strict=True))
         rows = [b.shuffle(x, y, lanes) for x, y in pairs for lanes in (low, high)]
     return rows

@@ -10,24 +10,22 @@ from amity.ir.target import Target
 
 from .epilogue import HEAD, Epilogue, Finish
 
-# The words of `meta`. Strides are bytes (of D's columns: elements); the batch has up to three
-# dimensions, of which the outermost size is implied.
+# The words of `meta`. Strides are bytes (of D's columns: elements). After these come the axes of
+# the batch, the last one first, each with its size and the strides of A, B, C and D along it.
 FIELDS = (
-    *HEAD, "m", "n", "k", "batch1", "batch2",
-    "a_batch0", "a_batch1", "a_batch2", "b_batch0", "b_batch1", "b_batch2",
-    "c_batch0", "c_batch1", "c_batch2", "d_batch0", "d_batch1", "d_batch2",
-    "a_row", "a_k", "b_k", "b_column", "c_row", "c_column",
-    "tasks_m", "tasks_n", "task_m", "task_n",
-    "mc", "nc", "kc", "pack_a", "pack_b", "a_at", "b_at", "b_whole", "strip_row", "strip_panel",
+    *HEAD, "m", "n", "k", "a_row", "a_k", "b_k", "b_column", "c_row", "c_column",
+    "tasks_m", "tasks_n", "task_m", "task_n", "mc", "nc", "kc",
+    "pack_a", "pack_b", "a_at", "b_at", "b_whole", "strip_row", "strip_panel", "axes",
 )  # fmt: skip
-EXTRA = len(FIELDS)  # where the words of a fused function begin
+MAX_AXES, AXIS_WORDS = 6, 5
+EXTRA = len(FIELDS) + MAX_AXES * AXIS_WORDS  # where the words of a fused function begin
 
 
 @dataclass(frozen=True)
 class GemmKey:
     """What is static in a matrix product. `epilogue` names the fused function, if there is one.
 
-    `kind` is "tiles", or for a few rows "dot" (vectors along k) or "axpy" (vectors along columns).
+    `kind` is "tiles", or for a few rows "dot" (vectors along k) or "axpy" (along columns).
     """
 
     dtype: str
@@ -43,7 +41,8 @@ class GemmKey:
 
     @property
     def name(self) -> str:
-        words = ("gemm", self.kind, self.dtype, self.added, "scaled" if self.scaled else "", self.epilogue)
+        scaled = "scaled" if self.scaled else ""
+        words = ("gemm", self.kind, self.dtype, self.added, scaled, self.epilogue)
         return "_".join(w for w in words if w)
 
 
@@ -51,14 +50,15 @@ class Product:
     """A kernel in the making. `element` is what it computes in, `width` the lanes of a vector."""
 
     def __init__(
-        self, name: str, target: Target, key: GemmKey, element: str, accumulator: str, math: Callable,
-        then: Epilogue | None,
+        self, name: str, target: Target, key: GemmKey, element: str, accumulator: str,
+        math: Callable, then: Epilogue | None,
     ) -> None:  # fmt: skip
         self.b = b = Builder(name, target, math)
         self.key, self.element, self.accumulator = key, element, accumulator
         self.width = target.lanes(itemsize(accumulator))
         self.size = itemsize(key.dtype)
-        self.finish = Finish(b, key.dtype, accumulator, self.width, key.added, key.scaled, then)
+        how = key.added, key.scaled, then
+        self.finish = Finish(b, key.dtype, accumulator, self.width, *how)
         self.meta: dict[str, Value] = {}
 
     def write(self) -> Kernel:
@@ -84,15 +84,16 @@ class Product:
         b, m = self.b, self.meta
         rest, row = item // m["tasks_m"], item % m["tasks_m"]
         batch, column = rest // m["tasks_n"], rest % m["tasks_n"]
-        outer, last = batch // m["batch2"], batch % m["batch2"]
-        index = (outer // m["batch1"], outer % m["batch1"], last)
-
-        def place(name: str, number: int) -> Value:
-            steps = [i * m[f"{name}_batch{axis}"] for axis, i in enumerate(index)]
-            return b.offset(b.pointer(number), steps[0] + steps[1] + steps[2])
-
-        self.a, self.bp, self.c = place("a", 0), place("b", 1), place("c", 2)
-        self.d = place("d", 3) if self.key.added else self.c
+        pointers = [b.pointer(i) for i in range(4 if self.key.added else 3)]
+        with b.loop(0, m["axes"], 1, [batch, *pointers]) as loop:
+            rest, *pointers = loop.carry
+            at = loop.index * AXIS_WORDS + len(FIELDS)
+            size, *steps = (b.load(b.meta, at + i, "i64") for i in range(1 + len(pointers)))
+            index = rest % size
+            moved = (b.offset(p, index * step) for p, step in zip(pointers, steps, strict=True))
+            loop.next(rest // size, *moved)
+        _, self.a, self.bp, self.c, *d = loop.results
+        self.d = d[0] if d else self.c
         self.first_row = batch * m["m"]
         self.rows_from, self.columns_from = row * m["task_m"], column * m["task_n"]
         self.rows_to = b.min(self.rows_from + m["task_m"], m["m"])

@@ -1,9 +1,9 @@
 """Register tiles: the inner loops of matrix products and convolutions.
 
-A tile keeps `rows x vectors` accumulators in registers and walks along k: each step loads one row of
-B (`vectors` vectors) and multiplies it by one scalar of A for each row. All strides are bytes, given
-as Python ints (constants) or as values of the kernel, so that one tile serves operands in place and
-packed ones, whichever way they lie.
+A tile keeps `rows x vectors` accumulators in registers and walks along k: each step loads one row
+of B (`vectors` vectors) and multiplies it by one scalar of A for each row. All strides are bytes,
+given as Python ints (constants) or as values of the kernel, so that one tile serves operands in
+place and packed ones, whichever way they lie.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Tile:
 
 
 def best_tile(target: Target, element: str) -> Tile:
-    """The tile that fills the register file: 14x32 f32 on AVX-512, 6x16 on AVX2 and NEON, 5x8 on SSE2."""
+    """The tile that fills the registers: 14x32 f32 on AVX-512, 6x16 on AVX2 and NEON, 5x8 on SSE2."""
     size = 4 if element == PAIRS else itemsize(element)
     vectors = 4 if target.registers >= 32 and target.vector_bytes <= 16 else 2
     spare = vectors + 2 + ("fma" not in target.has)  # a row of B, a broadcast and the product
@@ -74,7 +74,7 @@ def moved(b: Builder, pointer: Value, stride: Bytes, times: int = 1) -> Value:
 
 
 def row_pointers(b: Builder, tile: Tile, a: Value, row_stride: Bytes) -> list[Value]:
-    """Pointers that the k loop carries: every third row of A is one; the others are addressed from it."""
+    """Pointers that the k loop carries: every third row of A; the others are addressed from it."""
     step = tile.rows if isinstance(row_stride, int) else 3
     return [moved(b, a, row_stride, i) for i in range(0, tile.rows, step)]
 
@@ -85,7 +85,9 @@ def scalars(b: Builder, tile: Tile, bases: list[Value], row_stride: Bytes) -> li
     return [moved(b, bases[i // step], row_stride, i % step) for i in range(tile.rows)]
 
 
-def step(b: Builder, tile: Tile, acc: list[Value], rows: list[Value], bp: Value, at: int = 0) -> list[Value]:
+def step(
+    b: Builder, tile: Tile, acc: list[Value], rows: list[Value], bp: Value, at: int = 0
+) -> list[Value]:
     """One step of k: A's scalars at `rows` (`at` bytes on) by the row of B at `bp`."""
     element = "i32" if tile.element == PAIRS else tile.element
     unit = tile.width * tile.bytes
@@ -109,35 +111,44 @@ def k_loop(
     b: Builder, tile: Tile, acc: list[Value], a: Value, row_stride: Bytes, k_stride: Bytes,
     bp: Value, b_stride: Bytes, depth: Bytes, unroll: int = 4,
 ) -> list[Value]:  # fmt: skip
-    """Accumulate `depth` steps of k from A (scalars, two strides) and B (rows of vectors)."""
+    """Accumulate `depth` steps of k from A (scalars, two strides) and B (rows of vectors).
+
+    Where `acc` holds a tile's accumulators several times over, the steps take turns with them.
+    """
     bases = row_pointers(b, tile, a, row_stride)
-    count = len(bases)
+    count, size = len(bases), tile.rows * tile.vectors
+    is_constant = isinstance(k_stride, int)
 
     def turn(carry: list[Value], steps: int) -> list[Value]:
         bases, bp, acc = carry[:count], carry[count], carry[count + 1 :]
-        if isinstance(k_stride, int):
-            rows = scalars(b, tile, bases, row_stride)
+        rows = scalars(b, tile, bases, row_stride)
         for k in range(steps):
-            if isinstance(k_stride, int):
-                acc = step(b, tile, acc, rows, moved(b, bp, b_stride, k), k * k_stride)
-            else:
-                acc = step(b, tile, acc, scalars(b, tile, bases, row_stride), bp)
+            line, at = (moved(b, bp, b_stride, k), k * k_stride) if is_constant else (bp, 0)
+            first = k * size % len(acc)
+            mine = step(b, tile, acc[first : first + size], rows, line, at)
+            acc = [*acc[:first], *mine, *acc[first + size :]]
+            if not is_constant:
                 bases, bp = [b.offset(p, k_stride) for p in bases], b.offset(bp, b_stride)
-        if isinstance(k_stride, int):
-            bases, bp = [b.offset(p, steps * k_stride) for p in bases], moved(b, bp, b_stride, steps)
+                rows = scalars(b, tile, bases, row_stride) if k + 1 < steps else rows
+        if is_constant:
+            bases = [b.offset(p, steps * k_stride) for p in bases]
+            bp = moved(b, bp, b_stride, steps)
         return [*bases, bp, *acc]
 
     depth = depth if isinstance(depth, Value) else b.const(depth, "i64")
     whole = depth & -unroll
     carry = [*bases, bp, *acc]
-    for lo, hi, steps in ((0, whole, unroll), (whole, depth, 1)) if unroll > 1 else ((0, depth, 1),):
+    spans = [(0, whole, unroll), (whole, depth, 1)] if unroll > 1 else [(0, depth, 1)]
+    for lo, hi, steps in spans:
         with b.loop(lo, hi, steps, carry) as loop:
             loop.next(*turn(loop.carry, steps))
         carry = loop.results
     return carry[count + 1 :]
 
 
-def add_from(b: Builder, tile: Tile, acc: list[Value], c: Value, c_stride: Bytes, when: Value) -> list[Value]:
+def add_from(
+    b: Builder, tile: Tile, acc: list[Value], c: Value, c_stride: Bytes, when: Value
+) -> list[Value]:
     """The accumulators plus the tile at `c`, where `when` (0 or 1) is 1."""
     with b.loop(0, when, 1, acc) as loop:  # a loop of one turn is a branch that has results
         old = [b.load(p, 0, tile.accumulator, tile.width) for p in places(b, tile, c, c_stride)]
@@ -158,17 +169,26 @@ def places(b: Builder, tile: Tile, c: Value, c_stride: Bytes) -> list[Value]:
     return [b.offset(p, j * unit) for p in rows for j in range(tile.vectors)]
 
 
-MICRO = (("a", "ptr"), ("row_stride", "i64"), ("k_stride", "i64"), ("b", "ptr"), ("b_stride", "i64"),
-         ("c", "ptr"), ("c_stride", "i64"), ("depth", "i64"), ("accumulate", "i64"))  # fmt: skip
+MICRO = (("a", "ptr"), ("row_stride", "i64"), ("k_stride", "i64"), ("b", "ptr"),
+         ("b_stride", "i64"), ("c", "ptr"), ("c_stride", "i64"), ("depth", "i64"),
+         ("accumulate", "i64"))  # fmt: skip
+CHAINS = 8  # accumulators that keep the multipliers busy: two of them, four cycles each
 
 
-def micro_kernel(b: Builder, name: str, tile: Tile, unroll: int = 4) -> None:
-    """The function `name(a, row_stride, k_stride, b, b_stride, c, c_stride, depth, accumulate)`.
+def micro_kernel(b: Builder, name: str, tile: Tile) -> None:
+    """The function `name(*MICRO)`.
 
     It writes (or adds to) the tile at `c` the product of `depth` steps of A's rows and B's columns.
     """
-    with b.function(name, MICRO) as (a, row_stride, k_stride, bp, b_stride, c, c_stride, depth, accumulate):
+    size = tile.rows * tile.vectors
+    chains = max(1, CHAINS // size)  # a small tile has several sets of accumulators
+    with b.function(name, MICRO) as (a, row_stride, k_stride, bp, b_stride, *rest):
+        c, c_stride, depth, accumulate = rest
         for p in places(b, tile, c, c_stride)[:: tile.vectors]:
             b.prefetch(p, write=True)
-        acc = k_loop(b, tile, zeros(b, tile), a, row_stride, k_stride, bp, b_stride, depth, unroll)
+        acc, unroll = zeros(b, tile) * chains, max(chains, 2 if size > CHAINS else 1)
+        acc = k_loop(b, tile, acc, a, row_stride, k_stride, bp, b_stride, depth, unroll)
+        while len(acc) > size:
+            half = len(acc) // 2
+            acc = [x + y for x, y in zip(acc[:half], acc[half:], strict=True)]
         store(b, tile, add_from(b, tile, acc, c, c_stride, accumulate), c, c_stride)

@@ -1,4 +1,4 @@
-"""Matrix products against NumPy: every dtype, layout and target, with guard zones around the result."""
+"""Matrix products against NumPy: every dtype, layout and target, with guards around the result."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def aligned(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
-def launch(target: Target, plan: GemmPlan, arrays, ranges=None, epilogue=None, words=(), extra=()) -> None:
+def launch(
+    target: Target, plan: GemmPlan, arrays, ranges=None, epilogue=None, words=(), extra=()
+) -> None:
     """Run a plan over some ranges of its grid, in one call by default."""
     function = kernel(target, plan.key, epilogue)
     buffers = [arrays[i] for i in plan.order] + list(extra)
@@ -80,7 +82,7 @@ def values(rng, shape, dtype: str) -> np.ndarray:
 
 
 def operand(rng, batch, rows: int, columns: int, dtype: str) -> np.ndarray:
-    """A matrix for each of a batch, row-major, turned or strided, padded or not, broadcast or not."""
+    """A matrix for each of a batch: row-major, turned or strided, padded, broadcast."""
     batch = tuple(n if rng.random() < 0.7 else 1 for n in batch)
     pad, kind = int(rng.integers(0, 4)), rng.integers(0, 5)
     if kind < 2:
@@ -94,7 +96,8 @@ def guarded(rng, batch, m: int, n: int, dtype: str) -> tuple[np.ndarray, np.ndar
     """Memory and the part of it that a result may fill."""
     is_turned = rng.random() < 0.25
     rows, columns = (n, m) if is_turned else (m, n)
-    memory = values(rng, (*batch, rows + 2 * GUARD, columns + 2 * GUARD + int(rng.integers(0, 3)) * 3), dtype)
+    pad = 2 * GUARD + int(rng.integers(0, 3)) * 3
+    memory = values(rng, (*batch, rows + 2 * GUARD, columns + pad), dtype)
     c = memory[..., GUARD : GUARD + rows, GUARD : GUARD + columns]
     return memory, c.swapaxes(-1, -2) if is_turned else c
 
@@ -113,7 +116,9 @@ def assert_product(c, a, b, dtype: str, alpha=1, beta=1, d=None) -> None:
     assert (abs(c.astype(wide) - expected) <= allowed).all()
 
 
-def check(rng, target: Target, dtype: str, batch, m, k, n, addend=None, alpha=1, beta=1, threads=1) -> None:
+def check(
+    rng, target: Target, dtype: str, batch, m, k, n, addend=None, alpha=1, beta=1, threads=1
+) -> None:
     """One product: values, and that nothing else in memory changed."""
     a, b = operand(rng, batch, m, k, dtype), operand(rng, batch, k, n, dtype)
     memory, c = guarded(rng, batch, m, n, dtype)
@@ -135,8 +140,9 @@ def check(rng, target: Target, dtype: str, batch, m, k, n, addend=None, alpha=1,
     assert memory.tobytes() == outside.tobytes()
 
 
+LESSER = [name for name in TARGETS if name != "host"]
 CASES = [("host", dtype) for dtype in NUMPY]
-CASES += [(name, dtype) for name in TARGETS if name != "host" for dtype in ("f32", "f64", "bf16", "i8")]
+CASES += [(name, dtype) for name in LESSER for dtype in ("f32", "f64", "bf16", "i8")]
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
@@ -144,19 +150,24 @@ def test_random_products(name, dtype, monkeypatch):
     rng = np.random.default_rng(1)
     factors = [(1, 1), (1, 1), (0.5, -1.5) if dtype in EPSILON else (2, 3)]
     for _ in range(60):
-        batch = [(), (), (3,), (2, 3), (2, 1, 3)][rng.integers(0, 5)]
+        batch = [(), (), (3,), (2, 3), (2, 1, 3), (2, 2, 2, 3)][rng.integers(0, 6)]
         m, k, n = (int(x) for x in rng.choice(SIZES, 3))
         k = int(rng.choice([k] * 9 + [0, 385, 800, 1153]))
         addend = [None, None, "row", "full", "self"][rng.integers(0, 5)]
         # small matrices take the kernels for few rows too
         monkeypatch.setattr(gemm_plan, "FEW_ROWS_BYTES", int(rng.choice([0, 1 << 20])))
         alpha, beta = factors[rng.integers(0, 3)]
-        check(rng, TARGETS[name], dtype, batch, m, k, n, addend, alpha, beta, int(rng.integers(1, 5)))
+        how = addend, alpha, beta, int(rng.integers(1, 5))
+        check(rng, TARGETS[name], dtype, batch, m, k, n, *how)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("host", "f32"), ("host", "bf16"), ("host", "f16"), ("host", "i8"),
-                                             *((n, "f64") for n in TARGETS)])  # fmt: skip
-@pytest.mark.parametrize("shape", [(300, 1000, 1100), (513, 800, 40), (40, 2000, 300), (30, 3000, 1)])
+BLOCKS = [("host", dtype) for dtype in ("f32", "bf16", "f16", "i8")]
+BLOCKS += [(name, "f64") for name in TARGETS]
+LARGE = [(300, 1000, 1100), (513, 800, 40), (40, 2000, 300), (30, 3000, 1)]
+
+
+@pytest.mark.parametrize(("name", "dtype"), BLOCKS)
+@pytest.mark.parametrize("shape", LARGE)
 def test_products_of_many_blocks(name, dtype, shape):
     rng = np.random.default_rng(2)
     check(rng, TARGETS[name], dtype, (), *shape)
@@ -165,7 +176,7 @@ def test_products_of_many_blocks(name, dtype, shape):
 
 def packed_everywhere(tile, shape, dtype, task):
     size = np.dtype(NUMPY[dtype]).itemsize
-    a_row, a_k, b_k, b_column, _, _ = gemm_plan.strides(shape, size)
+    a_row, a_k, b_k, b_column, _, _ = gemm_plan.byte_strides(shape, size)
     return gemm_plan.packing(a_k, a_row, size), gemm_plan.packing(b_k, b_column, size)
 
 
@@ -188,10 +199,14 @@ def test_no_depth_gives_zeros_or_the_addend(dtype, m, n):
     check(rng, HOST, dtype, (2,), m, 0, n, "full", 2, 3)
 
 
-@pytest.mark.parametrize(("batch", "m", "n"), [((), 0, 4), ((), 4, 0), ((0,), 3, 4), ((2, 0), 1, 4)])
+EMPTY = [((), 0, 4), ((), 4, 0), ((0,), 3, 4), ((2, 0), 1, 4)]
+
+
+@pytest.mark.parametrize(("batch", "m", "n"), EMPTY)
 def test_empty_products_have_no_tasks(batch, m, n):
-    a, b, c = np.zeros((*batch, m, 5)), np.zeros((*batch, 5, n)), np.zeros((*batch, m, n))
-    assert plan_gemm(HOST, "f64", m, n, 5, elements(a), elements(b), elements(c), batch=batch).grid == 0
+    shapes = (*batch, m, 5), (*batch, 5, n), (*batch, m, n)
+    strides = [elements(np.zeros(shape)) for shape in shapes]
+    assert plan_gemm(HOST, "f64", m, n, 5, *strides, batch=batch).grid == 0
 
 
 def test_values_that_are_not_finite_stay_in_their_row_and_column():
@@ -200,7 +215,8 @@ def test_values_that_are_not_finite_stay_in_their_row_and_column():
     c = np.zeros((20, 50), "f4")
     launch(HOST, plan_gemm(HOST, "f32", 20, 50, 40, [40, 1], [50, 1], [50, 1]), (a, b, c, None))
     np.testing.assert_array_equal(c, a @ b)
-    assert np.isnan(c[3]).all() and np.isinf(np.delete(c[:, 11], 3)).all() and np.isfinite(c).sum() == 19 * 49
+    assert np.isnan(c[3]).all() and np.isinf(np.delete(c[:, 11], 3)).all()
+    assert np.isfinite(c).sum() == 19 * 49
 
 
 def test_one_kernel_serves_every_shape_and_layout():
@@ -214,7 +230,8 @@ def test_one_kernel_serves_every_shape_and_layout():
 
 
 def test_rows_of_a_batch_that_shares_b_are_one_product():
-    plan = plan_gemm(HOST, "f32", 5, 6, 7, [105, 35, 7, 1], [0, 0, 6, 1], [90, 30, 6, 1], batch=(4, 3))
+    strides = [105, 35, 7, 1], [0, 0, 6, 1], [90, 30, 6, 1]
+    plan = plan_gemm(HOST, "f32", 5, 6, 7, *strides, batch=(4, 3))
     assert plan.grid == 1 and plan.meta[4:7] == (60, 6, 7)
 
 
@@ -225,16 +242,19 @@ def residual_relu(b, value, row, column, mask):
     return b.max(b.fma(added, b.convert(b.param(EXTRA + 1), "f32"), value), 0.0)
 
 
-@pytest.mark.parametrize(("batch", "m", "k", "n"), [((), 33, 20, 45), ((3,), 15, 500, 37), ((2,), 1, 30, 40),
-                                                    ((2,), 9, 30, 1)])  # fmt: skip
+FUSED = [((), 33, 20, 45), ((3,), 15, 900, 37), ((2,), 1, 30, 40), ((2,), 9, 30, 1)]
+
+
+@pytest.mark.parametrize(("batch", "m", "k", "n"), FUSED)
 @pytest.mark.parametrize("is_transposed", [False, True])
 def test_fused_epilogue(batch, m, k, n, is_transposed):
     rng = np.random.default_rng(5)
     a, bias = values(rng, (*batch, m, k), "f32"), values(rng, (n,), "f32")
-    b = values(rng, (*batch, n, k), "f32").swapaxes(-1, -2) if is_transposed else values(rng, (*batch, k, n), "f32")
+    b = values(rng, (*batch, n, k) if is_transposed else (*batch, k, n), "f32")
+    b = b.swapaxes(-1, -2) if is_transposed else b
     residual, c = values(rng, (*batch, m, n), "f32"), np.zeros((*batch, m, n), "f4")
-    plan = plan_gemm(HOST, "f32", m, n, k, elements(a), elements(b), elements(c), [0] * len(batch) + [0, 1],
-                     batch, epilogue="residual_relu")  # fmt: skip
+    strides = [*(elements(x) for x in (a, b, c)), [0] * len(batch) + [0, 1]]
+    plan = plan_gemm(HOST, "f32", m, n, k, *strides, batch, epilogue="residual_relu")
     launch(HOST, plan, (a, b, c, bias), epilogue=residual_relu, words=(n, 3), extra=(residual,))
     np.testing.assert_allclose(c, np.maximum(a @ b + bias + 3 * residual, 0), rtol=1e-4, atol=1e-4)
 
@@ -254,6 +274,8 @@ def test_threads_share_a_grid():
 def test_errors():
     with pytest.raises(ValueError, match="unit stride in one dimension"):
         plan_gemm(HOST, "f32", 4, 5, 6, [6, 1], [5, 1], [10, 2])
-    with pytest.raises(ValueError, match="at most three dimensions"):
-        plan_gemm(HOST, "f32", 4, 5, 6, [48, 0, 24, 0, 6, 1], [0, 60, 0, 30, 5, 1], [1000, 300, 100, 20, 5, 1],
-                  batch=(2, 2, 2, 2))  # fmt: skip
+    batch = (2,) * 7
+    a, b = ([*(n * (i % 2 == odd) for i in range(7)), 5, 1] for odd, n in ((0, 30), (1, 25)))
+    c = [*(20 << (6 - i) for i in range(7)), 5, 1]
+    with pytest.raises(ValueError, match="at most 6 dimensions"):
+        plan_gemm(HOST, "f32", 4, 5, 5, a, b, c, batch=batch)
