@@ -143,13 +143,20 @@ def finish(b: Builder, words: Words, kind: Kind) -> None:
             p = ((n.index * planes + i.index) * rows + j.index) * columns
             at = n.index * yn + m.index * yc + i.index * yd + j.index * yh
             with b.loop(0, columns, lanes) as k:
-                mask = first_lanes(b, columns - k.index, lanes)
+                left = columns - k.index
+                mask = first_lanes(b, left, lanes)
                 source = b.offset(sums, m.index * pitch + (p + k.index) * kind.size)
                 v = b.load(source, 0, kind.compute, lanes, mask).to(kind.storage)
                 target = b.offset(y, (at + k.index * yw) * itemsize(kind.storage))
                 with b.branch(yw.eq(1)):
                     b.store(target, 0, v, kind.storage, mask)
-                with b.branch(yw.ne(1)):
+                with b.branch(yw.eq(2)):  # a stride of 2 is common, and scattering slow
+                    even = (b.iota(lanes, "i32") & 1).eq(0)
+                    for half in range(2):
+                        twice = b.shuffle(v, v, [half * lanes // 2 + lane // 2 for lane in range(lanes)])
+                        some = even & first_lanes(b, left * 2 - half * lanes, lanes)
+                        b.store(target, half * lanes, twice, kind.storage, some)
+                with b.branch(yw.ne(1) & yw.ne(2)):
                     b.store(target, spread, v, kind.storage, mask)
 
 
