@@ -44,7 +44,7 @@ class Tile:
 
 
 def best_tile(target: Target, element: str) -> Tile:
-    """The tile that fills the registers: 14x32 f32 on AVX-512, 6x16 on AVX2 and NEON, 5x8 on SSE2."""
+    """The tile that fills the registers: 14x32 f32 on AVX-512, 6x16 on AVX2, 5x8 on SSE2."""
     size = 4 if element == PAIRS else itemsize(element)
     vectors = 4 if target.registers >= 32 and target.vector_bytes <= 16 else 2
     spare = vectors + 2 + ("fma" not in target.has)  # a row of B, a broadcast and the product
