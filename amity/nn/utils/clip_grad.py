@@ -38,9 +38,9 @@ def get_total_norm(
     tensors, norm_type = _tensors(tensors), float(norm_type)
     if not tensors:
         return create.tensor(0.0)
-    norms = [ops.linalg_vector_norm(t, norm_type) for t in tensors]
+    norms = [ops.norm(t, norm_type) for t in tensors]
     device = norms[0].device
-    total = ops.linalg_vector_norm(ops.stack([n.to(device) for n in norms]), norm_type)
+    total = ops.norm(ops.stack([n.to(device) for n in norms]), norm_type)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, "

@@ -10,6 +10,7 @@ import numpy as np
 from amity import ops
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.autograd import Function
 from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 from amity.nn.conv import _ConvTranspose
@@ -252,10 +253,27 @@ def _reflections(q: Tensor) -> Tensor:
     return create.from_numpy(out).to(device=q.device, dtype=q.dtype)
 
 
+class _Solve(Function):
+    """a^-1 b."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        x = np.linalg.solve(a.detach().cpu().numpy(), b.detach().cpu().numpy())
+        x = create.from_numpy(x).to(device=a.device, dtype=a.dtype)
+        ctx.save_for_backward(a, x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        a, x = ctx.saved_tensors
+        g = _Solve.apply(a.transpose(-2, -1), g)
+        return -g @ x.transpose(-2, -1), g
+
+
 def _cayley(a: Tensor) -> Tensor:
     """(I - A / 2)^-1 (I + A / 2), orthogonal for a skew-symmetric A."""
     eye = create.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    return ops.linalg_solve(eye - 0.5 * a, eye + 0.5 * a)
+    return _Solve.apply(eye - 0.5 * a, eye + 0.5 * a)
 
 
 def orthogonal(
