@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from amity.core.errors import fail
 from amity.data.sampler import permutation
 from amity.frontend import create
@@ -214,7 +216,7 @@ def stack_rows(dataset: Any, indices: Sequence[Any]) -> list[Tensor] | None:
         dataset, indices = dataset.dataset, [dataset.indices[i] for i in indices]
     if type(dataset) is not TensorDataset or not all(type(i) is int for i in indices):
         return None
-    rows = create.tensor(indices)
+    rows = create.from_numpy(np.array(indices, np.int64))
     return [tensor[rows] for tensor in dataset.tensors]
 
 
