@@ -150,7 +150,7 @@ ROW_TILE = (("pixels", "ptr"), ("e", "ptr"), ("table", "ptr"), ("b", "ptr"), ("c
             ("depth", "i64"), ("old", "i64"), ("rows", "i64"))  # fmt: skip
 
 
-def row_tile(b: Builder, tile: Tile, unroll: int = 4) -> None:
+def row_tile(b: Builder, tile: Tile, unroll: int = 2) -> None:
     """The function `rows<vectors>`: add a tile of sums to `c`, or put it there if `old` is 0.
 
     `table` holds where the rows start in `e`; rows from `rows` on repeat the last one.

@@ -122,7 +122,7 @@ def tile_function(b: Builder, tile: Tile, panel: int) -> None:
             loop.next(*(b.load(places[n // V], n % V * lanes, tile.element, lanes, last(n % V))
                         for n in range(len(acc))))  # fmt: skip
         step = tile.rows * tile.bytes
-        acc = k_loop(b, tile, loop.results, a, tile.bytes, step, bp, panel, depth)
+        acc = k_loop(b, tile, loop.results, a, tile.bytes, step, bp, panel, depth, 2)
         for i, p in enumerate(places):
             with b.branch(rows > i):
                 for j in range(V):

@@ -197,7 +197,7 @@ def point_tile(b: Builder, tile: Tile) -> None:
     """The function `point<vectors>`: one register tile of one point's product."""
     with b.function(f"point{tile.vectors}", POINT) as (a, bp, b_row, c, depth):
         step = tile.rows * tile.bytes
-        acc = k_loop(b, tile, zeros(b, tile), a, tile.bytes, step, bp, b_row, depth)
+        acc = k_loop(b, tile, zeros(b, tile), a, tile.bytes, step, bp, b_row, depth, 2)
         for i in range(tile.rows):
             line = b.offset(c, b_row * i)
             for j in range(tile.vectors):
