@@ -15,5 +15,6 @@ from .pooling import *
 from .position import *
 from .power import *
 from .recurrent import *
+from .rearrange import *
 from .reduce import *
 from .select import *

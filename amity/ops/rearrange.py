@@ -1,0 +1,605 @@
+"""Dimensions moved, split, joined, repeated, turned and padded."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from amity.core.errors import ShapeError
+from amity.core.layout import layout
+from amity.core.shape import broadcast_shapes, canonical_dim, canonical_dims, infer_size
+from amity.ir.graph import Spec
+
+from .joining import cat, stack
+from .movement import Embed, Permute, _sizes, narrow, reshape, transpose
+from .record import METHODS, ErrorSample, Op, Sample, method
+from .select import WHERE
+
+F = "f"
+
+
+@method
+def flatten(input, start_dim=0, end_dim=-1):
+    """Dimensions from start to end as one."""
+    if input.ndim == 0:
+        return reshape(input, (1,))
+    a, b = canonical_dim("flatten", start_dim, input.ndim), canonical_dim("flatten", end_dim, input.ndim)
+    if a > b:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    return reshape(input, (*input.shape[:a], math.prod(input.shape[a : b + 1]), *input.shape[b + 1 :]))
+
+
+@method
+def unflatten(input, dim, sizes):
+    """One dimension as several."""
+    d = canonical_dim("unflatten", dim, input.ndim)
+    if len(sizes) == 0:
+        raise RuntimeError("unflatten: sizes must be non-empty")
+    try:
+        new = infer_size("unflatten", tuple(sizes), input.shape[d])
+    except RuntimeError:
+        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({input.shape[d]}) in the input tensor") from None
+    return reshape(input, (*input.shape[:d], *new, *input.shape[d + 1 :]))
+
+
+@method
+def ravel(input):
+    """All elements in one dimension."""
+    return reshape(input, (-1,))
+
+
+@method
+def movedim(input, source, destination):
+    """Dimensions moved to new places, the others kept in order."""
+    src = (source,) if isinstance(source, int) else tuple(source)
+    dst = (destination,) if isinstance(destination, int) else tuple(destination)
+    if len(src) != len(dst):
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain the same number of dims as destination ({list(dst)} dims)")
+    a = [canonical_dim("movedim", d, input.ndim) for d in src]
+    b = [canonical_dim("movedim", d, input.ndim) for d in dst]
+    if len(set(a)) != len(a) or len(set(b)) != len(b):
+        raise RuntimeError(f"movedim: repeated dim in source or destination ({list(src)}, {list(dst)})")
+    order = [-1] * input.ndim
+    for s, d in zip(a, b, strict=True):
+        order[d] = s
+    rest = iter(d for d in range(input.ndim) if d not in a)
+    return Permute(tuple(next(rest) if d == -1 else d for d in order))(input)
+
+
+moveaxis = movedim
+swapaxes = swapdims = transpose
+METHODS.update(moveaxis=movedim, swapaxes=transpose, swapdims=transpose)
+
+
+@method
+def adjoint(input):
+    """The last two dimensions swapped."""
+    return transpose(input, -2, -1)
+
+
+# -- turning and repeating
+
+
+class Flip(Op):
+    """Dimensions read backwards."""
+
+    name = "flip"
+    kind = "indexed"
+    dims: tuple[int, ...]
+    samples = (Sample(((3, 4), F), dims=(0, 1)), Sample(((2, 3, 5), F), dims=(2,)))
+
+    def infer(self, x: Spec) -> Spec:
+        return x
+
+    def emit(self, k, x):
+        return x.load([n - 1 - i if d in self.dims else i for d, (i, n) in enumerate(zip(k.index, x.sizes, strict=False))][: len(x.sizes)])
+
+    def reference(self, x):
+        return np.flip(x, self.dims).copy()
+
+    def grad(self, g):
+        return Flip(self.dims)(g)
+
+
+@method
+def flip(input, *dims):
+    """Dimensions in reverse order, as a copy."""
+    dims = _sizes(dims)
+    found = canonical_dims("flip", dims, input.ndim) if dims else ()
+    return Flip(found)(input)
+
+
+@method
+def fliplr(input):
+    """Columns in reverse order."""
+    if input.ndim < 2:
+        raise RuntimeError("Input must be >= 2-d.")
+    return flip(input, 1)
+
+
+@method
+def flipud(input):
+    """Rows in reverse order."""
+    if input.ndim < 1:
+        raise RuntimeError("Input must be >= 1-d.")
+    return flip(input, 0)
+
+
+class Roll(Op):
+    """One dimension shifted; what falls off the end comes back at the start."""
+
+    name = "roll"
+    kind = "indexed"
+    dim: int
+    shift: int
+    runtime = ("shift",)
+    samples = (Sample(((3, 4), F), dim=1, shift=1),)
+
+    @property
+    def structure(self):
+        return ("roll", self.dim)
+
+    def infer(self, x: Spec) -> Spec:
+        return x
+
+    def emit(self, k, x):
+        at, n = k.index[self.dim] - k.parameter(0), x.sizes[self.dim]
+        at = k.b.select(at < 0, at + n, at)
+        return x.load([at if d == self.dim else i for d, i in enumerate(k.index)])
+
+    def reference(self, x):
+        return np.roll(x, self.shift, self.dim)
+
+    def grad(self, g, like_x):
+        n = max(like_x.shape[self.dim], 1)
+        return Roll(self.dim, -self.shift % n)(g)
+
+
+@method
+def roll(input, shifts, dims=None):
+    """Elements shifted around; without dims the flattened tensor is."""
+    if dims is None or dims == ():
+        s = shifts if isinstance(shifts, int) else shifts[0]
+        return roll(flatten(input), s, 0).reshape(tuple(input.shape)) if input.numel() else input.clone()
+    shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    dims = (dims,) if isinstance(dims, int) else tuple(dims)
+    if len(shifts) != len(dims):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    if input.numel() == 0:
+        return input.clone()
+    for s, d in zip(shifts, dims, strict=True):
+        d = canonical_dim("roll", d, input.ndim)
+        input = Roll(d, s % input.shape[d])(input)
+    return input
+
+
+@method
+def rot90(input, k=1, dims=(0, 1)):
+    """Turned by 90 degrees in a plane, k times."""
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if input.ndim < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
+    a, b = (canonical_dim("rot90", d, input.ndim) for d in dims)
+    if a == b:
+        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {a} and dim1 = {b}")
+    k %= 4
+    if k == 0:
+        return input.clone()
+    if k == 2:
+        return flip(input, (a, b))
+    return transpose(flip(input, b if k == 1 else a), a, b)
+
+
+@method
+def repeat(input, *sizes):
+    """The tensor side by side, `sizes` times along each dimension."""
+    sizes = _sizes(sizes)
+    pad = len(sizes) - input.ndim
+    if pad < 0:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    if any(s < 0 for s in sizes):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(sizes)}: {list(sizes)}")
+    shape = (1,) * pad + tuple(input.shape)
+    inner = tuple(n for s in shape for n in (1, s))
+    outer = tuple(n for r, s in zip(sizes, shape, strict=True) for n in (r, s))
+    x = reshape(input, inner).expand(outer)
+    return reshape(x, tuple(r * s for r, s in zip(sizes, shape, strict=True))).contiguous()
+
+
+@method
+def tile(input, *dims):
+    """`repeat`, with missing leading counts taken as 1."""
+    dims = _sizes(dims)
+    return repeat(input, (1,) * (input.ndim - len(dims)) + dims)
+
+
+@method
+def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
+    """Every element repeated in place, by one count or one for each."""
+    if repeats is None:
+        counts = input.numpy()
+        return input.new_tensor(np.repeat(np.arange(len(counts)), counts).tolist() or [0])[: int(counts.sum())]
+    x = flatten(input) if dim is None else input
+    d = 0 if dim is None else canonical_dim("repeat_interleave", dim, x.ndim)
+    if isinstance(repeats, int):
+        shape = tuple(x.shape)
+        wide = reshape(x, (*shape[: d + 1], 1, *shape[d + 1 :])).expand((*shape[: d + 1], repeats, *shape[d + 1 :]))
+        return reshape(wide, (*shape[:d], shape[d] * repeats, *shape[d + 1 :])).contiguous()
+    counts = repeats.numpy()
+    if counts.ndim == 0 or counts.size == 1:
+        return repeat_interleave(x, int(counts.reshape(-1)[0]), d)
+    if counts.size != x.shape[d]:
+        raise RuntimeError(f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.size} and input.size({d}) = {x.shape[d]}")
+    return x.index_select(d, repeats.new_tensor(np.repeat(np.arange(counts.size), counts).astype(np.int64).tolist()))
+
+
+# -- diagonals, windows, triangles
+
+
+class Diagonal(Op):
+    """Elements whose places along two dimensions differ by `offset`, as a last dimension."""
+
+    name = "diagonal"
+    kind = "view"
+    offset: int
+    dim1: int
+    dim2: int
+    samples = (Sample(((3, 4), F), offset=1, dim1=0, dim2=1),)
+
+    def infer(self, x: Spec) -> Spec:
+        shape, _, _ = self._parts(x.shape)
+        return Spec(shape, x.dtype)
+
+    def _parts(self, shape):
+        n, m = shape[self.dim1], shape[self.dim2]
+        length = max(min(n, m - self.offset) if self.offset >= 0 else min(n + self.offset, m), 0)
+        rest = [d for d in range(len(shape)) if d not in (self.dim1, self.dim2)]
+        return (*(shape[d] for d in rest), length), rest, length
+
+    def view(self, x):
+        shape, rest, length = self._parts(x.shape)
+        s1, s2 = x.strides[self.dim1], x.strides[self.dim2]
+        start = (self.offset * s2 if self.offset >= 0 else -self.offset * s1) if length else 0
+        return layout(x.dtype, shape, (*(x.strides[d] for d in rest), s1 + s2), x.device), start
+
+    def reference(self, x):
+        return np.diagonal(x, self.offset, self.dim1, self.dim2).copy()
+
+    def grad(self, g, like_x):
+        shape = tuple(like_x.shape)
+        n, m = shape[self.dim1], shape[self.dim2]
+        rows = g.new_tensor(range(n)).reshape(-1, 1)
+        on = (g.new_tensor(range(m)) - rows) == self.offset
+        wide = g.unsqueeze(-1)  # [..., length, 1]
+        first = max(-self.offset, 0)
+        wide = Embed(wide.ndim - 2, first, 1, n)(wide)
+        full = WHERE(on, wide.expand((*wide.shape[:-1], m)), 0.0)
+        return movedim(full, (-2, -1), (self.dim1, self.dim2))
+
+
+@method
+def diagonal(input, offset=0, dim1=0, dim2=1):
+    """The view of a diagonal."""
+    a, b = canonical_dim("diagonal", dim1, input.ndim), canonical_dim("diagonal", dim2, input.ndim)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    return Diagonal(offset, a, b)(input)
+
+
+@method
+def diag(input, diagonal=0, *, out=None):
+    """The diagonal of a matrix, or a matrix with a vector as diagonal."""
+    if input.ndim == 1:
+        return diag_embed(input, diagonal)
+    if input.ndim != 2:
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    return Diagonal(diagonal, 0, 1)(input).clone()
+
+
+@method
+def diag_embed(input, offset=0, dim1=-2, dim2=-1):
+    """Matrices with the last dimension as diagonals."""
+    n = input.shape[-1] + abs_int(offset)
+    rows = input.new_tensor(range(n)).reshape(-1, 1)
+    on = (input.new_tensor(range(n)) - rows) == offset
+    wide = Embed(input.ndim - 1, max(-offset, 0), 1, n)(input).unsqueeze(-1)
+    full = WHERE(on, wide.expand((*wide.shape[:-1], n)), 0)
+    full = full if full.dtype is input.dtype else full.to(input.dtype)
+    return movedim(full, (-2, -1), (dim1, dim2))
+
+
+def abs_int(n: int) -> int:
+    return -n if n < 0 else n
+
+
+class Unfold(Op):
+    """Windows of one dimension, as a last dimension of a view."""
+
+    name = "unfold_dim"
+    kind = "view"
+    dim: int
+    size: int
+    step: int
+    samples = (Sample(((7, 2), F), dim=0, size=3, step=2),)
+
+    def infer(self, x: Spec) -> Spec:
+        n = (x.shape[self.dim] - self.size) // self.step + 1
+        return Spec((*x.shape[: self.dim], n, *x.shape[self.dim + 1 :], self.size), x.dtype)
+
+    def view(self, x):
+        spec = self.infer(Spec(tuple(x.shape), x.dtype))
+        s = x.strides[self.dim]
+        strides = (*x.strides[: self.dim], s * self.step, *x.strides[self.dim + 1 :], s)
+        return layout(x.dtype, spec.shape, strides, x.device), 0
+
+    def reference(self, x):
+        w = np.lib.stride_tricks.sliding_window_view(x, self.size, self.dim)
+        return w[(slice(None),) * self.dim + (slice(None, None, self.step),)].copy()
+
+    def grad(self, g, like_x):
+        total = None
+        n = like_x.shape[self.dim]
+        for i in range(self.size):
+            part = g.select(-1, i)
+            back = Embed(self.dim, i, self.step, n)(part)
+            total = back if total is None else total + back
+        return total
+
+
+METHODS["unfold"] = lambda self, dimension, size, step: unfold_dim(self, dimension, size, step)
+
+
+def unfold_dim(input, dimension, size, step):
+    """Windows of `size` every `step` along a dimension, as a view."""
+    d = canonical_dim("unfold", dimension, input.ndim)
+    if input.ndim == 0:
+        return reshape(input, (1,)) if size == 1 else reshape(input, (1,))[:size]
+    if size > input.shape[d]:
+        raise RuntimeError(f"maximum size for tensor at dimension {d} is {input.shape[d]} but size is {size}")
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+    return Unfold(d, size, step)(input)
+
+
+class Triangle(Op):
+    """Elements on one side of a diagonal, the others 0."""
+
+    name = "triangle"
+    kind = "indexed"
+    diagonal: int
+    is_lower: bool
+    runtime = ("diagonal",)
+    samples = (Sample(((3, 4), F), diagonal=0, is_lower=True), Sample(((2, 3, 3), F), diagonal=1, is_lower=False))
+
+    @property
+    def structure(self):
+        return ("triangle", self.is_lower)
+
+    def infer(self, x: Spec) -> Spec:
+        return x
+
+    def emit(self, k, x):
+        row, column = k.index[-2], k.index[-1]
+        limit = row + k.parameter(0)
+        return x.load(k.index, column <= limit if self.is_lower else column >= limit)
+
+    def reference(self, x):
+        return np.tril(x, self.diagonal) if self.is_lower else np.triu(x, self.diagonal)
+
+    def grad(self, g):
+        return type(self)(self.diagonal, self.is_lower)(g)
+
+
+def _triangle(name, input, diagonal, is_lower):
+    if input.ndim < 2:
+        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+    return Triangle(diagonal, is_lower)(input)
+
+
+@method
+def tril(input, diagonal=0, *, out=None):
+    """The lower triangle of matrices."""
+    y = _triangle("tril", input, diagonal, True)
+    return y if out is None else out._receive(y)
+
+
+@method
+def triu(input, diagonal=0, *, out=None):
+    """The upper triangle of matrices."""
+    y = _triangle("triu", input, diagonal, False)
+    return y if out is None else out._receive(y)
+
+
+def meshgrid(*tensors, indexing="ij"):
+    """Coordinate grids of vectors."""
+    ts = tensors[0] if len(tensors) == 1 and not hasattr(tensors[0], "layout") else tensors
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    for t in ts:
+        if t.ndim > 1:
+            raise RuntimeError(f"meshgrid: Expected 0D or 1D tensor in the tensor list but got: {t.ndim}D")
+    ts = [reshape(t, (-1,)) for t in ts]
+    swap = indexing == "xy" and len(ts) > 1
+    if swap:
+        ts[0], ts[1] = ts[1], ts[0]
+    shape = tuple(t.shape[0] for t in ts)
+    grids = [reshape(t, tuple(-1 if i == d else 1 for i in range(len(ts)))).expand(shape) for d, t in enumerate(ts)]
+    if swap:
+        grids = [transpose(g, 0, 1) for g in grids]
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+def cartesian_prod(*tensors):
+    """All combinations of the elements of vectors, as rows."""
+    if len(tensors) == 1:
+        return tensors[0]
+    return stack([flatten(g) for g in meshgrid(*tensors)], 1)
+
+
+def combinations(input, r=2, with_replacement=False):
+    """All combinations of r elements of a vector, as rows."""
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    rows = list(choose(range(input.shape[0]), r))
+    if not rows:
+        return input.new_zeros((0, r))
+    at = np.array(rows, np.int64)
+    return stack([input[at[:, i].tolist()] for i in range(r)], 1)
+
+
+def broadcast_tensors(*tensors):
+    """All tensors expanded to their common shape."""
+    shape = broadcast_shapes("broadcast_tensors", *(t.shape for t in tensors))
+    return tuple(t.expand(shape) for t in tensors)
+
+
+@method
+def broadcast_to(input, size):
+    """The tensor expanded to a shape."""
+    return input.expand(size)
+
+
+def block_diag(*tensors):
+    """Matrices along the diagonal of one."""
+    rows, at = [], 0
+    mats = [t if t.ndim == 2 else reshape(t, (1, -1)) for t in tensors]
+    width = sum(m.shape[1] for m in mats)
+    for m in mats:
+        rows.append(Embed(1, at, 1, width)(m))
+        at += m.shape[1]
+    return cat(rows, 0)
+
+
+@method
+def view_as_real(input):
+    raise RuntimeError("view_as_real is only supported for complex tensors")
+
+
+# -- padding
+
+
+class Pad(Op):
+    """Values put around a tensor; `pad` holds (before, after) of every dimension."""
+
+    name = "pad"
+    kind = "indexed"
+    pad: tuple[tuple[int, int], ...]
+    mode: str
+    value: float
+    samples = (
+        Sample(((3, 4), F), pad=((1, 0), (2, 1)), mode="constant", value=0.5),
+        Sample(((1, 4, 5), F), pad=((0, 0), (1, 2), (3, 1)), mode="reflect", value=0.0),
+        Sample(((4, 5), F), pad=((1, 2), (3, 1)), mode="replicate", value=0.0),
+        Sample(((4, 5), F), pad=((1, 2), (3, 1)), mode="circular", value=0.0),
+    )  # fmt: skip
+    errors = (ErrorSample(((1, 3), F), pad=((0, 0), (3, 0)), mode="reflect", value=0.0, error=RuntimeError, says="less than"),)
+
+    @property
+    def structure(self):
+        return ("pad", self.mode, self.value)
+
+    def parameters(self, x: Spec) -> list[int]:
+        return [before for before, _ in self.pad]
+
+    def infer(self, x: Spec) -> Spec:
+        shape = tuple(n + a + b for n, (a, b) in zip(x.shape, self.pad, strict=True))
+        for n, (a, b) in zip(x.shape, self.pad, strict=True):
+            if self.mode == "reflect" and (a >= n or b >= n) and (a or b):
+                raise ShapeError(f"pad: Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({a}, {b}) at a dimension of size {n}")
+            if self.mode == "circular" and (a > n or b > n):
+                raise ShapeError(f"pad: Padding value causes wrapping around more than once: got ({a}, {b}) at a dimension of size {n}")
+        if any(s < 0 for s in shape):
+            raise ShapeError(f"pad: the input size {list(x.shape)}, plus negative padding, resulted in a negative output size {list(shape)}")
+        return Spec(shape, x.dtype)
+
+    def emit(self, k, x):
+        b, position, valid = k.b, [], None
+        for d, n in enumerate(x.sizes):
+            i = k.index[d] - k.parameter(d)
+            if self.mode == "constant":
+                inside = (i >= 0) & (i < n)
+                valid = inside if valid is None else valid & inside
+            elif self.mode == "reflect":
+                i = b.select(i < 0, -i, i)
+                i = b.select(i >= n, (n - 1) * 2 - i, i)
+            elif self.mode == "replicate":
+                i = b.max(b.min(i, n - 1), b.const(0, "i64"))
+            else:
+                i = b.select(i < 0, i + n, b.select(i >= n, i - n, i))
+            position.append(i)
+        v = x.load(position, valid)
+        return v if valid is None or self.value == 0 else b.select(valid, v, _fill(self.value, v.dtype))
+
+    def reference(self, x):
+        cut = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, self.pad, strict=True))
+        x, pad = x[cut], [(max(a, 0), max(b, 0)) for a, b in self.pad]
+        if self.mode == "constant":
+            return np.pad(x, pad, constant_values=np.asarray(self.value).astype(x.dtype))
+        return np.pad(x, pad, {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[self.mode])
+
+    def grad(self, g, like_x):
+        return PadBack(self.pad, self.mode, tuple(like_x.shape))(g)
+
+
+def _fill(value: float, dtype: str):
+    return value if dtype[0] == "f" else bool(value) if dtype == "bool" else int(value)
+
+
+class PadBack(Op):
+    """The gradient of padding: what was copied out is added up again."""
+
+    name = "pad_back"
+    kind = "host"
+    pad: tuple[tuple[int, int], ...]
+    mode: str
+    shape: tuple[int, ...]
+
+    def infer(self, g: Spec) -> Spec:
+        return Spec(self.shape, g.dtype)
+
+    def reference(self, g):
+        axes = [np.arange(n) for n in self.shape]
+        out = g
+        for d, (n, (a, b)) in enumerate(zip(self.shape, self.pad, strict=True)):
+            source = Pad(((a, b),), self.mode, -1.0).reference(axes[d]) if n else np.full(a + b, -1)
+            source = np.asarray(source, np.int64)
+            matrix = np.zeros((*out.shape[:d], n, *out.shape[d + 1 :]), out.dtype)
+            keep = source >= 0
+            np.add.at(np.moveaxis(matrix, d, 0), source[keep], np.moveaxis(out, d, 0)[keep])
+            out = matrix
+        return out
+
+    def grad(self, g):
+        return Pad(self.pad, self.mode, 0.0)(g)
+
+
+def pad(input, pad, mode="constant", value=None):
+    """Padding around the last dimensions: (before, after) of the last, then of the one before it, …
+
+    errors: RuntimeError for padding that the mode cannot give
+    """
+    pad = tuple(int(p) for p in pad)
+    if len(pad) % 2:
+        raise RuntimeError(f"Padding length must be divisible by 2: got {len(pad)} values")
+    pairs = len(pad) // 2
+    if pairs > input.ndim:
+        raise RuntimeError(f"Padding length should be less than or equal to two times the input dimension but got padding length {len(pad)} and input of dimension {input.ndim}")
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if mode != "constant":
+        if value not in (None, 0):
+            raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+        if input.ndim not in (pairs + 1, pairs + 2):
+            raise NotImplementedError(f"Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: got {len(pad)} values for {input.ndim} dimensions")
+    sides = [(0, 0)] * (input.ndim - pairs) + [(pad[2 * i], pad[2 * i + 1]) for i in reversed(range(pairs))]
+    if mode == "constant" and not value and all(a <= 0 and b <= 0 for a, b in sides):
+        for d, (a, b) in enumerate(sides):
+            input = narrow(input, d, -a, input.shape[d] + a + b) if a or b else input
+        return input.clone()
+    return Pad(tuple(sides), mode, float(value or 0))(input)
+
+
+METHODS["_pad_zeros"] = pad
