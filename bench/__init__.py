@@ -1,0 +1,1 @@
+"""Benchmarks against PyTorch, interleaved in one process."""
