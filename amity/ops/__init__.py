@@ -5,6 +5,7 @@ from .convolution import *
 from .dropout import *
 from .elementwise import *
 from .embedding import *
+from .gather import *
 from .indexing import *
 from .joining import *
 from .loss import *
@@ -18,3 +19,4 @@ from .recurrent import *
 from .rearrange import *
 from .reduce import *
 from .select import *
+from .sorting import *

@@ -1,0 +1,328 @@
+"""Order: sort, top-k, unique, searching, counting, and values by rank."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from amity.core.dtype import bool_, float32, float64, int32, int64
+from amity.core.shape import canonical_dim
+from amity.ir.graph import Spec
+
+from .gather import Gather, Scatter
+from .record import Op, Sample, deliver, method
+from .select import WHERE
+from .structs import ReturnTypes
+
+F = "f"
+
+
+class Sort(Op):
+    """Elements in order along a dimension, and where they were; equal ones keep their order. NaNs are largest."""
+
+    name = "sort"
+    kind = "host"
+    results = 2
+    dim: int
+    descending: bool
+    samples = (Sample(((3, 5), F), dim=1, descending=False), Sample(((4, 2), F), dim=0, descending=True))
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        return Spec(x.shape, x.dtype), Spec(x.shape, int64)
+
+    def reference(self, x):
+        work = x.astype(np.float32) if x.dtype.name == "bfloat16" else x
+        if self.descending:  # a stable order from the back: sort the reversed and turn the result around
+            order = np.flip(np.argsort(np.flip(work, self.dim), self.dim, kind="stable"), self.dim)
+            order = x.shape[self.dim] - 1 - order
+        else:
+            order = np.argsort(work, self.dim, kind="stable")
+        return np.take_along_axis(x, order, self.dim), order
+
+    def grad(self, gs, like_x, result1):
+        g = gs[0]
+        if g is None:
+            return None
+        return Scatter(self.dim, "assign", True)(g.new_zeros(like_x.shape), result1, g)
+
+
+def _one(name, x, dim):
+    """The dimension, and the tensor with at least one."""
+    d = canonical_dim(name, dim, x.ndim)
+    return d, (x if x.ndim else x.reshape(1))
+
+
+@method
+def sort(input, dim=-1, descending=False, stable=False, *, out=None):
+    """Elements in order along a dimension, and where they were."""
+    d, x = _one("sort", input, dim)
+    values, indices = Sort(d, bool(descending))(x)
+    return ReturnTypes("sort", values=values.reshape(tuple(input.shape)), indices=indices.reshape(tuple(input.shape)))
+
+
+@method
+def argsort(input, dim=-1, descending=False, stable=False):
+    """Where the elements of each rank are."""
+    return sort(input, dim, descending).indices
+
+
+def msort(input):
+    """Rows in order along the first dimension."""
+    return sort(input, 0).values
+
+
+@method
+def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):
+    """The k largest (or smallest) elements along a dimension, in order, and where they are."""
+    d, x = _one("topk", input, dim)
+    if not 0 <= k <= x.shape[d]:
+        raise RuntimeError("selected index k out of range")
+    values, indices = Sort(d, bool(largest))(x)
+    values, indices = values.narrow(d, 0, k), indices.narrow(d, 0, k)
+    if input.ndim == 0:
+        values, indices = values.reshape(()), indices.reshape(())
+    return ReturnTypes("topk", values=values.contiguous(), indices=indices.contiguous())
+
+
+def _ranked(name, input, dim, keepdim, rank_of):
+    """The element of a rank along a dimension, and where it is."""
+    d, x = _one(name, input, dim)
+    _, order = Sort(d, False)(x.detach())
+    at = order.narrow(d, rank_of(x, d), 1)
+    values = Gather(d)(x, at)
+    if not keepdim or input.ndim == 0:
+        values, at = values.squeeze(d), at.squeeze(d)
+    return ReturnTypes(name, values=values, indices=at)
+
+
+@method
+def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
+    """The k-th smallest element along a dimension, and where it is."""
+    n = input.shape[canonical_dim("kthvalue", dim, input.ndim)] if input.ndim else 1
+    if not 1 <= k <= n:
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}: got {k}; expected 1..{n}")
+    return _ranked("kthvalue", input, dim, keepdim, lambda x, d: k - 1)
+
+
+def _nan_rows(x, d):
+    """Whether a row holds a NaN; a median of such a row is NaN, and NaNs sort last."""
+    return (x != x).any(d, True)
+
+
+@method
+def median(input, dim=None, keepdim=False, *, out=None):
+    """The middle element, the lower one of two; along a dimension also where it is."""
+    if dim is None:
+        flat = input.reshape(-1)
+        if flat.numel() == 0:
+            return input.new_full((), math.nan)
+        return _median(flat, 0, False).values
+    return _median(input, dim, keepdim)
+
+
+def _median(input, dim, keepdim):
+    d, x = _one("median", input, dim)
+    n = x.shape[d]
+    if n == 0:
+        raise IndexError(f"median(): Expected reduction dim {d} to have non-zero size.")
+    if x.dtype.kind != "f" or not bool((x != x).any()):
+        return _ranked("median", input, dim, keepdim, lambda x, d: (n - 1) // 2)
+    _, order = Sort(d, False)(x.detach())
+    first_nan = (x != x).to(int64).argmax(d, True)
+    at = order.narrow(d, (n - 1) // 2, 1)
+    at = _pick(_nan_rows(x, d), first_nan, at)
+    values = Gather(d)(x, at)
+    if not keepdim or input.ndim == 0:
+        values, at = values.squeeze(d), at.squeeze(d)
+    return ReturnTypes("median", values=values, indices=at)
+
+
+def _pick(condition, a, b):
+    return WHERE(condition, a, b)
+
+
+@method
+def nanmedian(input, dim=None, keepdim=False, *, out=None):
+    """The median of what is no NaN."""
+    if dim is None:
+        return nanmedian(input.reshape(-1), 0).values if input.numel() else input.new_full((), math.nan)
+    d, x = _one("nanmedian", input, dim)
+    _, order = Sort(d, False)(x.detach())
+    count = (x == x).sum(d, True)
+    at = Gather(d)(order, ((count - 1).clamp(min=0)) // 2)
+    values = Gather(d)(x, at)
+    if not keepdim or input.ndim == 0:
+        values, at = values.squeeze(d), at.squeeze(d)
+    return ReturnTypes("nanmedian", values=values, indices=at)
+
+
+@method
+def mode(input, dim=-1, keepdim=False, *, out=None):
+    """The most frequent element along a dimension (the smallest of several), and where it last is."""
+    d, x = _one("mode", input, dim)
+    rows = np.moveaxis(x.detach().numpy(), d, -1)
+    flat = rows.reshape(-1, rows.shape[-1])
+    at = np.empty(len(flat), np.int64)
+    for i, row in enumerate(flat):
+        values, counts = np.unique(row, return_counts=True)
+        at[i] = np.flatnonzero(row == values[np.argmax(counts)])[-1]
+    index = x.new_tensor(np.expand_dims(at.reshape(rows.shape[:-1]), d), dtype=int64)
+    values = Gather(d)(x, index)
+    if not keepdim or input.ndim == 0:
+        values, index = values.squeeze(d), index.squeeze(d)
+    return ReturnTypes("mode", values=values, indices=index)
+
+
+@method
+def quantile(input, q, dim=None, keepdim=False, *, interpolation="linear", out=None):
+    """The value below which a share q of the elements lies, interpolated between ranks."""
+    return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
+
+
+@method
+def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear", out=None):
+    """The quantile of what is no NaN."""
+    return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
+
+
+def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
+    if input.dtype.kind != "f":
+        raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
+    if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
+        raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}")
+    if not hasattr(q, "layout"):
+        q = input.new_tensor(q)
+    if q.numel() and not bool(((q >= 0).logical_and(q <= 1)).all()):
+        raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
+    if input.numel() == 0:
+        raise RuntimeError(f"{name}() input tensor must be non-empty")
+    x = input.reshape(-1) if dim is None else input
+    d, x = _one(name, x, -1 if dim is None else dim)
+    x = x.movedim(d, -1)
+    values, _ = Sort(x.ndim - 1, False)(x)
+    ranks = q.reshape(-1).to(x.dtype)
+    if skip_nan:
+        last = ((x == x).sum(-1, True) - 1).clamp(min=0).to(x.dtype)
+    else:
+        last = x.new_full((*x.shape[:-1], 1), x.shape[-1] - 1)
+    position = ranks * last
+    low, high = position.floor(), position.ceil()
+    if interpolation == "nearest":
+        low = high = position.round()
+    elif interpolation == "lower":
+        high = low
+    elif interpolation == "higher":
+        low = high
+    a, b = (Gather(x.ndim - 1)(values, p.to(int64)) for p in (low, high))
+    weight = 0.5 if interpolation == "midpoint" else position - low
+    y = a + (b - a) * weight
+    if not skip_nan:
+        y = _pick((x != x).any(-1, True), math.nan, y)
+    y = y.movedim(-1, 0)
+    if keepdim:
+        y = y.unsqueeze(d + 1) if dim is not None else y.reshape((-1,) + (1,) * input.ndim)
+    return y.squeeze(0) if q.ndim == 0 else y
+
+
+# -- sets and counts
+
+
+@method
+def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
+    """The distinct elements in order; on demand where each went and how often it occurs."""
+    array = input.detach().numpy()
+    values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
+    inverse = inverse.reshape(array.shape if dim is None else -1)
+    made = [input.new_tensor(values, dtype=input.dtype)]
+    made += [input.new_tensor(inverse, dtype=int64)] if return_inverse else []
+    made += [input.new_tensor(counts, dtype=int64)] if return_counts else []
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+@method
+def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
+    """Runs of equal elements as one; on demand where each went and how long it was."""
+    array = input.detach().numpy()
+    rows = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
+    flat = rows.reshape(len(rows), -1)
+    first = np.ones(len(rows), bool)
+    first[1:] = (flat[1:] != flat[:-1]).any(1)
+    at = np.flatnonzero(first)
+    values = rows[at] if dim is None else np.moveaxis(rows[at], 0, dim)
+    made = [input.new_tensor(values, dtype=input.dtype)]
+    inverse = np.cumsum(first) - 1
+    made += [input.new_tensor(inverse.reshape(array.shape if dim is None else -1), dtype=int64)] if return_inverse else []
+    made += [input.new_tensor(np.diff(np.append(at, len(rows))), dtype=int64)] if return_counts else []
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+@method
+def bincount(input, weights=None, minlength=0):
+    """How often each of 0, 1, 2, … occurs, or the sum of its weights."""
+    if input.ndim != 1 or input.dtype.kind not in "iu":
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    array = input.numpy()
+    if array.size and array.min() < 0:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    if minlength < 0:
+        raise RuntimeError("minlength should be >= 0")
+    if weights is None:
+        return input.new_tensor(np.bincount(array, minlength=minlength), dtype=int64)
+    if weights.shape != input.shape:
+        raise RuntimeError("weights should be 1-d and have the same length as input")
+    out = np.bincount(array, weights.detach().double().numpy(), minlength)
+    return weights.new_tensor(out, dtype=float32 if weights.dtype is float32 else float64)
+
+
+@method
+def histc(input, bins=100, min=0, max=0, *, out=None):
+    """How many elements fall into each of equal bins."""
+    array = input.detach().double().numpy().reshape(-1)
+    low, high = float(min), float(max)
+    if low == high:
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+        if low == high:
+            low, high = low - 1, high + 1
+    counts, _ = np.histogram(array[(array >= low) & (array <= high)], bins, (low, high))
+    return input.new_tensor(counts, dtype=input.dtype)
+
+
+def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None, out=None):
+    """Where elements would have to go to keep sorted rows sorted."""
+    if side not in (None, "left", "right"):
+        raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if side == "left" and right:
+        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+    is_right = right or side == "right"
+    scalar = not hasattr(input, "layout")
+    values = np.asarray(input) if scalar else input.detach().numpy()
+    rows = sorted_sequence.detach().numpy()
+    if sorter is not None:
+        rows = np.take_along_axis(rows, sorter.numpy(), -1)
+    where = "right" if is_right else "left"
+    if rows.ndim == 1:
+        found = np.searchsorted(rows, values, where)
+    else:
+        if values.shape[:-1] != rows.shape[:-1]:
+            raise RuntimeError(
+                "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
+                f"input value tensor must match, but we got boundaries tensor {list(rows.shape)} and input value tensor {list(values.shape)}"
+            )
+        flat = zip(rows.reshape(-1, rows.shape[-1]), values.reshape(-1, values.shape[-1]), strict=True)
+        found = np.array([np.searchsorted(r, v, where) for r, v in flat]).reshape(values.shape)
+    return deliver(sorted_sequence.new_tensor(found, dtype=int32 if out_int32 else int64), out)
+
+
+@method
+def bucketize(input, boundaries, *, out_int32=False, right=False, out=None):
+    """The bin of each element between sorted boundaries."""
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right, out=out)
+
+
+def isin(elements, test_elements, *, assume_unique=False, invert=False):
+    """Whether each element is one of the others."""
+    a = elements.detach().numpy() if hasattr(elements, "layout") else np.asarray(elements)
+    b = test_elements.detach().numpy() if hasattr(test_elements, "layout") else np.asarray(test_elements)
+    some = elements if hasattr(elements, "layout") else test_elements
+    return some.new_tensor(np.isin(a, b, invert=invert), dtype=bool_)
