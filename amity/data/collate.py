@@ -26,7 +26,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
     errors: TypeError for any other kind; RuntimeError if samples differ in length or shape
 
     >>> default_collate([{"x": 1.5, "name": "a"}, {"x": 2.0, "name": "b"}])
-    {'x': tensor([1.5000, 2.0000], dtype=torch.float64), 'name': ['a', 'b']}
+    {'x': tensor([1.5000, 2.0000], dtype=amity.float64), 'name': ['a', 'b']}
     """
     if not len(batch):
         raise fail(IndexError, "default_collate", "an empty batch", "one or more samples")
@@ -107,7 +107,7 @@ def default_convert(data: Any) -> Any:
     """Turn NumPy arrays into tensors, inside mappings and sequences too; leave the rest as it is.
 
     >>> default_convert({"x": np.ones(2), "name": "a"})
-    {'x': tensor([1., 1.], dtype=torch.float64), 'name': 'a'}
+    {'x': tensor([1., 1.], dtype=amity.float64), 'name': 'a'}
     """
     if isinstance(data, np.ndarray | np.generic):
         return data if _is_text(data.dtype) else create.as_tensor(data)

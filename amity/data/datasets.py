@@ -158,8 +158,8 @@ def to_tensor(image: Any) -> Tensor:
     dtype:  uint8 -> float32, others as they are
     errors: ValueError for another rank
 
-    >>> to_tensor(np.full((2, 3), 255, np.uint8)).shape
-    torch.Size([1, 2, 3])
+    >>> tuple(to_tensor(np.full((2, 3), 255, np.uint8)).shape)
+    (1, 2, 3)
     """
     array = np.asarray(image)
     if array.ndim == 2:
