@@ -84,7 +84,7 @@ def load(
             tensors of a device that this machine lacks, without map_location
     source: torch.load
     """
-    if isinstance(weights_only, bool) is False:
+    if not isinstance(weights_only, bool):
         raise fail(TypeError, "load", f"weights_only={weights_only!r}", "True or False")
     with Source("load", f, mmap=bool(mmap)) as source:
         if source.size == 0:
