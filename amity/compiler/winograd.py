@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
+from amity.core.errors import fail
 from amity.ir.kernel import Builder, Kernel, Value, itemsize
 from amity.ir.target import Target
 
@@ -23,23 +24,22 @@ from .conv_problem import Product, Stage
 from .conv_product import block_of, conv_tile, kind_of, split_index
 from .tile import Tile, k_loop, zeros
 from .window import (
-    COPY, IMAGE, Axis, Kind, Words, axis_words, choose_block, copy_strides, expand, first_lanes,
+    COPY, IMAGE, SCRATCH, Axis, Kind, Words, axis_words, choose_block, copy_strides, expand, first_lanes,
     round_up, scaled_iota,
 )  # fmt: skip
 
-SPECTRUM = Words(
-    "w.start w.group w.out w.channel w.row w.column outs channels plane"
-)
+WEIGHTS = "w.start w.group w.out w.channel w.row w.column"
 TILES = Words(
-    f"{axis_words('dhw')} {COPY} {IMAGE} images n.block groups channels outs chunk "
+    f"{axis_words('dhw')} {COPY} {IMAGE} {WEIGHTS} images n.block groups channels outs chunk "
     "y.start y.image y.channel y.plane y.row y.column y.rows y.columns d.blocks h.blocks w.blocks "
-    "m.block m.blocks m.inner bias plane lanes at.copy at.inputs at.sums"
+    "m.block m.blocks m.inner bias plane lanes fused at.inputs at.weights at.sums"
 )
 M, POINTS = 4, 6  # outputs and points of a line
 NEAR, FAR = 5 / 8, 3 / 2
 BLOCK = 96  # tiles that a block aims at
 MOST_INPUTS = 3 << 20  # bytes of transformed inputs that it aims at, at most
 MOST_SUMS = 1 << 20  # bytes of sums between two transforms
+FUSED = 48  # tiles up to which weights are transformed where they are used, never to memory
 
 
 # -- the three transforms of a line, on vectors
@@ -79,36 +79,51 @@ def output_line(b: Builder, s: list[Value]) -> list[Value]:
 # -- weights
 
 
-def build_spectrum(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
-    """`(w, out)`: transformed weights, for each point the panels [channel][row] of the register tile.
+def transform_weights(b: Builder, kind: Kind, rows: int) -> None:
+    """The function `weights`: a tile of `rows` output channels as [point][channel][row].
 
-    One unit is one tile of rows of one group; rows beyond the last are garbage.
+    Rows beyond `outs` are garbage.
     """
+    params = (("meta", "ptr"), ("w", "ptr"), ("out", "ptr"), ("outs", "i64"), ("plane", "i64"))
+    storage, row_bytes = itemsize(kind.storage), rows * kind.size
+    with b.function("weights", params) as (meta, w, out, outs, plane):
+        wo, wc, wh, ww, channels = TILES.read(b, meta, "w.out w.channel w.row w.column channels")
+        lanes = scaled_iota(b, wo, rows)
+        mask = first_lanes(b, outs, rows)
+        with b.loop(0, channels) as c:
+            at = b.offset(w, c.index * wc * storage)
+            for r in range(rows):  # channels may be pages apart, which no prefetcher foresees
+                b.prefetch(b.offset(at, (wc * 8 + wo * r) * storage))
+            columns = []
+            for k in range(3):
+                taps = [b.offset(at, (wh * j + ww * k) * storage) for j in range(3)]
+                columns.append(weight_line(
+                    [b.load(p, lanes, kind.storage, rows, mask).to(kind.compute) for p in taps]
+                ))  # fmt: skip
+            to = b.offset(out, c.index * row_bytes)
+            for i in range(POINTS):
+                for j, u in enumerate(weight_line([column[i] for column in columns])):
+                    b.store(b.offset(to, plane * (i * POINTS + j)), 0, u, kind.compute)
+
+
+def weights_at(b: Builder, kind: Kind, w: Value, g: Value, m: Value) -> Value:
+    start, wg, wo = TILES.read(b, b.meta, "w.start w.group w.out")
+    return b.offset(w, (start + g * wg + m * wo) * itemsize(kind.storage))
+
+
+def build_spectrum(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
+    """`(w, out)`: all weights transformed. One unit is one tile of rows of one group."""
     kind = kind_of(target, dtype)
     rows = conv_tile(target, kind).rows
     b = Builder(name, target, math)
+    transform_weights(b, kind, rows)
     with b.entry():
-        start, wg, wo, wc, wh, ww, outs, channels, plane = SPECTRUM.read(b, b.meta, " ".join(SPECTRUM.names))
-        tiles = (outs + (rows - 1)) // rows
-        lanes = scaled_iota(b, wo, rows)
+        outs, channels, plane = TILES.read(b, b.meta, "outs channels plane")
         with b.loop(b.lo, b.hi) as unit:
-            g, t = split_index(unit.index, tiles)
-            mask = first_lanes(b, outs - t * rows, rows)
-            source = b.offset(b.pointer(0), (start + g * wg + t * rows * wo) * itemsize(dtype))
-            target_rows = b.offset(b.pointer(1), unit.index * channels * (rows * kind.size))
-            with b.loop(0, channels) as c:
-                at = b.offset(source, c.index * wc * itemsize(dtype))
-                for r in range(rows):  # channels may be pages apart, which no prefetcher foresees
-                    b.prefetch(b.offset(at, (wc * 8 + wo * r) * itemsize(dtype)))
-                columns = []
-                for k in range(3):
-                    taps = [b.offset(at, (wh * j + ww * k) * itemsize(dtype)) for j in range(3)]
-                    w = [b.load(p, lanes, dtype, rows, mask).to(kind.compute) for p in taps]
-                    columns.append(weight_line(w))
-                to = b.offset(target_rows, c.index * (rows * kind.size))
-                for i in range(POINTS):
-                    for j, u in enumerate(weight_line([column[i] for column in columns])):
-                        b.store(b.offset(to, plane * (i * POINTS + j)), 0, u, kind.compute)
+            g, t = split_index(unit.index, (outs + (rows - 1)) // rows)
+            out = b.offset(b.pointer(1), unit.index * channels * (rows * kind.size))
+            source = weights_at(b, kind, b.pointer(0), g, t * rows)
+            b.call("weights", b.meta, source, out, outs - t * rows, plane)
     return b.kernel
 
 
@@ -205,11 +220,15 @@ def point_tile(b: Builder, tile: Tile) -> None:
 
 
 def build_tiles(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
-    """`(x, spectrum, bias, y)`: one unit is a block of tiles, a group and a range of output channels."""
+    """`(x, spectrum, bias, y)`: one unit is a block of tiles, a group and a range of output channels.
+
+    If `fused`, the second buffer is the weights themselves, and a block holds all tiles.
+    """
     kind = kind_of(target, dtype)
     tile = conv_tile(target, kind)
     b = Builder(name, target, math)
     expand(b, TILES, kind, (M,))
+    transform_weights(b, kind, tile.rows)
     transform_inputs(b, kind)
     transform_outputs(b, kind)
     for v in range(1, tile.vectors + 1):
@@ -224,12 +243,11 @@ def _tiles(b: Builder, kind: Kind, tile: Tile) -> None:
     read = lambda names: TILES.read(b, b.meta, names)  # noqa: E731
     groups, channels, outs, chunk, width, plane = read("groups channels outs chunk lanes plane")
     xn, xc, start, yn, yc, yd, yh = read("x.image x.channel y.start y.image y.channel y.plane y.row")
-    m_block, m_blocks, inner = read("m.block m.blocks m.inner")
-    at_copy, at_inputs, at_sums = read("at.copy at.inputs at.sums")
+    m_block, m_blocks, inner, fused = read("m.block m.blocks m.inner fused")
+    inputs, weights, sums = (b.offset(b.scratch, at) for at in read("at.inputs at.weights at.sums"))
     storage, size = itemsize(kind.storage), kind.size
-    copy, inputs, sums = (b.offset(b.scratch, at) for at in (at_copy, at_inputs, at_sums))
     row_bytes = width * size
-    inputs_plane, sums_plane = channels * row_bytes + 64, inner * row_bytes + 64
+    planes = (plane, channels * row_bytes + 64, inner * row_bytes + 64)
     tiles = (outs + (tile.rows - 1)) // tile.rows
     with b.loop(b.lo, b.hi) as unit:
         rest, g, mb = split_index(unit.index, groups, m_blocks)
@@ -237,18 +255,21 @@ def _tiles(b: Builder, kind: Kind, tile: Tile) -> None:
         with b.loop(0, channels, chunk) as c0:
             some = b.min(chunk, channels - c0.index)
             image = b.offset(x, (n * xn + (g * channels + c0.index) * xc) * storage)
-            b.call("expand", b.meta, image, copy, extent[0], some, qd, qh, qw)
+            b.call("expand", b.meta, image, b.scratch, extent[0], some, qd, qh, qw)
             to = b.offset(inputs, c0.index * row_bytes)
-            b.call("inputs", b.meta, copy, to, some, inputs_plane, *extent)
+            b.call("inputs", b.meta, b.scratch, to, some, planes[1], *extent)
         m1 = b.min(outs, (mb + 1) * m_block)
         with b.loop(mb * m_block, m1, inner) as m0:
             few = b.min(inner, m1 - m0.index)
-            a = b.offset(spectrum, (g * tiles + m0.index // tile.rows) * channels * (tile.rows * size))
-            _points(b, tile, a, inputs, sums, (plane, inputs_plane, sums_plane), row_bytes, channels, few,
-                    width // kind.lanes)  # fmt: skip
+            with b.branch(fused.ne(0)):
+                source = weights_at(b, kind, spectrum, g, m0.index)
+                b.call("weights", b.meta, source, weights, outs - m0.index, plane)
+            ready = (g * tiles + m0.index // tile.rows) * channels * (tile.rows * size)
+            a = b.select(fused.ne(0), weights, b.offset(spectrum, ready))
+            _points(b, tile, a, inputs, sums, planes, row_bytes, channels, few, width // kind.lanes)
             first = g * outs + m0.index
             at = start + n * yn + first * yc + qd * yd + (qh * yh + qw) * M
-            b.call("outputs", b.meta, sums, sums_plane, b.offset(y, at * storage),
+            b.call("outputs", b.meta, sums, planes[2], b.offset(y, at * storage),
                    b.offset(bias, first * storage), few, *extent, qh, qw)  # fmt: skip
 
 
@@ -282,27 +303,17 @@ def is_worthwhile(p: Product) -> bool:
 
 
 def plan(target: Target, p: Product) -> list[Stage]:
-    """Transform the weights, then convolve."""
+    """Transform the weights, then convolve; both at once where there are few tiles."""
     kind = kind_of(target, p.dtype)
     tile = conv_tile(target, kind)
     p = _unflipped(p)
+    words, units = _tile_words(p, kind, tile)
+    meta, bias = TILES.meta(words), "b" if p.has_bias else "w"
+    if words["fused"]:
+        return [Stage((("tiles", meta, f"{p.source}w{bias}{p.result}", units),))]
     tiles = p.groups * -(-p.outs // tile.rows)
-    plane = tiles * tile.rows * p.channels * kind.size + 64
-    spectrum = SPECTRUM.meta({
-        "w.start": p.w_start, **dict(zip(("w.group", "w.out", "w.channel"), p.w)), "w.row": p.w[4],
-        "w.column": p.w[5], "outs": p.outs, "channels": p.channels, "plane": plane,
-    })  # fmt: skip
-    words, units = _tile_words(p, kind, tile, plane)
-    bias = "b" if p.has_bias else "w"
-    return [
-        Stage(
-            (
-                ("spectrum", spectrum, "wt", tiles),
-                ("tiles", TILES.meta(words), f"{p.source}t{bias}{p.result}", units),
-            ),
-            POINTS**2 * plane,
-        )
-    ]
+    spectrum, convolve = ("spectrum", meta, "wt", tiles), ("tiles", meta, f"{p.source}t{bias}{p.result}", units)
+    return [Stage((spectrum, convolve), POINTS**2 * words["plane"])]
 
 
 def _unflipped(p: Product) -> Product:
@@ -315,38 +326,55 @@ def _unflipped(p: Product) -> Product:
     return replace(p, axes=tuple(axes), w=tuple(w), w_start=start)
 
 
-def _tile_words(p: Product, kind: Kind, tile: Tile, plane: int) -> tuple[dict[str, int], int]:
+def _tile_words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int]:
+    """The meta words and the units of the grid; blocks shrink until a thread's scratch holds them."""
+    tiles = p.images * p.axes[0].count * -(-p.axes[1].count // M) * -(-p.axes[2].count // M)
+    # a block's tiles fill a second-level cache a few times; many threads want small ones
+    aim = min(BLOCK, MOST_INPUTS // (POINTS**2 * p.channels * kind.size))
+    if p.threads > 1:
+        aim = min(aim, tiles * p.groups // (2 * p.threads))
+    fused = tiles <= FUSED
+    while True:
+        words, units, end = _block_words(p, kind, tile, max(kind.lanes, aim), fused)
+        if end <= SCRATCH:
+            return words, units
+        if not fused and aim <= kind.lanes:
+            raise fail(RuntimeError, "conv", f"rows of tiles that span {end >> 20} MiB", "less than 8 MiB")
+        fused, aim = False, aim if fused else aim // 2
+
+
+def _block_words(
+    p: Product, kind: Kind, tile: Tile, aim: int, fused: bool
+) -> tuple[dict[str, int], int, int]:
+    """The words and units of one choice of block, and the bytes of scratch that it needs."""
     d, y_h, y_w = p.axes
     h, w = (Axis(a.size, -(-a.count // M), M, POINTS, a.offset) for a in (y_h, y_w))
     counts = (p.images, d.count, h.count, w.count)
-    # a block's tiles fill half a second-level cache by a few times; many threads want small ones
-    tiles = min(BLOCK, MOST_INPUTS // (POINTS**2 * p.channels * kind.size))
-    if p.threads > 1:
-        tiles = min(tiles, prod(counts) * p.groups // (2 * p.threads))
-    tiles = max(kind.lanes, tiles)
-    block = choose_block(counts, kind.lanes, tiles)
+    block = counts if fused else choose_block(counts, kind.lanes, aim)
     width = -(-prod(block) // kind.lanes) * kind.lanes
     chunk = min(p.channels, 16)
     strides = copy_strides(d, h, w, block, chunk, kind.lanes)
     grid = [-(-n // s) for n, s in zip(counts, block)]
-    blocks = prod(grid) * p.groups
-    parts = -(-p.outs // tile.rows)
+    blocks, parts = prod(grid) * p.groups, -(-p.outs // tile.rows)
     ranges = 1 if p.threads == 1 else max(1, min(parts, 2 * p.threads // blocks))
-    m_block = tile.rows * -(-parts // ranges)
-    row_bytes = width * kind.size
-    inner = min(m_block, max(tile.rows, MOST_SUMS // (POINTS**2 * row_bytes) // tile.rows * tile.rows))
+    m_block, row_bytes = tile.rows * -(-parts // ranges), width * kind.size
+    most = MOST_SUMS // (POINTS**2 * row_bytes) // tile.rows * tile.rows
+    inner = tile.rows if fused else min(m_block, max(tile.rows, most))
+    plane = (1 if fused else p.groups * parts) * tile.rows * p.channels * kind.size + 64
     at_inputs = round_up(strides["e.size"] * kind.size)
-    at_sums = at_inputs + round_up(POINTS**2 * (p.channels * row_bytes + 64) + 64)
+    at_weights = at_inputs + round_up(POINTS**2 * (p.channels * row_bytes + 64) + 64)
+    at_sums = at_weights + (round_up(POINTS**2 * plane) if fused else 0)
     m_blocks = -(-p.outs // m_block)
     words = {
         **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]), **strides,
         **dict(zip(("x.image", "x.channel", "x.plane", "x.row", "x.column"), p.x)),
         **dict(zip(("y.image", "y.channel", "y.plane", "y.row", "y.column"), p.y)),
-        "images": p.images, "n.block": block[0], "groups": p.groups, "channels": p.channels, "outs": p.outs,
-        "chunk": chunk, "y.start": p.y_start, "y.rows": y_h.count, "y.columns": y_w.count,
-        "d.blocks": grid[1], "h.blocks": grid[2], "w.blocks": grid[3], "m.block": m_block,
-        "m.blocks": m_blocks, "m.inner": inner, "bias": p.has_bias, "plane": plane, "lanes": width,
-        "at.copy": 0, "at.inputs": at_inputs, "at.sums": at_sums,
+        **dict(zip(("w.group", "w.out", "w.channel"), p.w)), "w.row": p.w[4], "w.column": p.w[5],
+        "w.start": p.w_start, "images": p.images, "n.block": block[0], "groups": p.groups,
+        "channels": p.channels, "outs": p.outs, "chunk": chunk, "y.start": p.y_start,
+        "y.rows": y_h.count, "y.columns": y_w.count, "d.blocks": grid[1], "h.blocks": grid[2],
+        "w.blocks": grid[3], "m.block": m_block, "m.blocks": m_blocks, "m.inner": inner,
+        "bias": p.has_bias, "plane": plane, "lanes": width, "fused": fused, "at.inputs": at_inputs,
+        "at.weights": at_weights, "at.sums": at_sums,
     }  # fmt: skip
-    return words, blocks * m_blocks
-
+    return words, blocks * m_blocks, at_sums + POINTS**2 * (inner * row_bytes + 64) + 64

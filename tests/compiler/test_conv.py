@@ -196,6 +196,7 @@ WINOGRAD = [
     conv2d(17, 32, 7, 40, 3, padding=(1, 2)),
     conv2d(1, 32, (70, 101), 48, 3, padding=2, groups=2),
     conv2d(1, 16, (5, 450), 16, 3, padding=1),
+    conv2d(5, 1000, 12, 16, 3, padding=1),
     ((2, 32, 5, 20, 31), (48, 16, 1, 3, 3), (2, 1, 1), (1, 2, 1), (1, 1, 1), 2),
 ]
 
@@ -348,6 +349,25 @@ def test_new_shapes_need_no_new_kernels():
     assert keys("forward", a) == keys("forward", b)
     assert keys("grad_input", a) == keys("grad_input", b)
     assert set(keys("grad_weight", a)) >= set(keys("grad_weight", b)[:1])
+
+
+@pytest.mark.parametrize("case", [
+    conv2d(1, 1024, (3, 2000), 16, 3, padding=1), conv2d(12, 1024, 8, 1024, 3, padding=1),
+    conv2d(1, 64, 500, 24, 9, dilation=40), conv2d(8, 4096, 7, 4096, 1), conv2d(8, 2, 7, 9000, 3),
+    conv2d(1, 3, 600, 16, 500), ((1, 8, 100000), (16, 8, 3), (1,), (0,), (30000,), 1),
+], ids=str)  # fmt: skip
+def test_large_sizes_fit_scratch(case):
+    for op in ("forward", "grad_input", "grad_weight"):
+        for threads in (1, 4):
+            plan = plan_conv(HOST, op, "f32", *case[:2], stride=case[2], padding=case[3], dilation=case[4],
+                             groups=case[5], threads=threads)  # fmt: skip
+            assert all(launch.grid > 0 for launch in plan.launches)
+
+
+def test_windows_beyond_scratch_are_refused():
+    with pytest.raises(RuntimeError, match="^conv: got windows that span .* MiB; expected less than 8 MiB"):
+        plan_conv(HOST, "forward", "f32", (1, 1, 3000, 3000), (16, 1, 2000, 2000), stride=(1, 1), padding=(0, 0),
+                  dilation=(1, 1))  # fmt: skip
 
 
 def test_threads_do_not_change_results():
