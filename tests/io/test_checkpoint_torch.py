@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from amity import nn, optim  # noqa: E402
 from amity.core import dtype as dtypes  # noqa: E402
 from amity.core.device import Device  # noqa: E402
 from amity.core.errors import FormatError  # noqa: E402
@@ -278,3 +279,22 @@ def test_numpy_scalars_and_arrays(dtype, options):
 def test_numpy_values_that_are_no_plain_data(value):
     with pytest.raises(FormatError, match="the NumPy dtype|the name "):
         from_torch(value)
+
+
+def test_a_trained_model_moves_to_torch_and_back():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    optimizer = optim.AdamW(model.parameters())
+    model(create.ones(5, 4)).sum().backward()
+    optimizer.step()
+    moved = to_torch({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    theirs = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    their_optimizer = torch.optim.AdamW(theirs.parameters())
+    theirs.load_state_dict(moved["model"])
+    their_optimizer.load_state_dict(moved["optimizer"])
+    back = from_torch({"model": theirs.state_dict(), "optimizer": their_optimizer.state_dict()})
+    assert {k: bits(v) for k, v in back["model"].items()} == {
+        k: bits(v) for k, v in model.state_dict().items()
+    }
+    model.load_state_dict(back["model"])
+    optimizer.load_state_dict(back["optimizer"])
+    assert optimizer.state_dict()["state"][0]["step"].item() == 1.0
