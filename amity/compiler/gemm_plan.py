@@ -21,8 +21,9 @@ KC = 384  # steps of k in a block
 A_BLOCK, B_BLOCK = 128 << 10, 768 << 10  # bytes that packed blocks may fill: of the second cache
 TASK_WORK = 400_000  # multiplications that are worth another thread
 STREAM_COST = 8  # multiplications of a tile that take as long as one that waits for memory
-DOT_ROWS, AXPY_ROWS = 4, 16  # rows up to which the streaming kernels win, where B is large
-FEW_ROWS_BYTES = 256 << 10
+DOT_ROWS, AXPY_ROWS = 4, 16  # rows up to which the streaming kernels win ...
+DOT_BYTES, AXPY_BYTES = 256 << 10, 3 << 20  # ... if there is more than one, and B is this large
+DOT_DEPTH = 32  # ... and sums are long enough to pay for adding lanes up
 AXPY_SUMS = 16384  # sums that stay in the first cache
 
 
@@ -128,19 +129,21 @@ def plan_gemm(
     added = "" if d is None else "unit" if chosen.d[-1] == 1 or kind == "dot" else "strided"
     key = GemmKey(dtype, kind, added, alpha != 1 or (d is not None and beta != 1), epilogue)
     size, tile = itemsize(dtype), tile_of(target, dtype)
-    tasks = split(tile, kind, chosen, threads)
+    rows, columns = split(tile, kind, chosen, threads)
     if kind == "tiles":
-        blocks = tile_blocks(tile, key, chosen, tasks)
+        blocks = tile_blocks(
+            tile, key, chosen, min(chosen.m, rows.most), min(chosen.n, columns.most)
+        )
     else:
-        blocks = stream_blocks(key, chosen, tasks)
+        blocks = stream_blocks(key, chosen, columns)
     meta = (
         bits_of(alpha, dtype), bits_of(beta, dtype), chosen.d[-2] * size, chosen.d[-1],
-        chosen.m, chosen.n, chosen.k, *byte_strides(chosen, size), *tasks, *blocks,
+        chosen.m, chosen.n, chosen.k, *byte_strides(chosen, size), *rows, *columns, *blocks,
         *batch_words(chosen, size),
     )  # fmt: skip
-    count = tasks[0] * tasks[1]
+    count = rows.count * columns.count
     grid = prod(chosen.batch) * count if chosen.m and chosen.n else 0
-    grain = -(-TASK_WORK // max(1, chosen.work // max(1, count)))
+    grain = -(-TASK_WORK // max(1, chosen.work // count))
     return GemmPlan(key, meta, grid, grain, (0, 1, 2, 3) if chosen is shape else (1, 0, 2, 3))
 
 
@@ -161,14 +164,14 @@ def check(s: Shape, kind: str) -> None:
 
 def kind_of(s: Shape, dtype: str) -> str:
     """Tiles, unless there are few rows: then B is read once, as it lies."""
-    if s.m > 1 and s.n * s.k * itemsize(dtype) < FEW_ROWS_BYTES:
-        return "tiles"
     if copies_a(s, dtype) and s.m * s.k * 8 > SCRATCH // 2:
         return "tiles"
-    if s.b[-2] == 1 and s.m <= DOT_ROWS:
+    is_one, size = s.m <= 1, s.n * s.k * itemsize(dtype)
+    if s.b[-2] == 1 and (is_one or (s.m <= DOT_ROWS and size >= DOT_BYTES and s.k >= DOT_DEPTH)):
         return "dot"
-    is_axpy = s.m <= AXPY_ROWS and (s.b[-1] == 1 or s.n == 1) and s.has_unit_columns
-    return "axpy" if is_axpy else "tiles"
+    if (s.b[-1] == 1 or s.n == 1) and s.has_unit_columns:
+        return "axpy" if is_one or (s.m <= AXPY_ROWS and size >= AXPY_BYTES) else "tiles"
+    return "tiles"
 
 
 def copies_a(s: Shape, dtype: str) -> bool:
@@ -196,8 +199,29 @@ def tile_of(target: Target, dtype: str) -> Tile:
     return best_tile(target, element_of(dtype, target.has))
 
 
-def split(tile: Tile, kind: str, s: Shape, threads: int) -> tuple[int, int, int, int]:
-    """Tasks along rows and columns, and their sizes: one a thread, two where there is much work."""
+class Tasks(NamedTuple):
+    """How many tasks one axis is cut into; their size, and how many are one unit larger."""
+
+    count: int
+    size: int
+    extra: int
+    unit: int
+
+    @property
+    def most(self) -> int:
+        return self.size + (self.unit if self.extra else 0)
+
+
+def cut(length: int, unit: int, count: int) -> Tasks:
+    """About `count` tasks of nearly the same size, in whole units."""
+    units = -(-length // unit)
+    count = max(1, min(count, units))
+    size, extra = divmod(units, count)
+    return Tasks(count, size * unit, extra, unit)
+
+
+def split(tile: Tile, kind: str, s: Shape, threads: int) -> tuple[Tasks, Tasks]:
+    """Tasks along rows and columns: one a thread, two where there is much work."""
     is_stream, products = kind != "tiles", max(1, prod(s.batch))
     work = s.work * products * (STREAM_COST if is_stream else 1)
     wanted = min(threads * 2 if work > 8 * threads * TASK_WORK else threads, work // TASK_WORK)
@@ -209,28 +233,26 @@ def split(tile: Tile, kind: str, s: Shape, threads: int) -> tuple[int, int, int,
             columns += 1
         else:
             rows += 1
-    task_m = s.m if rows == 1 else rounded(-(-s.m // rows), tile.rows)
-    task_n = s.n if columns == 1 else rounded(-(-s.n // columns), tile.columns)
     if kind == "axpy":
-        task_n = min(task_n, AXPY_SUMS // max(1, s.m))
-    return -(-s.m // max(1, task_m)), -(-s.n // max(1, task_n)), task_m, task_n
+        columns = max(columns, -(-s.n * s.m // AXPY_SUMS))
+    return cut(s.m, max(1, s.m) if is_stream else tile.rows, rows), cut(s.n, tile.columns, columns)
 
 
 def rounded(x: int, unit: int) -> int:
     return -(-x // unit) * unit
 
 
-def stream_blocks(key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, ...]:
+def stream_blocks(key: GemmKey, s: Shape, columns: Tasks) -> tuple[int, ...]:
     """The block words of the kernels for few rows: how A is packed and where to."""
     element = element_of(key.dtype, frozenset())
-    sums = s.m * (tasks[3] + 64) * itemsize(element) if key.kind == "axpy" else 0
+    sums = s.m * (columns.size + columns.unit) * itemsize(element) if key.kind == "axpy" else 0
     return (0, 0, 0, int(copies_a(s, key.dtype)), IN_PLACE, sums, 0, 0, 0, 0)
 
 
-def tile_blocks(tile: Tile, key: GemmKey, s: Shape, tasks: tuple[int, ...]) -> tuple[int, ...]:
-    """The block words of register tiles: sizes of blocks, what is packed, the parts of scratch."""
+def tile_blocks(tile: Tile, key: GemmKey, s: Shape, m: int, n: int) -> tuple[int, ...]:
+    """The block words of register tiles for tasks of `m` rows and `n` columns: sizes of blocks,
+    what is packed, and where in scratch."""
     pairs = 2 if tile.element == PAIRS else 1
-    m, n = tasks[2], tasks[3]
     count = max(1, (s.k // pairs + KC // 2) // KC)
     kc = rounded(-(-s.k // count), 4) if count > 1 else rounded(max(1, s.k), pairs)
     a_tile = kc // pairs * padded_rows(tile) * tile.bytes

@@ -110,7 +110,8 @@ class Axpy(Stream):
         b, m = self.b, self.meta
         a, a_row = self.rows_of_a()
         first, lanes = self.columns_from, self.columns_to - self.columns_from
-        sum_row = ((m["task_n"] + self.width - 1) & -self.width) * self.bytes
+        most = m["task_n"] + m["unit_n"]  # lanes of the largest task, in whole vectors
+        sum_row = most * self.bytes
         self.clear(m["m"] * sum_row)
         source = b.offset(self.bp, first * self.size)
         grouped = m["k"] & -self.group

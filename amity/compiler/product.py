@@ -10,12 +10,14 @@ from amity.ir.target import Target
 
 from .epilogue import HEAD, Epilogue, Finish
 
-# The words of `meta`. Strides are bytes (of D's columns: elements). After these come the axes of
-# the batch, the last one first, each with its size and the strides of A, B, C and D along it.
+# The words of `meta`. Strides are bytes (of D's columns: elements). The products of a batch are cut
+# into `tasks` of `task` rows and columns. After these words come the axes of the batch, the last
+# one first, each with its size and the strides of A, B, C and D along it.
 FIELDS = (
     *HEAD, "m", "n", "k", "a_row", "a_k", "b_k", "b_column", "c_row", "c_column",
-    "tasks_m", "tasks_n", "task_m", "task_n", "mc", "nc", "kc",
-    "pack_a", "pack_b", "a_at", "b_at", "b_whole", "strip_row", "strip_panel", "axes",
+    "tasks_m", "task_m", "extra_m", "unit_m", "tasks_n", "task_n", "extra_n", "unit_n",
+    "mc", "nc", "kc", "pack_a", "pack_b", "a_at", "b_at", "b_whole", "strip_row", "strip_panel",
+    "axes",
 )  # fmt: skip
 MAX_AXES, AXIS_WORDS = 6, 5
 EXTRA = len(FIELDS) + MAX_AXES * AXIS_WORDS  # where the words of a fused function begin
@@ -95,9 +97,15 @@ class Product:
         _, self.a, self.bp, self.c, *d = loop.results
         self.d = d[0] if d else self.c
         self.first_row = batch * m["m"]
-        self.rows_from, self.columns_from = row * m["task_m"], column * m["task_n"]
-        self.rows_to = b.min(self.rows_from + m["task_m"], m["m"])
-        self.columns_to = b.min(self.columns_from + m["task_n"], m["n"])
+        self.rows_from, self.rows_to = self.span("m", row)
+        self.columns_from, self.columns_to = self.span("n", column)
+
+    def span(self, axis: str, i: Value) -> tuple[Value, Value]:
+        """Where the i-th task begins and ends: the first `extra` tasks are one unit larger."""
+        b, m = self.b, self.meta
+        task, extra, unit = (m[f"{word}_{axis}"] for word in ("task", "extra", "unit"))
+        first, last = (j * task + b.min(j, extra) * unit for j in (i, i + 1))
+        return first, b.min(last, m[axis])
 
     def c_at(self, row: Value, column: Value) -> Value:
         m = self.meta

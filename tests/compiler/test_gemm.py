@@ -14,7 +14,7 @@ from amity.codegen import cpu
 from amity.compiler import gemm_plan
 from amity.compiler.gemm import build_gemm
 from amity.compiler.gemm_plan import GemmPlan, plan_gemm
-from amity.compiler.product import EXTRA
+from amity.compiler.product import EXTRA, GemmKey
 from amity.ir.target import Target
 from amity.runtime.cpu.loader import Loader
 
@@ -155,7 +155,8 @@ def test_random_products(name, dtype, monkeypatch):
         k = int(rng.choice([k] * 9 + [0, 385, 800, 1153]))
         addend = [None, None, "row", "full", "self"][rng.integers(0, 5)]
         # small matrices take the kernels for few rows too
-        monkeypatch.setattr(gemm_plan, "FEW_ROWS_BYTES", int(rng.choice([0, 1 << 20])))
+        for bound in ("DOT_BYTES", "AXPY_BYTES", "DOT_DEPTH"):
+            monkeypatch.setattr(gemm_plan, bound, int(rng.choice([0, 1 << 20])))
         alpha, beta = factors[rng.integers(0, 3)]
         how = addend, alpha, beta, int(rng.integers(1, 5))
         check(rng, TARGETS[name], dtype, batch, m, k, n, *how)
@@ -269,6 +270,26 @@ def test_threads_share_a_grid():
         for lo in range(plan.grid):
             pool.submit(launch, HOST, plan, (a, b, c, None), [(lo, lo + 1)])
     assert_product(c, a, b, "f32")
+
+
+@pytest.mark.parametrize("kind", ["tiles", "dot", "axpy"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_kernels_compile_for_neon(kind, dtype):
+    arm = Target(
+        "arm64", "aarch64-unknown-linux-gnu", "neoverse-n1", "", 16, 32, frozenset({"fma"})
+    )
+    key = GemmKey(dtype, kind, "strided", True)
+    assert cpu.compile_kernel(build_gemm(arm, key, None), arm).startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize(
+    ("length", "unit", "count"), [(784, 32, 4), (5, 14, 3), (1000, 14, 7), (0, 14, 2)]
+)
+def test_tasks_are_even(length, unit, count):
+    tasks = gemm_plan.cut(length, unit, count)
+    sizes = [tasks.size + unit * (i < tasks.extra) for i in range(tasks.count)]
+    assert length <= sum(sizes) < length + unit and max(sizes) - min(sizes) <= unit
+    assert max(sizes) == tasks.most
 
 
 def test_errors():
