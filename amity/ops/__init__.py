@@ -7,6 +7,7 @@ from .elementwise import *
 from .embedding import *
 from .gather import *
 from .indexing import *
+from .integer import *
 from .joining import *
 from .loss import *
 from .matmul import *
@@ -20,3 +21,4 @@ from .rearrange import *
 from .reduce import *
 from .select import *
 from .sorting import *
+from .special import *

@@ -1,0 +1,264 @@
+"""Transcendental and special functions of one or two elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from amity.core.dtype import float64, int32
+
+from .elementwise import COS, EXP, LOG, LOG1P, SIN, UNARY, _math, costly
+from .record import INPLACE, METHODS, Sample, deliver, method, pointwise, publish
+from .select import WHERE
+from .structs import ReturnTypes
+
+F, POSITIVE = "f", (Sample(((3, 4), "p")), Sample(((), "p")))
+ROOT_PI = math.sqrt(math.pi)
+
+
+def each(f: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of Python floats over arrays, in double precision."""
+
+    def over(x: np.ndarray) -> np.ndarray:
+        out = np.array([f(float(v)) for v in np.ravel(x)], np.float64).reshape(np.shape(x))
+        return out.astype(x.dtype) if np.asarray(x).dtype.kind == "f" else out
+
+    return over
+
+
+EXP2, exp2 = _math("exp2", np.exp2, lambda g, y: g * y * math.log(2), doc="2 to the power of each element.")
+LOG2, log2 = _math("log2", np.log2, lambda g, x: g / (x * math.log(2)), doc="The logarithm to base 2.")
+LOG10, log10 = _math("log10", np.log10, lambda g, x: g / (x * math.log(10)), doc="The logarithm to base 10.")
+TAN, tan = _math("tan", np.tan, lambda g, y: g * (1 + y * y), doc="The tangent.")
+ASIN, asin = _math("asin", np.arcsin, lambda g, x: g * (1 - x * x).rsqrt(), doc="The angle whose sine it is.", aliases=("arcsin",))
+ACOS, acos = _math("acos", np.arccos, lambda g, x: -g * (1 - x * x).rsqrt(), doc="The angle whose cosine it is.", aliases=("arccos",))
+ATAN, atan = _math("atan", np.arctan, lambda g, x: g / (1 + x * x), doc="The angle whose tangent it is.", aliases=("arctan",))
+SINH, sinh = _math("sinh", np.sinh, lambda g, x: g * COSH(x), doc="The hyperbolic sine.")
+COSH, cosh = _math("cosh", np.cosh, lambda g, x: g * SINH(x), doc="The hyperbolic cosine.")
+ASINH, asinh = _math("asinh", np.arcsinh, lambda g, x: g * (x * x + 1).rsqrt(), doc="The inverse hyperbolic sine.", aliases=("arcsinh",))
+ACOSH, acosh = _math("acosh", np.arccosh, lambda g, x: g * (x * x - 1).rsqrt(), doc="The inverse hyperbolic cosine.", aliases=("arccosh",))
+ATANH, atanh = _math("atanh", np.arctanh, lambda g, x: g / (1 - x * x), doc="The inverse hyperbolic tangent.", aliases=("arctanh",))
+arcsin, arccos, arctan, arcsinh, arccosh, arctanh = asin, acos, atan, asinh, acosh, atanh
+ERFC, erfc = _math("erfc", each(math.erfc), lambda g, x: g * EXP(-x * x) * (-2 / ROOT_PI), doc="1 - erf(x), exact for large x.")
+
+
+def _erfinv(y: float) -> float:
+    """By Newton's method on erf."""
+    if abs(y) >= 1 or y != y:
+        return math.copysign(math.inf, y) if abs(y) == 1 else math.nan
+    a = math.log1p(-y * y)
+    b = 2 / (math.pi * 0.147) + a / 2
+    x = math.copysign(math.sqrt(math.sqrt(b * b - a / 0.147) - b), y)
+    for _ in range(4):
+        x -= (math.erf(x) - y) / (2 / ROOT_PI * math.exp(-x * x))
+    return x
+
+
+ERFINV, erfinv = _math("erfinv", each(_erfinv), lambda g, y: g * EXP(y * y) * (ROOT_PI / 2), doc="The inverse of erf.")
+
+
+def _digamma(x: float) -> float:
+    """By recurrence to x >= 10, then the asymptotic series."""
+    if x == 0:
+        return math.copysign(math.inf, -x)
+    if x < 0:
+        return math.nan if x == math.floor(x) else _digamma(1 - x) - math.pi / math.tan(math.pi * x)
+    out = 0.0
+    while x < 10:
+        out -= 1 / x
+        x += 1
+    s = 1 / (x * x)
+    return out + math.log(x) - 0.5 / x - s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s / 132))))
+
+
+def _lgamma(x: float) -> float:
+    if math.isinf(x) or (x <= 0 and x == math.floor(x)):
+        return math.inf
+    return math.lgamma(x)
+
+
+LGAMMA, lgamma = _math("lgamma", each(_lgamma), lambda g, x: g * DIGAMMA(x), doc="The logarithm of |gamma(x)|.")
+DIGAMMA, digamma = _math("digamma", each(_digamma), lambda g, x: g * polygamma(1, x), doc="The derivative of lgamma.")
+
+
+def _zeta(s: float, q: float) -> float:
+    """Hurwitz' zeta function by Euler and Maclaurin."""
+    if s == 1 or q <= 0:
+        return math.inf if s == 1 or q == math.floor(q) else math.nan
+    n = 12
+    total = sum((q + i) ** -s for i in range(n))
+    x = q + n
+    total += x ** (1 - s) / (s - 1) + 0.5 * x**-s
+    term, b = s * x ** (-s - 1), (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160)
+    for i, c in enumerate(b):
+        total += c * term
+        term *= (s + 2 * i + 1) * (s + 2 * i + 2) / (x * x)
+    return total
+
+
+ZETA = costly(pointwise("zeta", lambda x, z: np.vectorize(_zeta, otypes=[np.float64])(x, z).astype(np.result_type(x, z)),
+                        lambda k, x, z: k.math("zeta", x, z), lambda g, x, z: (g * math.nan, -x * ZETA(x + 1, z) * g), rule="float"))  # fmt: skip
+zeta = publish(ZETA, "Hurwitz' zeta function.")
+
+
+@method
+def polygamma(n, input=None, *, out=None):
+    """The n-th derivative of digamma; as a method `x.polygamma(n)`."""
+    if not isinstance(n, int):
+        n, input = input, n
+    if n < 0:
+        raise RuntimeError("polygamma(n, x) does not support negative n.")
+    if n == 0:
+        return deliver(DIGAMMA(input), out)
+    x = input if input.dtype.kind == "f" else input.float()
+    sign = 1.0 if n % 2 else -1.0
+    return deliver(ZETA(float(n + 1), x) * (sign * math.factorial(n)), out)
+
+
+@method
+def mvlgamma(input, p):
+    """The multivariate log-gamma function of dimension p."""
+    if p < 1:
+        raise RuntimeError("p has to be greater than or equal to 1")
+    x = input if input.dtype.kind == "f" else input.float()
+    total = p * (p - 1) / 4 * math.log(math.pi)
+    for i in range(p):
+        total = LGAMMA(x - i / 2) + total
+    return total
+
+
+def _i1(x: float) -> float:
+    term = total = x / 2
+    k = 1
+    while abs(term) > 1e-17 * abs(total) and k < 500:
+        term *= (x * x / 4) / (k * (k + 1))
+        total += term
+        k += 1
+    return total
+
+
+I0, i0 = _math("i0", lambda x: np.i0(x.astype(np.float64)).reshape(x.shape).astype(x.dtype), lambda g, x: g * I1(x), doc="The modified Bessel function of order 0.")
+I0E, i0e = _math("i0e", lambda x: (np.i0(x.astype(np.float64)).reshape(x.shape) * np.exp(-np.abs(x))).astype(x.dtype),
+                 lambda g, x, y: g * (I1E(x) - x.sign() * y), doc="exp(-|x|) i0(x).")  # fmt: skip
+I1, i1 = _math("i1", each(_i1), lambda g, x, y: g * WHERE(x == 0, 0.5, I0(x) - y / WHERE(x == 0, 1.0, x)), doc="The modified Bessel function of order 1.")
+I1E, i1e = _math("i1e", lambda x: (each(_i1)(x) * np.exp(-np.abs(x))).astype(x.dtype),
+                 lambda g, x, y: g * WHERE(x == 0, 0.5, I0E(x) - y * (x.sign() + 1 / WHERE(x == 0, 1.0, x))), doc="exp(-|x|) i1(x).")  # fmt: skip
+NDTR, ndtr = _math("ndtr", each(lambda v: 0.5 * math.erfc(-v / math.sqrt(2))), lambda g, x: g * EXP(-0.5 * x * x) / math.sqrt(2 * math.pi), doc="The normal distribution function.")
+NDTRI, ndtri = _math("ndtri", each(lambda p: math.sqrt(2) * _erfinv(2 * p - 1)), lambda g, y: g * EXP(0.5 * y * y) * math.sqrt(2 * math.pi), doc="The inverse of the normal distribution function.")
+LOG_NDTR, log_ndtr = _math("log_ndtr", each(lambda v: math.log(0.5 * math.erfc(-v / math.sqrt(2)))), lambda g, x, y: g * EXP(-0.5 * x * x - y) / math.sqrt(2 * math.pi), doc="The logarithm of ndtr.")
+for _name in ("i0e", "i1", "i1e", "ndtr", "ndtri", "log_ndtr", "zeta"):
+    METHODS.pop(_name), INPLACE.pop(_name, None)
+
+
+def _sinc(k, x):
+    angle = x * math.pi
+    safe = k.select(x.eq(0), 1, angle)
+    return k.select(x.eq(0), 1, k.math("sin", safe) / safe)
+
+
+SINC = pointwise("sinc", np.sinc, _sinc, lambda g, x: g * WHERE(x == 0, 0.0, _sinc_slope(WHERE(x == 0, 1.0, x))), rule="float", samples=UNARY)
+sinc = publish(SINC, "sin(pi x) / (pi x), 1 at 0.")
+
+
+def _sinc_slope(x):
+    a = x * math.pi
+    return (COS(a) * a - SIN(a)) / (a * x)
+
+
+def _logit(k, x):
+    return k.math("log", x / (1 - x))
+
+
+LOGIT = costly(pointwise("logit_of", lambda x: np.log(x / (1 - x)), _logit, lambda g, x: g / (x * (1 - x)), rule="float"))
+
+
+@method(inplace=True)
+def logit(input, eps=None, *, out=None):
+    """log(x / (1 - x)), with x first cut to [eps, 1 - eps] if eps is given."""
+    x = input if eps is None else input.clamp(eps, 1 - eps)
+    return deliver(LOGIT(x), out)
+
+
+deg2rad = publish(pointwise("deg2rad", np.deg2rad, lambda k, x: x * (math.pi / 180), lambda g: g * (math.pi / 180), rule="float", samples=UNARY), "Degrees as radians.")
+rad2deg = publish(pointwise("rad2deg", np.rad2deg, lambda k, x: x * (180 / math.pi), lambda g: g * (180 / math.pi), rule="float", samples=UNARY), "Radians as degrees.")
+
+# -- of two elements
+
+PAIR = (Sample(((3, 4), F), ((3, 4), F)), Sample(((3, 1), F), ((4,), F)))
+
+
+def _two(name: str, function, grad, doc: str, aliases=(), inplace=True, **more):
+    op = costly(pointwise(name, function, lambda k, x, z: k.math(name, x, z), grad, samples=PAIR, **more))
+    return op, publish(op, doc, *aliases, inplace=inplace)
+
+
+ATAN2, atan2 = _two("atan2", np.arctan2, lambda g, x, z: (g * z / (x * x + z * z), -g * x / (x * x + z * z)), "The angle of the point (other, input).", ("arctan2",), rule="float")
+arctan2 = atan2
+HYPOT, hypot = _two("hypot", np.hypot, lambda g, x, z, y: (g * x / y, g * z / y), "sqrt(x^2 + y^2).", takes="f")
+COPYSIGN, copysign = _two("copysign", np.copysign, lambda g, x, z: (g * WHERE(x == 0, 0.0, COPYSIGN(1.0, z) * x.sign()), g * 0), "The magnitude of x with the sign of y.", rule="float")
+NEXTAFTER, nextafter = _two("nextafter", np.nextafter, None, "The next number after x towards y.", takes="f")
+
+
+def _logaddexp(k, x, z):
+    low, high = k.min(x, z), k.select((x > z) | x.ne(x), x, z)
+    apart = k.select(low.eq(high), 0, low - high)
+    return high + k.math("log1p", k.math("exp", apart))
+
+
+LOGADDEXP = costly(pointwise("logaddexp", np.logaddexp, _logaddexp, lambda g, x, z, y: (g * EXP(x - y), g * EXP(z - y)), takes="f", samples=PAIR))
+logaddexp = publish(LOGADDEXP, "log(exp(x) + exp(y)) without overflow.", inplace=False)
+
+
+@method
+def logaddexp2(input, other, *, out=None):
+    """log2(2^x + 2^y) without overflow."""
+    ln2 = math.log(2)
+    return deliver(LOGADDEXP(input * ln2, other * ln2) / ln2, out)
+
+
+def _xlogy(k, x, z):
+    y = x * k.math("log", z)
+    return k.select(z.ne(z), z, k.select(x.eq(0), 0, y))
+
+
+def _xlogy_numpy(x, z):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.isnan(z), z, np.where(x == 0, 0.0, x * np.log(z))).astype(np.result_type(x, z, np.float32))
+
+
+XLOGY = costly(pointwise("xlogy", _xlogy_numpy, _xlogy, lambda g, x, z: (g * WHERE((x == 0).logical_and(z <= 0), 0.0, LOG(z)), g * x / z),
+                         rule="float", samples=(Sample(((3, 4), F), ((3, 4), "p")),)))  # fmt: skip
+xlogy = publish(XLOGY, "x log(y), 0 where x is 0.")
+
+
+@method
+def xlog1py(input, other, *, out=None):
+    """x log(1 + y), 0 where x is 0."""
+    y = WHERE(input == 0, 0.0, input * LOG1P(other))
+    return deliver(y, out)
+
+
+del METHODS["xlog1py"]
+
+
+@method(inplace=True)
+def ldexp(input, other, *, out=None):
+    """x * 2^y."""
+    return deliver(input * EXP2(other), out)
+
+
+@method
+def frexp(input):
+    """Mantissas in [0.5, 1) and exponents."""
+    m, e = np.frexp(input.detach().numpy())
+    return ReturnTypes("frexp", mantissa=input.new_tensor(m), exponent=input.new_tensor(e.astype(np.int32), dtype=int32))
+
+
+@method
+def float_power(input, exponent, *, out=None):
+    """The power in double precision."""
+    a = input.to(float64) if hasattr(input, "layout") else input
+    b = exponent.to(float64) if hasattr(exponent, "layout") else exponent
+    return deliver(a**b, out)
