@@ -6,6 +6,7 @@ needs more room without a fused multiply-add, `; unfused f32 2.0, f64 2.0`.
 
 import ctypes
 import functools
+import math
 import re
 
 import llvmlite.binding as binding
@@ -88,7 +89,7 @@ def multiprecision(name):
         mp = pytest.importorskip("mpmath")
         mp.mp.dps = 40
         f = MULTIPRECISION[name](mp)
-        out = np.empty(xs[0].shape, np.longdouble)
+        out = np.full(xs[0].shape, np.nan, np.longdouble)
         for i, args in enumerate(zip(*[x.tolist() for x in xs])):
             try:
                 y = f(*[mp.mpf(a) for a in args])
@@ -96,8 +97,8 @@ def multiprecision(name):
                 out[i] = np.longdouble(main)
                 if np.isfinite(main):
                     out[i] += np.longdouble(float(y - main))
-            except (ValueError, ZeroDivisionError):
-                out[i] = np.nan
+            except (ValueError, ZeroDivisionError):  # a pole
+                continue
         return out
 
     return oracle
@@ -105,7 +106,51 @@ def multiprecision(name):
 
 MULTIPRECISION = {
     "erf": lambda mp: mp.erf,
+    "erfc": lambda mp: mp.erfc,
+    "ndtr": lambda mp: mp.ncdf,
+    "log_ndtr": lambda mp: lambda x: log_normal(mp, x),
+    "erfinv": lambda mp: mp.erfinv,
+    "ndtri": lambda mp: lambda p: normal_quantile(mp, p),
+    "lgamma": lambda mp: lambda x: mp.inf if mp.isinf(x) else mp.re(mp.loggamma(x)),
+    "digamma": lambda mp: mp.digamma,
+    "trigamma": lambda mp: lambda x: mp.psi(1, x),
+    "zeta": lambda mp: lambda s, q: mp.zeta(s, q),
+    "i0": lambda mp: lambda x: bessel(mp, 0, x, mp.mpf(1)),
+    "i1": lambda mp: lambda x: bessel(mp, 1, x, mp.mpf(1)),
+    "i0e": lambda mp: lambda x: bessel(mp, 0, x, mp.exp(-abs(x))),
+    "i1e": lambda mp: lambda x: bessel(mp, 1, x, mp.exp(-abs(x))),
 }
+
+
+def log_normal(mp, x):
+    if mp.isinf(x) and x < 0:
+        return x
+    return mp.log1p(-mp.ncdf(-x)) if x > 0 else mp.log(mp.ncdf(x))
+
+
+def normal_quantile(mp, p):
+    """Newton's method on the logarithm of the tail."""
+    if not 0 <= p <= 1:
+        return mp.nan
+    if p > 0.5:
+        return -normal_quantile(mp, 1 - p)
+    if p in (0, 0.5):
+        return mp.log(2 * p)
+    x = -mp.sqrt(-2 * mp.log(2 * p)) if p < 0.3 else mp.sqrt(2 * mp.pi) * (p - 0.5)
+    for _ in range(40):
+        step = mp.log(mp.ncdf(x) / p) * mp.ncdf(x) / mp.npdf(x)
+        x -= step
+        if abs(step) < mp.mpf(10) ** -30 * abs(x):
+            break
+    return x
+
+
+def bessel(mp, order, x, factor):
+    if mp.isinf(x):
+        return factor if factor == 0 else abs(x) if order == 0 else x
+    return mp.besseli(order, x) * factor
+
+
 ORACLES = {
     "exp": high(np.exp),
     "exp2": high(np.exp2),
@@ -148,8 +193,25 @@ ORACLES = {
     "ldexp": exact(lambda x, n: times_power_of_two(x, n)),
 } | {name: multiprecision(name) for name in MULTIPRECISION}
 BINARY = {"logaddexp", "xlogy", "atan2", "pow", "hypot", "copysign", "nextafter", "fmod",
-          "remainder", "ldexp"}  # fmt: skip
-FEW = 3000
+          "remainder", "ldexp", "zeta"}  # fmt: skip
+FEW = 2000
+
+
+def span(lo, hi):
+    return lambda rng, n: rng.uniform(lo, hi, n)
+
+
+# where points should lie, for functions that are dull elsewhere
+DOMAINS = {
+    "lgamma": (span(0, 3), span(0, 10), span(0, 200), span(-20, 0)),
+    "digamma": (span(0, 3), span(0, 10), span(0, 200), span(-20, 0)),
+    "trigamma": (span(0, 3), span(0, 10), span(0, 200), span(-20, 0)),
+    "erfinv": (span(-1, 1), lambda rng, n: 1 - 10.0 ** rng.uniform(-15, 0, n)),
+    "ndtri": (span(0, 1), lambda rng, n: 10.0 ** rng.uniform(-38, 0, n), span(0.49, 0.51)),
+    "erfc": (span(-2, 2), span(0, 10), span(0, 27)),
+    "ndtr": (span(-2, 2), span(-14, 0), span(-38, 6)),
+    "log_ndtr": (span(-2, 2), span(-14, 6), span(-60, 10)),
+}
 
 
 def python_remainder(x, y):
@@ -163,12 +225,14 @@ def times_power_of_two(x, n):
 
 
 # -- the points
-EDGES = [0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 0.25, 3.0, -3.0, 4.0, 10.0, 100.0, 1000.0, np.inf,
-         -np.inf, np.nan, 1e-45, -1e-45, 1e-40, 1.2e-38, -1.2e-38, 3.4e38, -3.4e38, 5e-324, 2.3e-308,
-         1.7e308, -1.7e308, 87.4, 88.7, 88.73, 89.4, 89.5, -87.4, -103.9, -104.0, 709.7, 709.8, 710.4,
-         710.5, -708.4, -745.1, -745.2, 127.9, 128.0, -126.5, -149.5, -150.0, 1023.9, 1024.0, -1074.5,
-         -1075.5, 8388607.5, 8388608.5, 16777215.0, 16777216.0, 2.0**52 + 0.5, 2.0**53 - 1, 1e10, 1e22,
-         1e300, 9.0, 9.02, 19.0, 20.0]  # fmt: skip
+EDGES = [
+    0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 0.25, 3.0, -3.0, 4.0, 10.0, 100.0, 1000.0,
+    np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-40, 1.2e-38, -1.2e-38, 3.4e38, -3.4e38, 5e-324,
+    2.3e-308, 1.7e308, -1.7e308, 87.4, 88.7, 88.73, 89.4, 89.5, -87.4, -103.9, -104.0, 709.7,
+    709.8, 710.4, 710.5, -708.4, -745.1, -745.2, 127.9, 128.0, -126.5, -149.5, -150.0, 1023.9,
+    1024.0, -1074.5, -1075.5, 8388607.5, 8388608.5, 16777215.0, 16777216.0, 2.0**52 + 0.5,
+    2.0**53 - 1, 1e10, 1e22, 1e300, 9.0, 9.02, 19.0, 20.0,
+]  # fmt: skip
 
 
 def random_bits(rng, n, dtype):
@@ -180,6 +244,9 @@ def random_bits(rng, n, dtype):
 def points(name, dtype, n=40000, seed=0):
     """Random bit patterns, edges, and dense points where functions bend."""
     rng = np.random.default_rng(seed)
+    if name == "zeta":
+        s, q = 1 + 10.0 ** rng.uniform(-3, 1.5, FEW), rng.uniform(0, 3, FEW) ** 3
+        return s.astype(DTYPES[dtype]), q.astype(DTYPES[dtype])
     scales = (1.0, 3.0, 10.0, 30.0, 100.0, 800.0, 1e5)
     parts = [rng.uniform(-s, s, n) for s in scales]
     parts.append(rng.uniform(-3, 3, n) * 10.0 ** rng.uniform(-10, 0, n))
@@ -187,10 +254,16 @@ def points(name, dtype, n=40000, seed=0):
     with np.errstate(over="ignore"):
         x = np.concatenate(parts).astype(DTYPES[dtype])
         edges = np.array(EDGES).astype(DTYPES[dtype])
+    if name in DOMAINS:
+        x = np.concatenate([d(rng, n) for d in DOMAINS[name]]).astype(x.dtype)
     if name in MULTIPRECISION:
         x = rng.permutation(x)[:FEW]
-        n = FEW // 6
+        n = FEW // 12
     x = np.concatenate([random_bits(rng, 2 * n, dtype), x])
+    if name in MULTIPRECISION:  # which does not end for great numbers
+        x, edges = (v[~(np.abs(v) > 1e4) | np.isinf(v)] for v in (x, edges))
+    if name in ("lgamma", "digamma", "trigamma"):
+        x, edges = (v[~((v <= 0) & (np.round(v) == v))] for v in (x, edges))  # poles
     if name not in BINARY:
         return (np.concatenate([x, edges]),)
     grid = [g.ravel() for g in np.meshgrid(edges, edges)]
@@ -201,26 +274,19 @@ def points(name, dtype, n=40000, seed=0):
     return np.concatenate([x, grid[0]]), np.concatenate([y, grid[1]])
 
 
-def errors(got, want, dtype, scale=None):
-    """The distance in units in the last place of the true value; inf where only one is special."""
-    t = DTYPES[dtype]
+def errors(got, want, dtype, scale=0.0):
+    """The distance in units in the last place of the true value, or of a greater `scale`.
+
+    Infinity counts as the number that would follow the last float.
+    """
+    limits = np.finfo(DTYPES[dtype])
     with np.errstate(all="ignore"):
-        nearest = want.astype(t)
-        size = np.minimum(np.abs(nearest), np.finfo(t).max)
-        if scale is not None:
-            size = np.maximum(size, np.minimum(scale, np.finfo(t).max).astype(t))
-        unit = np.spacing(size).astype(want.dtype)
-        finite = np.isfinite(nearest) & np.isfinite(got)
-        error = np.where(finite, np.abs(got.astype(want.dtype) - want) / unit, 0)
-        same = (np.isnan(nearest) & np.isnan(got)) | (nearest == got)
-        error = np.where(finite | same, error, np.inf)
-        # at the end of the range, one side may overflow and the other not
-        beyond = np.where(np.isinf(got), np.abs(want), np.abs(got))
-        edge = np.isinf(nearest) != np.isinf(got)
-        last = edge & (np.abs(want) > np.finfo(t).max * (1 - 4 * np.finfo(t).eps))
-        near = last & (np.sign(got) == np.sign(want)) & (beyond >= np.finfo(t).max * (1 - 4 * np.finfo(t).eps))
-        near &= np.abs(want) < np.finfo(t).max * (1 + 4 * np.finfo(t).eps)
-    return np.where(near, 0, error)
+        end = np.longdouble(2.0) ** limits.maxexp
+        g, w = (np.clip(v.astype(np.longdouble), -end, end) for v in (got, want))
+        size = np.minimum(np.maximum(np.abs(w), scale), limits.max)
+        error = np.abs(g - w) / np.spacing(size.astype(DTYPES[dtype]))
+    same = (g == w) | (np.isnan(g) & np.isnan(w))
+    return np.where(same, 0, np.where(np.isnan(error), np.inf, error))
 
 
 def bound(name, dtype, target):
@@ -232,16 +298,30 @@ def bound(name, dtype, target):
 
 
 def terms(name, xs):
-    """The size that errors are measured against where a sum cancels."""
-    if name == "logaddexp":
-        with np.errstate(all="ignore"):
+    """The size that errors are measured against where a sum of larger terms cancels."""
+    with np.errstate(all="ignore"):
+        if name == "logaddexp":
             return np.fmax(np.abs(xs[0]), np.abs(xs[1]))
-    return None
+        if name not in ("lgamma", "digamma"):
+            return 0.0
+        x = xs[0].astype(np.float64)  # reflected
+        sine = np.abs(np.sin(np.pi * (x - np.round(x))))
+        if name == "digamma":
+            size = np.pi / sine + np.log(np.abs(x) + 2)
+        else:
+            mirrored = [math.lgamma(a) if a > 0 else np.inf for a in np.abs(x).tolist()]
+            size = np.abs(mirrored) + np.abs(np.log(sine))
+        return np.where((x < 0) & np.isfinite(size), size, 0)
+
+
+@functools.cache
+def truth(name, dtype, n):
+    xs = points(name, dtype, n)
+    return xs, ORACLES[name](dtype, *xs)
 
 
 def check(name, dtype, target, width=None, n=40000):
-    xs = points(name, dtype, n)
-    want = ORACLES[name](dtype, *xs)
+    xs, want = truth(name, dtype, FEW if name in MULTIPRECISION else n)
     got = run(name, *xs, dtype=dtype, width=width, target=target)
     error = errors(got, want, dtype, terms(name, xs))
     worst = int(np.argmax(error))
@@ -321,6 +401,49 @@ def test_pow_of_special_numbers(dtype):
     np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(want[zero]))
 
 
+INF, NAN = math.inf, math.nan
+SPECIAL = {
+    "erf": ([-0.0, INF, -INF, NAN], [-0.0, 1, -1, NAN]),
+    "erfc": ([-0.0, INF, -INF, NAN, 30], [1, 0, 2, NAN, 0]),
+    "erfinv": ([-0.0, 1, -1, 1.5, -INF, NAN], [-0.0, INF, -INF, NAN, NAN, NAN]),
+    "ndtr": ([0.0, INF, -INF, NAN], [0.5, 1, 0, NAN]),
+    "ndtri": ([0.5, 0, 1, -0.5, 2, NAN], [0, -INF, INF, NAN, NAN, NAN]),
+    "log_ndtr": ([-INF, INF, NAN, -1e18], [-INF, -0.0, NAN, -5e35]),
+    "lgamma": (
+        [0.0, -0.0, 1, 2, -1, -3, INF, -INF, NAN],
+        [INF, INF, 0, 0, INF, INF, INF, INF, NAN],
+    ),
+    "digamma": ([0.0, -0.0, -1, -2, INF, -INF, NAN], [-INF, INF, NAN, NAN, INF, NAN, NAN]),
+    "trigamma": ([0.0, -0.0, -1, INF, NAN], [INF, INF, INF, 0, NAN]),
+    "i0": ([0, INF, -INF, NAN], [1, INF, INF, NAN]),
+    "i1": ([-0.0, INF, -INF, NAN], [-0.0, INF, -INF, NAN]),
+    "i0e": ([0, INF, NAN], [1, 0, NAN]),
+    "i1e": ([-0.0, INF, -INF, NAN], [-0.0, 0, -0.0, NAN]),
+    "tan": ([-0.0, INF, NAN], [-0.0, NAN, NAN]),
+    "sin": ([-0.0, INF, -INF, NAN], [-0.0, NAN, NAN, NAN]),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_numbers(name, dtype, target):
+    x, want = SPECIAL[name]
+    got = run(name, x, dtype=dtype, target=target)
+    np.testing.assert_allclose(got, np.array(want), rtol=4 * np.finfo(got.dtype).eps, atol=0)
+    zero = got == 0
+    np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(np.array(want)[zero]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zeta_of_special_numbers(dtype):
+    s = [2, 2, 2, 1, 0.5, 3, 2, NAN, 2]
+    q = [0, -1, -1.5, 2, 2, -0.5, 1e38, 1, NAN]
+    want = [INF, INF, 9.379246644989124, INF, NAN, 0.41439832211716, 1e-38, NAN, NAN]
+    got = run("zeta", s, q, dtype=dtype)
+    np.testing.assert_allclose(got, np.array(want), rtol=8 * np.finfo(got.dtype).eps)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_angles_that_are_great_or_close_to_a_multiple_of_pi(dtype):
     rng = np.random.default_rng(3)
@@ -350,8 +473,8 @@ def test_no_function_calls_a_library(target):
         t = TARGETS[target]
         b = Builder("k", t, expand)
         with b.entry():
-            width = t.lanes(4)
-            args = [b.load(b.pointer(i), 0, "f32", width) for i in range(2 if name in BINARY else 1)]
+            width, count = t.lanes(4), 2 if name in BINARY else 1
+            args = [b.load(b.pointer(i), 0, "f32", width) for i in range(count)]
             b.store(b.pointer(2), 0, b.math(name, *args), "f32")
         calls = [line for line in cpu.assembly(b.kernel, t).splitlines() if "\tcall" in line]
         assert not calls, f"{name}: {calls}"

@@ -52,7 +52,8 @@ def reduce_angle(b: Builder, x: Value, period: str, phase: bool = False) -> tupl
         slow_r, slow_count = reduce_great(b, a, period, phase)
         if not phase:  # the angle was made positive
             slow_r = b.bitcast(bits_of(b, slow_r) ^ sign_bit(b, x), x.dtype)
-        turn.next(b.select(great, slow_r, turn.carry[0]), b.select(great, slow_count, turn.carry[1]))
+        fast_r, fast_count = turn.carry
+        turn.next(b.select(great, slow_r, fast_r), b.select(great, slow_count, fast_count))
     return turn.results[0], turn.results[1]
 
 

@@ -84,7 +84,7 @@ def fmod(b: Builder, x: Value, y: Value) -> Value:
 
 
 def long_division(b: Builder, a: Value, d: Value) -> Value:
-    """a mod d for finite positive numbers, by shifting the mantissa and taking integer remainders."""
+    """a mod d for finite positive numbers: integer remainders of the shifted mantissa."""
     form = format_of(a)
     n, n_exponent = integer_parts(b, a)
     m, m_exponent = integer_parts(b, d)
@@ -151,7 +151,7 @@ def nextafter(b: Builder, x: Value, y: Value) -> Value:
 
 
 def normalised(b: Builder, x: Value) -> tuple[Value, Value, Value]:
-    """The bits of |x| made normal, the exponent by which |x| is below 1, and whether it has none."""
+    """The bits of |x| made normal, the exponent that brings it below 1, and if it has none."""
     form = format_of(x)
     a = absolute(b, x)
     small = a < form.tiny
@@ -174,8 +174,9 @@ def frexp_mantissa(b: Builder, x: Value) -> Value:
 def frexp_exponent(b: Builder, x: Value) -> Value:
     """The power of two that goes with `frexp_mantissa`, as a float; ulp: f32 0.0, f64 0.0."""
     _, exponent, none = normalised(b, x)
-    shifted = b.bitcast(exponent + b.bitcast(like(b, x, format_of(x).magic), exponent.dtype), x.dtype)
-    return b.select(none, like(b, x, 0.0), shifted - format_of(x).magic)
+    magic = like(b, x, format_of(x).magic)
+    shifted = b.bitcast(bits_of(b, magic) + exponent, x.dtype)
+    return b.select(none, like(b, x, 0.0), shifted - magic)
 
 
 @function

@@ -9,39 +9,29 @@ import math
 
 from amity.ir.kernel import Builder, Value
 
-from .exponential import exp_times
+from .exponential import exp_below_one, exp_times
 from .floats import absolute, function, polynomial, with_sign
 
-# e^-x I0(x), and e^-x I1(x) / x, in x/4 - 1 on [0, 8]
+# I0(x), and I1(x) / x, in x^2 on [0, 8]
 I0_NEAR = {
-    "f32": (2.0700192e-01, -1.13004185e-01, 9.451597e-02, -8.905078e-02, 8.733718e-02,
-            -8.485592e-02, 7.931135e-02, -7.0239834e-02, 5.6725442e-02, -4.0608265e-02,
-            2.9971441e-02, -2.4193473e-02, 1.2846719e-02, -2.0597144e-03, 2.3019186e-03,
-            -4.2719175e-03, 1.7039389e-03),
-    "f64": (0.2070019212239867, -0.1130043268862054, 0.09451562853995217, -0.08904344136077212,
-            0.08734341617544486, -0.08496338091562097, 0.07927522590926339, -0.06954119562813665,
-            0.0567770319906387, -0.04298594933007243, 0.030177912266604545, -0.019682655581210996,
-            0.011960076598049757, -0.006792395634611973, 0.003617131208317216,
-            -0.0018119007491955495, 0.0008563032479627281, -0.0003828696407123126,
-            0.00016242677809133983, -6.556230993357241e-05, 2.5175775172951526e-05,
-            -9.188878823964033e-06, 3.2519647048002965e-06, -1.1390695293431713e-06,
-            3.549982885569792e-07, -8.692235482413062e-08, 3.0381617118453965e-08,
-            -1.616439471832263e-08, 3.870330312973395e-09),
+    "f32": (1.0e+00, 2.5000003e-01, 1.5624963e-02, 4.3404117e-04, 6.779565e-06, 6.7992e-08,
+            4.6273393e-10, 2.6278164e-12, 5.8714986e-15, 5.696149e-17),
+    "f64": (1.0, 0.25, 0.015625, 0.00043402777777777775, 6.7816840277777766e-06,
+            6.781684027777821e-08, 4.709502797067037e-10, 2.4028075495356905e-12,
+            9.385966989309441e-15, 2.896903398739361e-17, 7.242258160589536e-20,
+            1.496335535997163e-22, 2.597772504909938e-25, 3.8434994699003623e-28,
+            4.893107126639501e-31, 5.5329842348858625e-34, 4.73551073098185e-37,
+            6.889347001274432e-40),
 }  # fmt: skip
 I1_NEAR = {
-    "f32": (4.468771e-02, -6.112433e-02, 6.805773e-02, -6.848316e-02, 6.376449e-02, -5.5270433e-02,
-            4.4698212e-02, -3.3742584e-02, 2.3597501e-02, -1.5302435e-02, 9.744698e-03,
-            -6.089929e-03, 2.8885342e-03, -9.1161457e-04, 7.176292e-04, -6.916058e-04,
-            2.2739421e-04),
-    "f64": (0.044687709875608835, -0.061124338029666034, 0.06805759990951016, -0.06848260620585882,
-            0.06376740371352357, -0.05528003922579289, 0.04467457261773759, -0.03367135554182555,
-            0.023686017011219206, -0.015571309043703165, 0.009583961676329557,
-            -0.005534569044002162, 0.0030057650898902594, -0.0015388698670992446,
-            0.0007445023096700821, -0.00034118855467923427, 0.00014844717640095733,
-            -6.140051342138092e-05, 2.418706143148911e-05, -9.165945889666317e-06,
-            3.352343193792463e-06, -1.107327465755955e-06, 3.260945196094777e-07,
-            -1.3841791056636012e-07, 6.563912681691503e-08, -4.3694765264849615e-09,
-            -6.349676695367678e-09, -2.0824153186221865e-09, 1.6623083506191982e-09),
+    "f32": (5.0e-01, 6.25e-02, 2.6041656e-03, 5.4253996e-05, 6.780776e-07, 5.6591554e-09,
+            3.327219e-11, 1.602326e-13, 3.6473858e-16, 2.6962504e-18),
+    "f64": (0.5, 0.0625, 0.0026041666666666665, 5.425347222222241e-05, 6.781684027776859e-07,
+            5.651403356505971e-09, 3.3639305689324765e-11, 1.5017547228319312e-13,
+            5.214425773216155e-16, 1.4484535078396552e-18, 3.2918635894671862e-21,
+            6.2368366279068734e-24, 9.946196446200377e-27, 1.443136096210104e-29,
+            8.575903367690367e-33, 7.399784133844225e-35, -2.351897440282403e-37,
+            5.148694128560252e-40),
 }  # fmt: skip
 # e^-x I(x) sqrt(x) in 16/x - 1, x >= 8
 I0_FAR = {
@@ -68,43 +58,49 @@ I1_FAR = {
             -2.7079803641471618e-09, 2.238211063314006e-10, 8.637217587063962e-10,
             -2.6324197658035265e-11, -1.2862286794300766e-10),
 }  # fmt: skip
+SPLIT = 8.0
 SHARE = 2.0**-8  # taken from e^x until the end, as I(x) overflows later
 
 
-def scaled(b: Builder, a: Value, near: dict, far: dict, is_odd: bool) -> Value:
-    """e^-a I(a) for a >= 0."""
-    low = polynomial(b, a * 0.25 - 1.0, near[a.dtype])
-    low = low * a if is_odd else low
-    high = polynomial(b, 16.0 / a - 1.0, far[a.dtype]) / b.unary("sqrt", a)
-    return b.select(a <= 8.0, low, high)
+def parts(b: Builder, a: Value, near: dict, far: dict, is_odd: bool) -> tuple[Value, Value]:
+    """I(a), right up to 8, and e^-a I(a), right from there on, for a >= 0."""
+    low = polynomial(b, a * a, near[a.dtype])
+    high = polynomial(b, 2.0 * SPLIT / a - 1.0, far[a.dtype]) / b.unary("sqrt", a)
+    return (low * a if is_odd else low), high
 
 
-def unscaled(b: Builder, a: Value, y: Value) -> Value:
-    """I(a) from e^-a I(a)."""
-    y = (exp_times(b, a, SHARE) * y) * (1.0 / SHARE)
-    return b.select(a.eq(math.inf), a, y)
+def whole(b: Builder, a: Value, low: Value, high: Value) -> Value:
+    high = (exp_times(b, a, SHARE) * high) * (1.0 / SHARE)
+    return b.select(a <= SPLIT, low, b.select(a.eq(math.inf), a, high))
 
 
-@function
-def i0e(b: Builder, x: Value) -> Value:
-    """e^-|x| I0(x); ulp: f32 4.0, f64 4.0."""
-    return scaled(b, absolute(b, x), I0_NEAR, I0_FAR, False)
+def scaled(b: Builder, a: Value, low: Value, high: Value) -> Value:
+    return b.select(a <= SPLIT, low * exp_below_one(b, -a), high)
 
 
 @function
 def i0(b: Builder, x: Value) -> Value:
     """I0(x); ulp: f32 4.0, f64 4.0."""
-    return unscaled(b, absolute(b, x), i0e(b, x))
+    a = absolute(b, x)
+    return whole(b, a, *parts(b, a, I0_NEAR, I0_FAR, False))
+
+
+@function
+def i0e(b: Builder, x: Value) -> Value:
+    """e^-|x| I0(x); ulp: f32 4.0, f64 4.0."""
+    a = absolute(b, x)
+    return scaled(b, a, *parts(b, a, I0_NEAR, I0_FAR, False))
+
+
+@function
+def i1(b: Builder, x: Value) -> Value:
+    """I1(x); ulp: f32 4.0, f64 4.0; unfused f32 4.5, f64 4.5."""
+    a = absolute(b, x)
+    return with_sign(b, whole(b, a, *parts(b, a, I1_NEAR, I1_FAR, True)), x)
 
 
 @function
 def i1e(b: Builder, x: Value) -> Value:
     """e^-|x| I1(x); ulp: f32 4.0, f64 4.0."""
-    return with_sign(b, scaled(b, absolute(b, x), I1_NEAR, I1_FAR, True), x)
-
-
-@function
-def i1(b: Builder, x: Value) -> Value:
-    """I1(x); ulp: f32 4.0, f64 4.0."""
     a = absolute(b, x)
-    return with_sign(b, unscaled(b, a, scaled(b, a, I1_NEAR, I1_FAR, True)), x)
+    return with_sign(b, scaled(b, a, *parts(b, a, I1_NEAR, I1_FAR, True)), x)

@@ -1,8 +1,7 @@
-"""What the functions share: how floats are laid out, signs, polynomials, and the table of functions."""
+"""What the functions share: the layout of floats, signs, polynomials and the table of functions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +31,7 @@ class Format:
 
     @property
     def magic(self) -> float:
-        """A float whose last bit counts ones: adding it rounds to an integer, kept in the low bits."""
+        """A float whose last bit counts ones: a sum with it is rounded to an integer."""
         return 1.5 * 2.0**self.mantissa
 
     @property
@@ -99,7 +98,7 @@ def horner(b: Builder, x: Value, coefficients: Sequence[float]) -> Value:
 
 
 def polynomial(b: Builder, x: Value, coefficients: Sequence[float]) -> Value:
-    """The same; a long one as two halves in x^2, which shortens the wait and rounds a little more."""
+    """The same; a long one as two halves in x^2, which waits less and rounds a little more."""
     if len(coefficients) < 9:
         return horner(b, x, coefficients)
     z = x * x
@@ -112,12 +111,6 @@ def power_of_two(b: Builder, shifted: Value) -> Value:
     return b.bitcast(bits_of(b, shifted) << f.mantissa, shifted.dtype)
 
 
-def nearest(b: Builder, x: Value) -> Value:
-    """The nearest integer of a number far below the magic number, as a float."""
-    magic = format_of(x).magic
-    return (x + magic) - magic
-
-
 def clamp(b: Builder, x: Value, lo: float, hi: float) -> Value:
     """`x` within bounds; NaN stays."""
     return b.max(lo, b.min(hi, x))
@@ -128,10 +121,6 @@ def choose(b: Builder, x: Value, *cases: tuple[Value, float | Value]) -> Value:
     for condition, y in cases:
         x = b.select(condition, y, x)
     return x
-
-
-def is_finite(b: Builder, x: Value) -> Value:
-    return absolute(b, x) < math.inf
 
 
 def any_lane(b: Builder, condition: Value) -> Value:

@@ -12,12 +12,11 @@ from amity.ir.kernel import Builder, Value
 from .exponential import (
     exp_rest,
     exp_times,
-    quarter_expm1,
     log1p,
+    quarter_expm1,
     split_exp,
 )
 from .floats import absolute, format_of, function, like, polynomial, power_of_two, with_sign
-
 
 # (tanh(x)/x - 1) / x^2 in x^2 on |x| <= 0.6
 TANH = {

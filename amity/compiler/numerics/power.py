@@ -23,7 +23,7 @@ from .floats import (
     sign_bit,
 )
 
-# (log((1+s)/(1-s)) - 2s - 2/3 s^3) / s^5 as a polynomial in s^2, 1 + f between sqrt(1/2) and sqrt(2)
+# (log((1+s)/(1-s)) - 2s - 2/3 s^3) / s^5 in s^2, where s = f / (2 + f)
 LOG_REST = {
     "f32": (4.000009e-01, 2.8553006e-01, 2.3288022e-01),
     "f64": (0.39999999999999997, 0.2857142857143303, 0.2222222222039304, 0.18181818530895308,
