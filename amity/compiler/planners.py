@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from amity.core.layout import Layout
+from amity.core.layout import Layout, layout
 from amity.ir.target import Target
 
 from .conv import plan_conv
@@ -18,6 +18,7 @@ from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
 from .group import copy_launch
 from .plan import Launch
+from .scan import plan_scan
 
 Plan = tuple[list[Launch], list[int]]
 
@@ -74,4 +75,16 @@ def plan_cat(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Tar
     return launches, []
 
 
-PLANNERS: dict[str, Callable[..., Plan]] = {"matmul": plan_matmul, "conv": plan_convolution, "cat": plan_cat}
+def plan_running(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+    """A scan; an input that is not row-major is copied first."""
+    (x,), (y,) = ins, outs
+    if x.is_contiguous:
+        return [plan_scan(op, x, y)], []
+    flat = layout(x.dtype, x.shape)
+    copy = copy_launch(x, x.dtype.code, x.shape, flat.strides, 0, 2)
+    scan = plan_scan(op, flat, y)
+    scan.buffers = [2, 1]
+    return [copy, scan], [flat.nbytes]
+
+
+PLANNERS: dict[str, Callable[..., Plan]] = {"matmul": plan_matmul, "conv": plan_convolution, "cat": plan_cat, "scan": plan_running}

@@ -11,6 +11,7 @@ from amity.engine import program
 from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
+from .grad_mode import no_grad
 from .tape import EDGES, FREED, LAYOUTS, OUTPUT, SAVED, VERSIONS, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, input_node, traced
@@ -47,13 +48,14 @@ class OpRule(Rule):
         found = self._uses.get(key)
         if found is None:
             specs = [Spec((), v.layout.dtype) if isinstance(v, Tensor) else weak_spec(v) for v in values]
-            saved = [specs[w] if h == "input" else Spec((), float32) for h, w in self.op.saved if h in ("input", "result")]
+            saved: list[Spec] = []
+            for how, which in self.op.saved:
+                saved += {"input": specs[which : which + 1], "inputs": specs, "result": [Spec((), float32)]}.get(how, [])
             nodes = [Node(None, (), x) for x in (Spec((), float32), *saved)]
             marks = [traced(n) for n in nodes]
             lays = tuple(layout(s.dtype, ()) if not s.is_weak else type(v) for s, v in zip(specs, values, strict=True))
-            with_grad, modes.grad = modes.grad, False
-            out = self.run(marks[:1], marks[1:], lays, key[0])
-            modes.grad = with_grad
+            with no_grad():
+                out = self.run(marks[:1], marks[1:], lays, key[0])
             wanted = [x.layout.node for x, n in zip(out, key[0], strict=True) if n and x is not None]
             reached = {id(n) for n in Graph(nodes, wanted).nodes()}
             found = self._uses[key] = tuple(id(n) in reached for n in nodes[1:])

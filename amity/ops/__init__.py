@@ -3,6 +3,7 @@
 from .activation import *
 from .convolution import *
 from .dropout import *
+from .einsum import *
 from .elementwise import *
 from .embedding import *
 from .gather import *
@@ -19,6 +20,8 @@ from .power import *
 from .recurrent import *
 from .rearrange import *
 from .reduce import *
+from .scan import *
 from .select import *
 from .sorting import *
 from .special import *
+from .statistics import *

@@ -11,6 +11,7 @@ from amity.core.layout import Layout, layout
 from amity.core.shape import canonical_dims
 from amity.ir.graph import Spec
 
+from .joining import Cat
 from .record import Op, Sample, composite, deliver, method
 
 _F = "f"
@@ -96,22 +97,27 @@ class Prod(Reduce):
     def reference(self, x):
         return np.prod(x, axis=self.dims, keepdims=self.keepdim)
 
-    def grad(self, g, x, y):
+    def grad(self, g, x):
         """Each element's factor is the product of the others: products from both ends, no division."""
-        from_x = x.movedim(self.dims, tuple(range(-len(self.dims), 0))) if self.dims else x
-        kept = from_x.shape[: x.ndim - len(self.dims)]
-        rows = from_x.reshape((*kept, -1))
-        ones = rows.new_ones((*kept, 1))
-        before = ones if rows.shape[-1] == 0 else _joined(ones, rows.narrow(-1, 0, rows.shape[-1] - 1))
-        after = ones if rows.shape[-1] == 0 else _joined(ones, rows.flip(-1).narrow(-1, 0, rows.shape[-1] - 1)).flip(-1)
-        others = (before * after).reshape(from_x.shape)
-        if self.dims:
-            others = others.movedim(tuple(range(-len(self.dims), 0)), self.dims)
+        last = tuple(range(-len(self.dims), 0))
+        moved = x.movedim(self.dims, last) if self.dims else x
+        kept = tuple(moved.shape[: x.ndim - len(self.dims)])
+        rows = moved.reshape((*kept, -1))
+        n = rows.shape[-1]
+        if n < 2:
+            others = rows * 0 + 1
+        else:
+            one = rows.narrow(-1, 0, 1) * 0 + 1
+            before = _cat([one, rows.narrow(-1, 0, n - 1)]).cumprod(-1)
+            after = _cat([one, rows.flip(-1).narrow(-1, 0, n - 1)]).cumprod(-1).flip(-1)
+            others = before * after
+        others = others.reshape(tuple(moved.shape))
+        others = others.movedim(last, self.dims) if self.dims else others
         return self.spread(g, x.shape) * others
 
 
-def _joined(ones, rows):
-    return ones._cat_last(rows).cumprod(-1)
+def _cat(parts):
+    return Cat(parts[0].ndim - 1)(*parts)
 
 
 class _Extreme(Reduce):
