@@ -72,10 +72,18 @@ def plan_conv(
         at["t"] = len(names) + len(temporaries)
         temporaries += [stage.temporary] if stage.temporary else []
         launches += [
-            Launch(("conv", what, dtype), partial(BUILD[what], dtype), meta, [at[n] for n in buffers],
-                   grid, 1, True, f"conv_{what}")
+            Launch(
+                key=("conv", what, dtype),
+                build=partial(BUILD[what], dtype),
+                meta=meta,
+                buffers=[at[n] for n in buffers],
+                grid=grid,
+                grain=1,
+                has_scratch=True,
+                label=f"conv_{what}",
+            )
             for what, meta, buffers, grid in stage.runs
-        ]  # fmt: skip
+        ]
     return ConvPlan(launches, temporaries)
 
 

@@ -1,8 +1,8 @@
 """The weight gradient of a convolution: windows by output gradients, summed over all pixels.
 
-Rows of the product are (channel, tap), its columns the output channels and its depth the pixels. The
-rows are read in place from the expanded copy of the image, through a table of where each pixel lies;
-only the gradient is packed, turned so that output channels are lanes.
+Rows of the product are (channel, tap), its columns the output channels and its depth the pixels.
+The rows are read in place from the expanded copy of the image, through a table of where each pixel
+lies; only the gradient is packed, turned so that output channels are lanes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,28 @@ from .conv_product import STRIP_PIXELS, block_of, conv_tile, kind_of, source_of,
 from .pack import transpose
 from .tile import Tile, step
 from .window import (
-    COPY, IMAGE, PIXELS, SCRATCH, Kind, Words, axis_words, choose_block, copy_strides, direct_strides, expand,
-    first_lanes, round_up, tap_offsets,
+    COPY,
+    IMAGE,
+    PIXELS,
+    SCRATCH,
+    Kind,
+    Words,
+    axis_words,
+    choose_block,
+    copy_strides,
+    direct_strides,
+    expand,
+    first_lanes,
+    round_up,
+    signature,
+    tap_offsets,
 )  # fmt: skip
 
 ROWS = 288  # (channel, tap) rows that a unit aims at
 UNITS = 8  # units that a weight gradient aims at
 WEIGHTS = Words(
-    f"{axis_words('dhw')} {COPY} {IMAGE} images n.block groups channels outs taps chunk chunks direct "
-    "y.image y.channel y.plane y.row y.column y.linear n.blocks d.blocks h.blocks w.blocks "
+    f"{axis_words('dhw')} {COPY} {IMAGE} images n.block groups channels outs taps chunk chunks "
+    "direct y.image y.channel y.plane y.row y.column y.linear n.blocks d.blocks h.blocks w.blocks "
     "splits blocks pitch sums is_whole at.pixels at.copy at.panels at.sums"
 )
 
@@ -69,8 +82,7 @@ def build_fold(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
 
 def pixel_offsets(b: Builder, kind: Kind) -> None:
     """The function `pixel_offsets`: where each pixel of a block lies in the copy, in bytes."""
-    params = (("meta", "ptr"), ("table", "ptr"), ("images", "i64"), ("planes", "i64"), ("rows", "i64"),
-              ("columns", "i64"))  # fmt: skip
+    params = signature("meta* table* images planes rows columns")
     with b.function("pixel_offsets", params) as (meta, table, images, planes, rows, columns):
         en, _, ed, eh, _ = WEIGHTS.read(b, meta, COPY)
         ad, ah = WEIGHTS.read(b, meta, "d.advance h.advance")
@@ -95,12 +107,13 @@ def panel_of(b: Builder, tile: Tile, vector: Value, vectors: Value) -> tuple[Val
     return first, b.select(vector < whole, most, rest)
 
 
-TURN = (("meta", "ptr"), ("y", "ptr"), ("out", "ptr"), ("pixels", "i64"), ("images", "i64"), ("planes", "i64"),
-        ("rows", "i64"), ("columns", "i64"))  # fmt: skip
+TURN = signature("meta* y* out* pixels images planes rows columns")
 
 
 def turn(b: Builder, kind: Kind, tile: Tile) -> None:
-    """The function `turn`: a block of the gradient `y` as panels `[pixel][vectors of output channels]`."""
+    """The function `turn`: a block of the gradient `y` as panels `[pixel][vectors of output
+    channels]`.
+    """
     lanes, size = kind.lanes, kind.size
     with b.function("turn", TURN) as (meta, y, out, pixels, images, planes, rows, columns):
         yn, yc, yd, yh, yw, linear = WEIGHTS.read(
@@ -112,7 +125,12 @@ def turn(b: Builder, kind: Kind, tile: Tile) -> None:
         is_linear = linear.ne(0)
         columns = b.select(is_linear, planes * rows * columns, columns)
         planes, rows = b.select(is_linear, 1, planes), b.select(is_linear, 1, rows)
-        with b.loop(0, vectors) as v, b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
+        with (
+            b.loop(0, vectors) as v,
+            b.loop(0, images) as n,
+            b.loop(0, planes) as i,
+            b.loop(0, rows) as j,
+        ):
             first, width = panel_of(b, tile, v.index, vectors)
             pitch = width * (lanes * size)
             start = first * (lanes * size) * pixels + (v.index - first) * (lanes * size)
@@ -132,22 +150,27 @@ def turn(b: Builder, kind: Kind, tile: Tile) -> None:
                     b.store(b.offset(to, k.index * pitch), 0, x, kind.compute)
 
 
-def _turn_row(b: Builder, kind: Kind, source, to, pitch, channel: Value, outs: Value, columns: Value) -> None:
-    """Squares of pixels and channels, transposed in registers; the last square writes rows past the end."""
+def _turn_row(
+    b: Builder, kind: Kind, source, to, pitch, channel: Value, outs: Value, columns: Value
+) -> None:
+    """Squares of pixels and channels, transposed in registers; the last square writes rows past
+    the end.
+    """
     lanes, storage = kind.lanes, itemsize(kind.storage)
     rows = [b.offset(source, b.min(outs - 1, i) * channel * storage) for i in range(lanes)]
     with b.loop(0, columns, lanes) as k:
         mask = first_lanes(b, columns - k.index, lanes)
-        square = [b.load(b.offset(r, k.index * storage), 0, kind.storage, lanes, mask).to(kind.compute)
-                  for r in rows]  # fmt: skip
+        square = [
+            b.load(b.offset(r, k.index * storage), 0, kind.storage, lanes, mask).to(kind.compute)
+            for r in rows
+        ]
         target = b.offset(to, k.index * pitch)
         for x in transpose(b, square, lanes):
             b.store(target, 0, x, kind.compute)
             target = b.offset(target, pitch)
 
 
-ROW_TILE = (("pixels", "ptr"), ("e", "ptr"), ("table", "ptr"), ("b", "ptr"), ("c", "ptr"), ("pitch", "i64"),
-            ("depth", "i64"), ("old", "i64"), ("rows", "i64"))  # fmt: skip
+ROW_TILE = signature("pixels* e* table* b* c* pitch depth old rows")
 
 
 def row_tile(b: Builder, tile: Tile, unroll: int = 2) -> None:
@@ -162,7 +185,9 @@ def row_tile(b: Builder, tile: Tile, unroll: int = 2) -> None:
         places = [b.offset(c, pitch * i) for i in range(tile.rows)]
         zero = b.splat(b.const(0, tile.element), lanes)
         with b.loop(0, old, 1, [zero] * (tile.rows * V)) as loop:
-            loop.next(*(b.load(p, j * lanes, tile.element, lanes) for p in places for j in range(V)))
+            loop.next(
+                *(b.load(p, j * lanes, tile.element, lanes) for p in places for j in range(V))
+            )
 
         def turn(loop, steps: int) -> None:
             q, *acc = loop.carry
@@ -181,14 +206,25 @@ def row_tile(b: Builder, tile: Tile, unroll: int = 2) -> None:
                 b.store(p, j * lanes, loop.results[1 + i * V + j], tile.element)
 
 
-FOLD = (("meta", "ptr"), ("sums", "ptr"), ("w", "ptr"), ("group", "i64"), ("chunk", "i64"), ("splits", "i64"))
+FOLD = (
+    ("meta", "ptr"),
+    ("sums", "ptr"),
+    ("w", "ptr"),
+    ("group", "i64"),
+    ("chunk", "i64"),
+    ("splits", "i64"),
+)
 
 
 def fold(b: Builder, kind: Kind) -> None:
-    """The function `fold`: add up `splits` tables of sums [row][out] and write them to w [out][row]."""
+    """The function `fold`: add up `splits` tables of sums [row][out] and write them to w
+    [out][row].
+    """
     lanes = kind.lanes
     with b.function("fold", FOLD) as (meta, sums, w, group, chunk, splits):
-        channels, outs, taps, some, pitch, size = WEIGHTS.read(b, meta, "channels outs taps chunk pitch sums")
+        channels, outs, taps, some, pitch, size = WEIGHTS.read(
+            b, meta, "channels outs taps chunk pitch sums"
+        )
         first = chunk * some
         rows = b.min(some, channels - first) * taps
         depth = channels * taps
@@ -197,7 +233,10 @@ def fold(b: Builder, kind: Kind) -> None:
             source = b.offset(sums, k.index * pitch + m.index * kind.size)
             with b.loop(0, splits, 1, [source] + [zero] * lanes) as loop:
                 p, *square = loop.carry
-                square = [x + b.load(b.offset(p, pitch * i), 0, kind.compute, lanes) for i, x in enumerate(square)]
+                square = [
+                    x + b.load(b.offset(p, pitch * i), 0, kind.compute, lanes)
+                    for i, x in enumerate(square)
+                ]
                 loop.next(b.offset(p, size), *square)
             mask = first_lanes(b, rows - k.index, lanes)
             at = (group * outs + m.index) * depth + first * taps + k.index
@@ -221,7 +260,9 @@ def write_weights(b: Builder, kind: Kind, multiply: Callable) -> None:
         g, part, split = split_index(unit.index, chunks, splits)
         c0 = part * chunk
         some = b.min(chunk, channels - c0)
-        sums = b.select(whole.ne(0), b.offset(b.scratch, at_sums), b.offset(partial_sums, unit.index * size))
+        sums = b.select(
+            whole.ne(0), b.offset(b.scratch, at_sums), b.offset(partial_sums, unit.index * size)
+        )
         lo = split * per
         hi = b.min(lo + per, n_blocks * d_blocks * h_blocks * w_blocks)
         with b.loop(lo, hi) as block:
@@ -258,7 +299,7 @@ def multiply_rows(b: Builder, kind: Kind, y: Value, e: Value, sums: Value, rows:
 def plan(target: Target, conv: Conv, what: str = "weights") -> list[Stage]:
     """Multiply by ranges of pixels, then add up the ranges; `what` is `weights` or `dots`.
 
-    Blocks shrink, first in channels and then in pixels, until all they need fits a thread's scratch.
+    Blocks shrink, first in channels and then in pixels, until all they need fits the scratch.
     """
     if prod(conv.w.shape) == 0:
         return []
@@ -271,7 +312,9 @@ def plan(target: Target, conv: Conv, what: str = "weights") -> list[Stage]:
         if end <= SCRATCH:
             break
         if chunk == 1 and pixels <= kind.lanes:
-            raise fail(RuntimeError, "conv", f"windows that span {end >> 20} MiB", "less than 8 MiB")
+            raise fail(
+                RuntimeError, "conv", f"windows that span {end >> 20} MiB", "less than 8 MiB"
+            )
         chunk, pixels = (-(-chunk // 2), pixels) if chunk > 1 else (1, pixels // 2)
     meta = WEIGHTS.meta(words)
     units, splits = conv.groups * words["chunks"], words["splits"]
@@ -281,7 +324,9 @@ def plan(target: Target, conv: Conv, what: str = "weights") -> list[Stage]:
     return [Stage((multiply, add) if splits else (add,), max(64, units * splits * words["sums"]))]
 
 
-def _block_words(kind: Kind, conv: Conv, is_turned: bool, chunk: int, pixels: int) -> tuple[dict, int]:
+def _block_words(
+    kind: Kind, conv: Conv, is_turned: bool, chunk: int, pixels: int
+) -> tuple[dict, int]:
     """The words of one choice of block, and the bytes of scratch that it needs."""
     d, h, w = conv.axes
     outs, channels, taps = conv.w.shape[0] // conv.groups, conv.w.shape[1], prod(conv.w.shape[2:])
@@ -307,8 +352,9 @@ def _block_words(kind: Kind, conv: Conv, is_turned: bool, chunk: int, pixels: in
         **dict(zip(("x.image", "x.channel", "x.plane", "x.row", "x.column"), conv.x.strides)),
         **dict(zip(("y.image", "y.channel", "y.plane", "y.row", "y.column"), conv.y.strides)),
         "y.linear": is_linear(conv.y.strides[2:], counts[1:]), "images": counts[0],
-        "n.block": block[0], "groups": conv.groups, "channels": channels, "outs": outs, "taps": taps,
-        "chunk": chunk, "chunks": chunks, "direct": direct, "n.blocks": grid[0], "d.blocks": grid[1],
+        "n.block": block[0], "groups": conv.groups, "channels": channels, "outs": outs,
+        "taps": taps, "chunk": chunk, "chunks": chunks, "direct": direct,
+        "n.blocks": grid[0], "d.blocks": grid[1],
         "h.blocks": grid[2], "w.blocks": grid[3], "splits": splits, "blocks": per, "pitch": pitch,
         "sums": sums, "is_whole": is_whole, "at.pixels": at_pixels, "at.copy": at_copy,
         "at.panels": at_panels, "at.sums": at_sums,

@@ -1,7 +1,7 @@
 """What a convolution asks for, apart from any kernel.
 
-Forward, data gradient and transposed convolution are all a `Product`: weights by windows. They differ
-in how outputs see inputs (`Axis`) and in strides.
+Forward, data gradient and transposed convolution are all a `Product`: weights by windows. They
+differ in how outputs see inputs (`Axis`) and in strides.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def forward_product(conv: Conv) -> Product:
 
 
 def grad_input_products(conv: Conv) -> Iterator[Product]:
-    """Inputs that lie a stride apart are seen by the same taps: each residue is a product of its own."""
+    """Inputs that lie a stride apart are seen by the same taps: each residue is a product of
+    its own.
+    """
     for residue in product(*(range(min(s, n)) for s, n in zip(conv.stride, conv.x.shape[2:]))):
         yield _residue(conv, residue)
 

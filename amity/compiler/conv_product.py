@@ -1,7 +1,7 @@
-"""Convolution as a matrix product: weights by windows, block by block, in three kernels' worth of code.
+"""Convolution as a matrix product: weights by windows, block by block.
 
-`build_panels` writes the kernel that lays the weights out for the register tile; `build_product` the
-one that computes the output. The second serves forward, data gradient and transposed convolution.
+`build_panels` writes the kernel that lays the weights out for the register tile; `build_product`
+the one that computes the output. It serves forward, data gradient and transposed convolution.
 """
 
 from __future__ import annotations
@@ -18,8 +18,22 @@ from .conv_problem import Product, Stage, flatten, is_linear
 from .pack import transpose
 from .tile import Tile, k_loop
 from .window import (
-    COPY, IMAGE, PIXELS, SCRATCH, Kind, Words, axis_words, choose_block, copy_strides, direct_strides, expand,
-    first_lanes, pack, round_up, tap_offsets,
+    COPY,
+    IMAGE,
+    PIXELS,
+    SCRATCH,
+    Kind,
+    Words,
+    axis_words,
+    choose_block,
+    copy_strides,
+    direct_strides,
+    expand,
+    first_lanes,
+    pack,
+    round_up,
+    signature,
+    tap_offsets,
 )  # fmt: skip
 
 STRIP_PIXELS = 2048  # pixels that a block of strips aims at
@@ -27,9 +41,9 @@ SUMS = 2 << 20  # bytes of sums that a block keeps in scratch at most
 DEPTH = 384  # rows of a packed panel that a block aims at
 PANELS = Words("w.start w.group w.out w.channel w.plane w.row w.column outs channels d h w bias")
 PRODUCT = Words(
-    f"{axis_words('dhw')} {COPY} {IMAGE} images n.block groups channels outs taps chunk depth direct straight "
-    "y.start y.image y.channel y.plane y.row y.column d.blocks h.blocks w.blocks m.block m.blocks "
-    "at.copy at.panels at.sums panel pitch"
+    f"{axis_words('dhw')} {COPY} {IMAGE} images n.block groups channels outs taps chunk depth "
+    "direct straight y.start y.image y.channel y.plane y.row y.column d.blocks h.blocks w.blocks "
+    "m.block m.blocks at.copy at.panels at.sums panel pitch"
 )
 DTYPES = {"f16": "f32", "bf16": "f32", "i8": "i32", "u8": "i32", "i16": "i32"}
 
@@ -90,19 +104,18 @@ def _turn_weights(b: Builder, kind: Kind, tile: Tile, source, rows, width, targe
     q, storage = tile.rows, itemsize(kind.storage)
     with b.loop(0, width, q) as k:
         mask = first_lanes(b, width - k.index, q)
-        square = [b.load(b.offset(source, row + k.index * storage), 0, kind.storage, q, mask).to(kind.compute)
-                  for row in rows]  # fmt: skip
+        places = [b.offset(source, row + k.index * storage) for row in rows]
+        square = [b.load(p, 0, kind.storage, q, mask).to(kind.compute) for p in places]
         for i, x in enumerate(transpose(b, square, q)):
             with b.branch(width - k.index > i):
                 b.store(target, (k.index + i) * q, x, kind.compute)
 
 
-TILE = (("a", "ptr"), ("bias", "ptr"), ("b", "ptr"), ("c", "ptr"), ("c_row", "i64"), ("depth", "i64"),
-        ("old", "i64"), ("rows", "i64"), ("columns", "i64"))  # fmt: skip
+TILE = signature("a* bias* b* c* c_row depth old rows columns")
 
 
 def tile_function(b: Builder, tile: Tile, panel: int) -> None:
-    """The function `tile<vectors>`: a tile at `c` of packed A by a packed panel, `panel` bytes a row.
+    """The function `tile<vectors>`: a tile of packed A by a packed panel of `panel` bytes a row.
 
     It adds to what is at `c` if `old` is 1, else to the bias. `rows` and `columns` (of the last
     vector) say how much of the tile exists.
@@ -129,17 +142,33 @@ def tile_function(b: Builder, tile: Tile, panel: int) -> None:
                     b.store(p, j * lanes, acc[i * V + j], tile.element, last(j))
 
 
-FINISH = (("meta", "ptr"), ("sums", "ptr"), ("pitch", "i64"), ("y", "ptr"), ("outs", "i64"), ("images", "i64"),
-          ("planes", "i64"), ("rows", "i64"), ("columns", "i64"))  # fmt: skip
+FINISH = signature("meta* sums* pitch y* outs images planes rows columns")
 
 
 def finish(b: Builder, words: Words, kind: Kind) -> None:
-    """The function `finish`: write a block of sums to the output, whatever its strides and dtype."""
-    with b.function("finish", FINISH) as (meta, sums, pitch, y, outs, images, planes, rows, columns):
+    """The function `finish`: write a block of sums to the output, whatever its strides and
+    dtype.
+    """
+    with b.function("finish", FINISH) as (
+        meta,
+        sums,
+        pitch,
+        y,
+        outs,
+        images,
+        planes,
+        rows,
+        columns,
+    ):
         yn, yc, yd, yh, yw = words.read(b, meta, "y.image y.channel y.plane y.row y.column")
         lanes = kind.lanes
         spread = b.iota(lanes, "i32") * b.splat(yw.to("i32"), lanes)
-        with b.loop(0, outs) as m, b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
+        with (
+            b.loop(0, outs) as m,
+            b.loop(0, images) as n,
+            b.loop(0, planes) as i,
+            b.loop(0, rows) as j,
+        ):
             p = ((n.index * planes + i.index) * rows + j.index) * columns
             at = n.index * yn + m.index * yc + i.index * yd + j.index * yh
             with b.loop(0, columns, lanes) as k:
@@ -153,15 +182,21 @@ def finish(b: Builder, words: Words, kind: Kind) -> None:
                 with b.branch(yw.eq(2)):  # a stride of 2 is common, and scattering slow
                     even = (b.iota(lanes, "i32") & 1).eq(0)
                     for half in range(2):
-                        twice = b.shuffle(v, v, [half * lanes // 2 + lane // 2 for lane in range(lanes)])
+                        twice = b.shuffle(
+                            v, v, [half * lanes // 2 + lane // 2 for lane in range(lanes)]
+                        )
                         some = even & first_lanes(b, left * 2 - half * lanes, lanes)
                         b.store(target, half * lanes, twice, kind.storage, some)
                 with b.branch(yw.ne(1) & yw.ne(2)):
                     b.store(target, spread, v, kind.storage, mask)
 
 
-def call_tiles(b: Builder, tile: Tile, pixels: Value, each: Callable[[int, Value, Value], None]) -> None:
-    """For each panel of `pixels` columns the right `each(vectors, panel index, columns of the last)`."""
+def call_tiles(
+    b: Builder, tile: Tile, pixels: Value, each: Callable[[int, Value, Value], None]
+) -> None:
+    """For each panel of `pixels` columns the right `each(vectors, panel index, columns of the
+    last)`.
+    """
     with b.loop(0, (pixels + (tile.columns - 1)) // tile.columns) as panel:
         columns = b.min(pixels - panel.index * tile.columns, tile.columns)
         vectors = (columns + (tile.width - 1)) // tile.width
@@ -181,7 +216,9 @@ def split_index(index: Value, *counts: Value) -> list[Value]:
 
 
 def block_of(b: Builder, words: Words, index: Value) -> tuple[list[Value], list[Value]]:
-    """Where a block of output pixels starts and how much of it exists, in images, planes, rows, columns."""
+    """Where a block of output pixels starts and how much of it exists, in images, planes, rows,
+    columns.
+    """
     grid = words.read(b, b.meta, "d.blocks h.blocks w.blocks")
     counts = words.read(b, b.meta, "images d.count h.count w.count")
     blocks = words.read(b, b.meta, "n.block d.block h.block w.block")
@@ -190,7 +227,9 @@ def block_of(b: Builder, words: Words, index: Value) -> tuple[list[Value], list[
 
 
 def build_product(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
-    """`(x, panels, y)`: the convolution. One unit is a block of pixels, a group and a range of rows."""
+    """`(x, panels, y)`: the convolution. One unit is a block of pixels, a group and a range of
+    rows.
+    """
     kind = kind_of(target, dtype)
     tile = conv_tile(target, kind)
     b = Builder(name, target, math)
@@ -207,7 +246,9 @@ def build_product(dtype: str, name: str, target: Target, math: Callable) -> Kern
 
 @dataclass
 class Part:
-    """One step along the depth of a block's product: where its operands are and what is done already."""
+    """One step along the depth of a block's product: where its operands are and what is done
+    already.
+    """
 
     table: Value  # offsets of this step's windows
     source: Value  # the copy, or the image
@@ -250,10 +291,19 @@ def write_product(b: Builder, kind: Kind, tile: Tile, multiply: Callable) -> Non
             image = b.offset(x, (n * xn + (g * channels + c0.index) * xc) * storage)
             source = source_of(b, PRODUCT, kind, image, extent[0], some, qd, qh, qw)
             with b.loop(0, b.max(some * taps, 1), most) as t0:
-                multiply(b, kind, tile, Part(
-                    b.offset(b.scratch, t0.index * 8), source, b.offset(panels, g * tiles * panel), panel,
-                    c0.index * taps + t0.index, b.min(most, some * taps - t0.index), c, pitch, (m0, m1), extent,
-                ))  # fmt: skip
+                part = Part(
+                    table=b.offset(b.scratch, t0.index * 8),
+                    source=source,
+                    weights=b.offset(panels, g * tiles * panel),
+                    panel=panel,
+                    first=c0.index * taps + t0.index,
+                    depth=b.min(most, some * taps - t0.index),
+                    c=c,
+                    pitch=pitch,
+                    rows=(m0, m1),
+                    extent=extent,
+                )
+                multiply(b, kind, tile, part)
         with b.branch(straight.eq(0)):
             b.call("finish", b.meta, c, pitch, target, m1 - m0, *extent)
 
@@ -278,7 +328,9 @@ def multiply_packed(b: Builder, kind: Kind, tile: Tile, part: Part) -> None:
         call_tiles(b, tile, pixels, each)
 
 
-def source_of(b: Builder, words: Words, kind: Kind, image: Value, images, channels, qd, qh, qw) -> Value:
+def source_of(
+    b: Builder, words: Words, kind: Kind, image: Value, images, channels, qd, qh, qw
+) -> Value:
     """Where the block's rows are: in the image itself, or in a copy made now."""
     read = lambda names: words.read(b, b.meta, names)  # noqa: E731
     direct, at_copy = read("direct at.copy")
@@ -330,7 +382,7 @@ def _panel_words(p: Product) -> dict[str, int]:
 def _words(p: Product, kind: Kind, tile: Tile, is_packed: bool) -> tuple[dict[str, int], int]:
     """The meta words of the product and the units of its grid.
 
-    Blocks shrink, first in channels and then in pixels, until all they need fits a thread's scratch.
+    Blocks shrink, first in channels and then in pixels, until all they need fits the scratch.
     """
     pixels = PIXELS if is_packed else STRIP_PIXELS
     chunk = max(1, -(-p.channels // max(1, -(-p.channels * p.taps // DEPTH))))
@@ -339,7 +391,9 @@ def _words(p: Product, kind: Kind, tile: Tile, is_packed: bool) -> tuple[dict[st
         if end <= SCRATCH:
             return words, units
         if chunk == 1 and pixels <= kind.lanes:
-            raise fail(RuntimeError, "conv", f"windows that span {end >> 20} MiB", "less than 8 MiB")
+            raise fail(
+                RuntimeError, "conv", f"windows that span {end >> 20} MiB", "less than 8 MiB"
+            )
         chunk, pixels = (-(-chunk // 2), pixels) if chunk > 1 else (1, pixels // 2)
 
 
@@ -367,7 +421,9 @@ def _block_words(
     ranges = 1 if p.threads == 1 else max(1, min(tiles, 3 * p.threads // blocks))
     m_block = tile.rows * -(-tiles // ranges)
     if not straight:
-        m_block = min(m_block, max(tile.rows, SUMS // (pixels * kind.size) // tile.rows * tile.rows))
+        m_block = min(
+            m_block, max(tile.rows, SUMS // (pixels * kind.size) // tile.rows * tile.rows)
+        )
     m_blocks = -(-p.outs // m_block)
     words = {
         **d.words("d", block[1]), **h.words("h", block[2]), **w.words("w", block[3]),

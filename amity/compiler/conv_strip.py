@@ -1,7 +1,7 @@
-"""Convolutions of few channels a group, depthwise ones above all: no panels, lanes are pixels of a row.
+"""Convolutions of few channels a group, depthwise ones above all: lanes are pixels of a row.
 
-`build_strips` multiplies like a product whose windows are read in place; it shares the product's plan
-and weights. `build_dots` is the weight gradient: products of rows of pixels, summed lane by lane.
+`build_strips` is a product whose windows are read in place; it shares the product's plan and
+weights. `build_dots` is the weight gradient: products of rows of pixels, summed lane by lane.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from amity.ir.target import Target
 from .conv_grad import WEIGHTS, fold, write_weights
 from .conv_product import PRODUCT, Part, conv_tile, finish, kind_of, write_product
 from .tile import Tile, multiply_add
-from .window import COPY, Kind, expand, first_lanes, tap_offsets
+from .window import COPY, Kind, expand, first_lanes, signature, tap_offsets
 
 ROWS = 4  # output channels of a strip, where there are more than one
 VECTORS = 3
@@ -23,7 +23,9 @@ TAPS = {1: NINE, ROWS: 5}  # windows of a table of dot products, by output chann
 
 
 def build_strips(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
-    """`(x, panels, y)`: the convolution. One unit is a block of pixels, a group and a range of rows."""
+    """`(x, panels, y)`: the convolution. One unit is a block of pixels, a group and a range of
+    rows.
+    """
     kind = kind_of(target, dtype)
     tile = conv_tile(target, kind)
     b = Builder(name, target, math)
@@ -39,9 +41,7 @@ def build_strips(dtype: str, name: str, target: Target, math: Callable) -> Kerne
     return b.kernel
 
 
-STRIP = (("a", "ptr"), ("bias", "ptr"), ("e", "ptr"), ("table", "ptr"), ("c", "ptr"), ("pitch", "i64"),
-         ("depth", "i64"), ("old", "i64"), ("rows", "i64"), ("columns", "i64"), ("e_next", "i64"),
-         ("c_next", "i64"), ("lanes", "i64"))  # fmt: skip
+STRIP = signature("a* bias* e* table* c* pitch depth old rows columns e_next c_next lanes")
 
 
 def strip(b: Builder, tile: Tile, a_step: int) -> None:
@@ -61,11 +61,19 @@ def strip(b: Builder, tile: Tile, a_step: int) -> None:
             loop.next(*(b.splat(b.load(bias, i, tile.element), lanes) for i in range(tile.rows)))
         acc = [x for x in loop.results for _ in range(V)]
         with b.loop(0, old, 1, acc) as loop:
-            loop.next(*(b.load(p, 0, tile.element, lanes, m) for line in places for p, m in zip(line, masks)))
+            loop.next(
+                *(
+                    b.load(p, 0, tile.element, lanes, m)
+                    for line in places
+                    for p, m in zip(line, masks)
+                )
+            )
         with b.loop(0, depth, 1, [a, *loop.results]) as loop:
             at, *acc = loop.carry
             window = b.offset(e, b.load(table, loop.index, "i64"))
-            vectors = [b.load(b.offset(window, e_next * j), 0, tile.element, lanes) for j in range(V)]
+            vectors = [
+                b.load(b.offset(window, e_next * j), 0, tile.element, lanes) for j in range(V)
+            ]
             new = []
             for i in range(tile.rows):
                 x = b.splat(b.load(at, i, tile.element), lanes)
@@ -77,16 +85,19 @@ def strip(b: Builder, tile: Tile, a_step: int) -> None:
                     b.store(p, 0, loop.results[1 + i * V + j], tile.element, m)
 
 
-NINE_TAPS = (("a", "ptr"), ("bias", "ptr"), ("e", "ptr"), ("table", "ptr"), ("c", "ptr"), ("rows", "i64"),
-             ("columns", "i64"), ("e_row", "i64"), ("c_row", "i64"))  # fmt: skip
+NINE_TAPS = signature("a* bias* e* table* c* rows columns e_row c_row")
 
 
 def nine_taps(b: Builder, tile: Tile, a_step: int) -> None:
-    """The function `nine`: one output channel of one input channel, its nine weights in registers."""
+    """The function `nine`: one output channel of one input channel, its nine weights in
+    registers.
+    """
     lanes, size = tile.width, tile.bytes
     with b.function("nine", NINE_TAPS) as (a, bias, e, table, c, rows, columns, e_row, c_row):
         offsets = [b.load(table, k, "i64") for k in range(NINE)]
-        weights = [b.splat(b.load(b.offset(a, k * a_step), 0, tile.element), lanes) for k in range(NINE)]
+        weights = [
+            b.splat(b.load(b.offset(a, k * a_step), 0, tile.element), lanes) for k in range(NINE)
+        ]
         start = b.splat(b.load(bias, 0, tile.element), lanes)
         whole = columns & -lanes
         mask = first_lanes(b, columns - whole, lanes)
@@ -141,7 +152,9 @@ def _plane(b: Builder, kind: Kind, tile: Tile, part: Part, window, c, e_row, c_r
         for count in (1, few):
             with b.branch(left <= kind.lanes if count == 1 else left > kind.lanes):
                 next_ = b.const(unit, "i64")
-                _strips(b, tile, part, count, at, to, left, next_, next_, b.const(kind.lanes, "i64"))
+                _strips(
+                    b, tile, part, count, at, to, left, next_, next_, b.const(kind.lanes, "i64")
+                )
 
 
 def _weights_at(b: Builder, tile: Tile, part: Part, m: Value) -> tuple[Value, Value]:
@@ -151,7 +164,9 @@ def _weights_at(b: Builder, tile: Tile, part: Part, m: Value) -> tuple[Value, Va
     return bias, b.offset(bias, (part.first + 1) * (tile.rows * tile.bytes))
 
 
-def _strips(b: Builder, tile: Tile, part: Part, vectors: int, e, c, columns, e_next, c_next, lanes) -> None:
+def _strips(
+    b: Builder, tile: Tile, part: Part, vectors: int, e, c, columns, e_next, c_next, lanes
+) -> None:
     """All output channels of a few vectors."""
     m0, m1 = part.rows
     single = (m1 - m0).eq(1)
@@ -160,15 +175,18 @@ def _strips(b: Builder, tile: Tile, part: Part, vectors: int, e, c, columns, e_n
         line = b.offset(c, (m.index - m0) * part.pitch)
         for count in (1, ROWS):
             with b.branch(single if count == 1 else ~single):
-                b.call(f"strip{count}x{vectors}", a, bias, e, part.table, line, part.pitch, part.depth,
-                       part.old, m1 - m.index, columns, e_next, c_next, lanes)  # fmt: skip
+                b.call(f"strip{count}x{vectors}", a, bias, e, part.table, line, part.pitch,
+                       part.depth, part.old, m1 - m.index, columns, e_next, c_next,
+                       lanes)  # fmt: skip
 
 
 # -- the weight gradient
 
 
 def build_dots(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
-    """`(x, y, w, sums)`: one unit is a group, a chunk of channels and a range of blocks of pixels."""
+    """`(x, y, w, sums)`: one unit is a group, a chunk of channels and a range of blocks of
+    pixels.
+    """
     kind = kind_of(target, dtype)
     b = Builder(name, target, math)
     expand(b, WEIGHTS, kind)
@@ -181,13 +199,13 @@ def build_dots(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
     return b.kernel
 
 
-DOTS = (("meta", "ptr"), ("e", "ptr"), ("table", "ptr"), ("y", "ptr"), ("c", "ptr"), ("old", "i64"),
-        ("taps", "i64"), ("rows", "i64"), ("images", "i64"), ("planes", "i64"), ("lines", "i64"),
-        ("columns", "i64"))  # fmt: skip
+DOTS = signature("meta* e* table* y* c* old taps rows images planes lines columns")
 
 
 def dots(b: Builder, kind: Kind, rows: int) -> None:
-    """The function `dots<rows>`: sums of products of some rows of y with some windows, over a block."""
+    """The function `dots<rows>`: sums of products of some rows of y with some windows, over a
+    block.
+    """
     lanes, storage, count = kind.lanes, itemsize(kind.storage), TAPS[rows]
     with b.function(f"dots{rows}", DOTS) as args:
         meta, e, table, y, c, old, taps, outs, images, planes, lines, columns = args
@@ -200,15 +218,20 @@ def dots(b: Builder, kind: Kind, rows: int) -> None:
         acc = [b.splat(b.const(0, kind.compute), lanes)] * (rows * count)
         nest = [(images, yn, en), (planes, yd, ad * ed), (lines, yh, ah * eh)]
 
-        def line(acc: list[Value], at_y: Value, at_e: Value, columns: Value, unit: bool) -> list[Value]:
+        def line(
+            acc: list[Value], at_y: Value, at_e: Value, columns: Value, unit: bool
+        ) -> list[Value]:
             """One row of pixels; `columns` is 0 in the way of reading y that is not needed."""
             with b.loop(0, columns, lanes, acc) as loop:
                 mask = first_lanes(b, columns - loop.index, lanes)
                 index = b.const(0, "i64") if unit else spread
                 at = (at_y + loop.index * yw) * storage
-                g = [b.load(b.offset(p, at), index, kind.storage, lanes, mask).to(kind.compute) for p in ys]
-                v = [b.load(b.offset(p, (at_e + loop.index) * kind.size), 0, kind.compute, lanes, mask)
-                     for p in windows]  # fmt: skip
+                g = [
+                    b.load(b.offset(p, at), index, kind.storage, lanes, mask).to(kind.compute)
+                    for p in ys
+                ]
+                at = (at_e + loop.index) * kind.size
+                v = [b.load(b.offset(p, at), 0, kind.compute, lanes, mask) for p in windows]
                 pairs = [(x, z) for x in g for z in v]
                 loop.next(*(b.fma(x, z, s) if s.dtype[0] == "f" else s + x * z
                             for (x, z), s in zip(pairs, loop.carry)))  # fmt: skip

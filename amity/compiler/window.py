@@ -1,13 +1,13 @@
 """Windows of an image: what a convolution reads, laid out so that inner loops see plain rows.
 
-A convolution is a matrix product whose second operand has a row for each (channel, tap) and a column
-for each output pixel. It is never formed as a whole. For a block of output pixels and a few channels,
-`expand` copies the rows of the image that the block sees: zero padded, widened to the dtype of
-computation, and split by phase, so that neighbouring outputs read neighbouring elements whatever the
-stride is. `tap_offsets` lists where each (channel, tap) starts in that copy, and `pack` gathers the
-panels of a matrix product from it. Along an axis, output q and tap t read the input at
-`q * step + offset + t * tap_step`; forward, data gradient and transposed convolution differ in these
-numbers only.
+A convolution is a matrix product whose second operand has a row for each (channel, tap) and a
+column for each output pixel. It is never formed as a whole. For a block of output pixels and a few
+channels, `expand` copies the rows of the image that the block sees: zero padded, widened to the
+dtype of computation, and split by phase, so that neighbouring outputs read neighbouring elements
+whatever the stride is. `tap_offsets` lists where each (channel, tap) starts in that copy, and
+`pack` gathers the panels of a matrix product from it. Along an axis, output q and tap t read the
+input at `q * step + offset + t * tap_step`; forward, data gradient and transposed convolution
+differ in these numbers only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from math import gcd
 
 from amity.ir.kernel import Builder, Value, itemsize
-
 
 SCRATCH = 8 << 20
 PIXELS = 240  # columns that a block aims at
@@ -38,6 +37,11 @@ class Words:
     def meta(self, values: dict[str, int]) -> tuple[int, ...]:
         """The words in their order."""
         return tuple([int(values[n]) for n in self.names])
+
+
+def signature(text: str) -> tuple[tuple[str, str], ...]:
+    """The parameters of a kernel's function: names, those of pointers with a star."""
+    return tuple((n.rstrip("*"), "ptr" if n[-1] == "*" else "i64") for n in text.split())
 
 
 AXIS = "size lowest grain advance tap origin taps count block"
@@ -94,8 +98,8 @@ class Axis:
         return self.count == 0 or (self.lowest >= 0 and last < self.size)
 
     def words(self, name: str, block: int) -> dict[str, int]:
-        values = (self.size, self.lowest, self.grain, self.advance, self.tap, self.origin, self.taps,
-                  self.count, block)  # fmt: skip
+        values = (self.size, self.lowest, self.grain, self.advance, self.tap, self.origin,
+                  self.taps, self.count, block)  # fmt: skip
         return {f"{name}.{n}": v for n, v in zip(AXIS.split(), values)}
 
 
@@ -116,7 +120,9 @@ COPY = "e.image e.channel e.plane e.row e.phase"  # strides of the expanded copy
 IMAGE = "x.image x.channel x.plane x.row x.column"  # strides of the image itself
 
 
-def copy_strides(d: Axis, h: Axis, w: Axis, block: Sequence[int], channels: int, lanes: int) -> dict[str, int]:
+def copy_strides(
+    d: Axis, h: Axis, w: Axis, block: Sequence[int], channels: int, lanes: int
+) -> dict[str, int]:
     """Strides of the copy for `channels` channels of a block (images, planes, rows, columns)."""
     reach = (w.origin + max(0, w.taps - 1) * max(0, w.tap)) // w.advance
     phase = -(-(block[3] + reach) // lanes) * lanes
@@ -124,8 +130,8 @@ def copy_strides(d: Axis, h: Axis, w: Axis, block: Sequence[int], channels: int,
     plane = row * h.span(block[2])
     channel = plane * d.span(block[1])
     image = channel * channels
-    return {"e.image": image, "e.channel": channel, "e.plane": plane, "e.row": row, "e.phase": phase,
-            "e.size": image * block[0] + 4 * lanes}  # fmt: skip
+    return {"e.image": image, "e.channel": channel, "e.plane": plane, "e.row": row,
+            "e.phase": phase, "e.size": image * block[0] + 4 * lanes}  # fmt: skip
 
 
 @functools.lru_cache(1024)
@@ -146,7 +152,9 @@ def choose_block(
 
 
 def _best(count: int, unit: int, lanes: int, step: int, pixels: int) -> int:
-    """How many of `count` positions of `unit` pixels a block takes: those that leave few lanes idle."""
+    """How many of `count` positions of `unit` pixels a block takes: those that leave few lanes
+    idle.
+    """
 
     def cost(size: int) -> float:
         full, rest = divmod(count, size)
@@ -189,8 +197,7 @@ def first_lanes(b: Builder, count: Value, lanes: int) -> Value:
     return b.iota(lanes, "i32") < b.splat(count.to("i32"), lanes)
 
 
-EXPAND = (("meta", "ptr"), ("x", "ptr"), ("e", "ptr"), ("images", "i64"), ("channels", "i64"),
-          ("qd", "i64"), ("qh", "i64"), ("qw", "i64"))  # fmt: skip
+EXPAND = signature("meta* x* e* images channels qd qh qw")
 
 
 def expand(b: Builder, words: Words, kind: Kind, strides: Sequence[int] = (1, 2)) -> None:
@@ -210,7 +217,11 @@ def expand(b: Builder, words: Words, kind: Kind, strides: Sequence[int] = (1, 2)
         for s in strides:  # strides without code of their own are 0 from here on
             apart = b.select(apart.eq(s), -s, apart)
         apart = b.max(-apart, 0)
-        with b.loop(0, images) as n, b.loop(0, channels) as c, b.loop(0, _span(b, words, meta, "d")) as i:
+        with (
+            b.loop(0, images) as n,
+            b.loop(0, channels) as c,
+            b.loop(0, _span(b, words, meta, "d")) as i,
+        ):
             z = lowest + (qd * advance + i.index) * grain
             inside = (z >= 0) & (z < size)
             at = n.index * xn + c.index * xc + b.select(inside, z, 0) * xd
@@ -224,7 +235,9 @@ def expand(b: Builder, words: Words, kind: Kind, strides: Sequence[int] = (1, 2)
 
 def _span(b: Builder, words: Words, meta: Value, axis: str) -> Value:
     """Positions of the copy along an axis."""
-    block, advance, taps, tap = words.read(b, meta, " ".join(f"{axis}.{n}" for n in ("block", "advance", "taps", "tap")))
+    block, advance, taps, tap = words.read(
+        b, meta, " ".join(f"{axis}.{n}" for n in ("block", "advance", "taps", "tap"))
+    )
     return (block - 1) * advance + b.max(taps - 1, 0) * b.max(tap, -tap) + 1
 
 
@@ -235,9 +248,18 @@ def _expand_plane(b: Builder, words: Words, kind: Kind, stride: int) -> None:
     and taken apart; stride 0 stands for any other.
     """
     lanes, storage = kind.lanes, itemsize(kind.storage)
-    params = (("meta", "ptr"), ("plane", "ptr"), ("e", "ptr"), ("limit", "i64"), ("qh", "i64"), ("qw", "i64"))
+    params = (
+        ("meta", "ptr"),
+        ("plane", "ptr"),
+        ("e", "ptr"),
+        ("limit", "i64"),
+        ("qh", "i64"),
+        ("qw", "i64"),
+    )
     with b.function(f"expand{stride}", params) as (meta, plane, e, limit, qh, qw):
-        size, h_lowest, h_grain, h_advance = words.read(b, meta, "h.size h.lowest h.grain h.advance")
+        size, h_lowest, h_grain, h_advance = words.read(
+            b, meta, "h.size h.lowest h.grain h.advance"
+        )
         lowest, grain, phases = words.read(b, meta, "w.lowest w.grain w.advance")
         xh, xw, eh, length = words.read(b, meta, "x.row x.column e.row e.phase")
         top, rows = h_lowest + qh * h_advance * h_grain, _span(b, words, meta, "h")
@@ -254,14 +276,15 @@ def _expand_plane(b: Builder, words: Words, kind: Kind, stride: int) -> None:
             to = b.offset(e, j.index * kind.size)
             for lo, hi in ((b.const(0, "i64"), above), (below, rows)):
                 with b.loop(lo, hi) as i, b.loop(0, phases) as f:
-                    b.store(b.offset(to, i.index * target_step + f.index * length * kind.size), 0, zero, kind.compute)
+                    at = b.offset(to, i.index * target_step + f.index * length * kind.size)
+                    b.store(at, 0, zero, kind.compute)
             start = [source, b.offset(to, above * target_step)]
             if stride:
                 places = [first + k * lanes for k in range(stride)]
                 masks = [lane_mask(b, at, 1, limit, lanes) for at in places]
                 with b.loop(above, below, 1, start) as i:
                     row, target = i.carry
-                    parts = [b.load(row, at, kind.storage, lanes, m).to(kind.compute) for at, m in zip(places, masks)]
+                    parts = _load_all(b, kind, row, places, masks)
                     _store_phases(b, kind, take_apart(b, parts), target, grain, length)
                     i.next(b.offset(row, source_step), b.offset(target, target_step))
             else:
@@ -271,12 +294,22 @@ def _expand_plane(b: Builder, words: Words, kind: Kind, stride: int) -> None:
                     index = b.splat((at * xw).to("i32"), lanes) + scaled_iota(b, step * xw, lanes)
                     with b.loop(above, below, 1, start) as i:
                         row, target = i.carry
-                        v = b.load(row, index, kind.storage, lanes, mask).to(kind.compute)
-                        b.store(b.offset(target, f.index * length * kind.size), 0, v, kind.compute)
+                        (x,) = _load_all(b, kind, row, [index], [mask])
+                        b.store(b.offset(target, f.index * length * kind.size), 0, x, kind.compute)
                         i.next(b.offset(row, source_step), b.offset(target, target_step))
 
 
-def _store_phases(b: Builder, kind: Kind, parts: list[Value], to, grain: Value, length: Value) -> None:
+def _load_all(b: Builder, kind: Kind, row: Value, places, masks) -> list[Value]:
+    """Vectors of an image's row, in the dtype of computation."""
+    return [
+        b.load(row, at, kind.storage, kind.lanes, mask).to(kind.compute)
+        for at, mask in zip(places, masks)
+    ]
+
+
+def _store_phases(
+    b: Builder, kind: Kind, parts: list[Value], to, grain: Value, length: Value
+) -> None:
     """Residue r of the stride is phase r / grain, if grain (1, 2 or 4) divides it."""
     for r, part in enumerate(parts):
         phase = b.const(r, "i64") >> (grain >> 1)
@@ -299,8 +332,14 @@ def take_apart(b: Builder, parts: list[Value]) -> list[Value]:
 
 
 def tap_offsets(b: Builder, words: Words, kind: Kind) -> None:
-    """The function `tap_offsets(meta, table, channels)`: where each (channel, tap) starts, in bytes."""
-    with b.function("tap_offsets", (("meta", "ptr"), ("table", "ptr"), ("channels", "i64"))) as (meta, table, channels):
+    """The function `tap_offsets(meta, table, channels)`: where each (channel, tap) starts, in
+    bytes.
+    """
+    with b.function("tap_offsets", (("meta", "ptr"), ("table", "ptr"), ("channels", "i64"))) as (
+        meta,
+        table,
+        channels,
+    ):
         _, ec, ed, eh, ep = words.read(b, meta, COPY)
         od, td, nd, oh, th, nh, ow, tw, nw, phases = words.read(
             b, meta, "d.origin d.tap d.taps h.origin h.tap h.taps w.origin w.tap w.taps w.advance"
@@ -315,8 +354,7 @@ def tap_offsets(b: Builder, words: Words, kind: Kind) -> None:
                 b.store(table, entry + k.index, offset * kind.size, "i64")
 
 
-PACK = (("meta", "ptr"), ("table", "ptr"), ("e", "ptr"), ("out", "ptr"), ("depth", "i64"), ("images", "i64"),
-        ("planes", "i64"), ("rows", "i64"), ("columns", "i64"), ("panel", "i64"))  # fmt: skip
+PACK = signature("meta* table* e* out* depth images planes rows columns panel")
 
 
 def pack(b: Builder, words: Words, kind: Kind, vectors: int) -> None:
@@ -327,7 +365,18 @@ def pack(b: Builder, words: Words, kind: Kind, vectors: int) -> None:
     """
     lanes, size = kind.lanes, kind.size
     unit, width = lanes * size, lanes * vectors * size
-    with b.function("pack", PACK) as (meta, table, e, out, depth, images, planes, rows, columns, panel):
+    with b.function("pack", PACK) as (
+        meta,
+        table,
+        e,
+        out,
+        depth,
+        images,
+        planes,
+        rows,
+        columns,
+        panel,
+    ):
         en, _, ed, eh, _ = words.read(b, meta, COPY)
         ad, ah = words.read(b, meta, "d.advance h.advance")
         with b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
@@ -338,7 +387,11 @@ def pack(b: Builder, words: Words, kind: Kind, vectors: int) -> None:
                 start = b.max(first, piece.index * lanes)
                 count = b.min(last, (piece.index + 1) * lanes) - start
                 p = piece.index // vectors
-                to = p * panel + (piece.index - p * vectors) * unit + (start - piece.index * lanes) * size
+                to = (
+                    p * panel
+                    + (piece.index - p * vectors) * unit
+                    + (start - piece.index * lanes) * size
+                )
                 src, dst = b.offset(source, (start - first) * size), b.offset(out, to)
                 with b.branch(count.eq(lanes)):
                     _copy_rows(b, kind, table, src, dst, depth, width, None)

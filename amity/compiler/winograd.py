@@ -1,12 +1,12 @@
 """Winograd's convolution F(4x4, 3x3): 3x3 windows at stride 1 by a quarter of the multiplications.
 
-A tile of 4x4 outputs sees 6x6 inputs. Both the inputs and the weights are transformed to 36 numbers,
-the values at 6x6 points, each of which is a matrix product over channels of its own; the sums are
-transformed back. Lanes are tiles that lie side by side: seen as windows of stride 4, phases of the
-expanded copy hold them so. F(2x2) would multiply more for every size, F(6x6) lose too many digits.
+A tile of 4x4 outputs sees 6x6 inputs. Both the inputs and the weights are transformed to 36
+numbers, the values at 6x6 points, each of which is a matrix product over channels of its own; the
+sums are transformed back. Lanes are tiles that lie side by side: seen as windows of stride 4, the
+expanded copy's phases hold them so. F(2x2) multiplies no less for any size, F(6x6) loses digits.
 
-source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2015), arXiv:1509.09308; with
-the points 0, ±5/8, ±3/2 and infinity, which lose fewer digits than 0, ±1, ±2.
+source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2015), arXiv:1509.09308;
+with the points 0, ±5/8, ±3/2 and infinity, which lose fewer digits than 0, ±1, ±2.
 """
 
 from __future__ import annotations
@@ -24,8 +24,20 @@ from .conv_problem import Product, Stage
 from .conv_product import block_of, conv_tile, kind_of, split_index
 from .tile import Tile, k_loop, zeros
 from .window import (
-    COPY, IMAGE, SCRATCH, Axis, Kind, Words, axis_words, choose_block, copy_strides, expand, first_lanes,
-    round_up, scaled_iota,
+    COPY,
+    IMAGE,
+    SCRATCH,
+    Axis,
+    Kind,
+    Words,
+    axis_words,
+    choose_block,
+    copy_strides,
+    expand,
+    first_lanes,
+    round_up,
+    scaled_iota,
+    signature,
 )  # fmt: skip
 
 WEIGHTS = "w.start w.group w.out w.channel w.row w.column"
@@ -84,7 +96,7 @@ def transform_weights(b: Builder, kind: Kind, rows: int) -> None:
 
     Rows beyond `outs` are garbage.
     """
-    params = (("meta", "ptr"), ("w", "ptr"), ("out", "ptr"), ("outs", "i64"), ("plane", "i64"))
+    params = signature("meta* w* out* outs plane")
     storage, row_bytes = itemsize(kind.storage), rows * kind.size
     with b.function("weights", params) as (meta, w, out, outs, plane):
         wo, wc, wh, ww, channels = TILES.read(b, meta, "w.out w.channel w.row w.column channels")
@@ -129,8 +141,7 @@ def build_spectrum(dtype: str, name: str, target: Target, math: Callable) -> Ker
 
 # -- tiles
 
-INPUTS = (("meta", "ptr"), ("e", "ptr"), ("v", "ptr"), ("channels", "i64"), ("plane", "i64"), ("images", "i64"),
-          ("planes", "i64"), ("rows", "i64"), ("columns", "i64"))  # fmt: skip
+INPUTS = signature("meta* e* v* channels plane images planes rows columns")
 
 
 def transform_inputs(b: Builder, kind: Kind) -> None:
@@ -139,10 +150,25 @@ def transform_inputs(b: Builder, kind: Kind) -> None:
     A vector that reaches past a row of tiles writes what the next row overwrites.
     """
     size, lanes = kind.size, kind.lanes
-    with b.function("inputs", INPUTS) as (meta, e, v, channels, plane, images, planes, rows, columns):
+    with b.function("inputs", INPUTS) as (
+        meta,
+        e,
+        v,
+        channels,
+        plane,
+        images,
+        planes,
+        rows,
+        columns,
+    ):
         en, ec, ed, eh, ep = TILES.read(b, meta, COPY)
         ad, ah, width = TILES.read(b, meta, "d.advance h.advance lanes")
-        with b.loop(0, channels) as c, b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
+        with (
+            b.loop(0, channels) as c,
+            b.loop(0, images) as n,
+            b.loop(0, planes) as i,
+            b.loop(0, rows) as j,
+        ):
             at = c.index * ec + n.index * en + i.index * ad * ed + j.index * ah * eh
             tile = ((n.index * planes + i.index) * rows + j.index) * columns + c.index * width
             with b.loop(0, columns, lanes) as k:
@@ -159,18 +185,36 @@ def transform_inputs(b: Builder, kind: Kind) -> None:
                         b.store(b.offset(to, plane * (r * POINTS + s)), 0, x, kind.compute)
 
 
-OUTPUTS = (("meta", "ptr"), ("sums", "ptr"), ("plane", "i64"), ("y", "ptr"), ("bias", "ptr"), ("outs", "i64"),
-           ("images", "i64"), ("planes", "i64"), ("rows", "i64"), ("columns", "i64"), ("qh", "i64"),
-           ("qw", "i64"))  # fmt: skip
+OUTPUTS = signature("meta* sums* plane y* bias* outs images planes rows columns qh qw")
 
 
 def transform_outputs(b: Builder, kind: Kind) -> None:
-    """The function `outputs`: a block of sums [point][row][tile] to outputs; `bias` is in the sums' dtype."""
+    """The function `outputs`: a block of sums [point][row][tile] to outputs; `bias` is in the
+    sums' dtype.
+    """
     size, lanes, storage = kind.size, kind.lanes, itemsize(kind.storage)
-    with b.function("outputs", OUTPUTS) as (meta, sums, plane, y, bias, outs, images, planes, rows, columns, qh, qw):
+    with b.function("outputs", OUTPUTS) as (
+        meta,
+        sums,
+        plane,
+        y,
+        bias,
+        outs,
+        images,
+        planes,
+        rows,
+        columns,
+        qh,
+        qw,
+    ):
         yn, yc, yd, yh, width = TILES.read(b, meta, "y.image y.channel y.plane y.row lanes")
         y_rows, y_columns, has_bias = TILES.read(b, meta, "y.rows y.columns bias")
-        with b.loop(0, outs) as o, b.loop(0, images) as n, b.loop(0, planes) as i, b.loop(0, rows) as j:
+        with (
+            b.loop(0, outs) as o,
+            b.loop(0, images) as n,
+            b.loop(0, planes) as i,
+            b.loop(0, rows) as j,
+        ):
             at = n.index * yn + o.index * yc + i.index * yd + j.index * M * yh
             tile = ((n.index * planes + i.index) * rows + j.index) * columns + o.index * width
             known = b.load(bias, o.index, kind.storage, 1, has_bias.ne(0)).to(kind.compute)
@@ -182,8 +226,10 @@ def transform_outputs(b: Builder, kind: Kind) -> None:
                 pixels = b.min(pixels, y_columns - (qw + k.index) * M)
                 turned = []
                 for s in range(POINTS):
-                    column = [b.load(b.offset(source, plane * (r * POINTS + s)), 0, kind.compute, lanes)
-                              for r in range(POINTS)]  # fmt: skip
+                    at_points = [plane * (r * POINTS + s) for r in range(POINTS)]
+                    column = [
+                        b.load(b.offset(source, p), 0, kind.compute, lanes) for p in at_points
+                    ]
                     turned.append(output_line(b, column))
                 masks = [first_lanes(b, pixels - lanes * q, lanes) for q in range(M)]
                 for r in range(M):
@@ -205,7 +251,7 @@ def put_together(b: Builder, parts: list[Value]) -> list[Value]:
     return [b.shuffle(x, y, lanes) for x, y in zip(even, odd) for lanes in (low, high)]
 
 
-POINT = (("a", "ptr"), ("b", "ptr"), ("b_row", "i64"), ("c", "ptr"), ("depth", "i64"))
+POINT = signature("a* b* b_row c* depth")
 
 
 def point_tile(b: Builder, tile: Tile) -> None:
@@ -220,7 +266,7 @@ def point_tile(b: Builder, tile: Tile) -> None:
 
 
 def build_tiles(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
-    """`(x, spectrum, bias, y)`: one unit is a block of tiles, a group and a range of output channels.
+    """`(x, spectrum, bias, y)`: one unit is a block of tiles, a group and a range of channels of y.
 
     If `fused`, the second buffer is the weights themselves, and a block holds all tiles.
     """
@@ -242,7 +288,9 @@ def _tiles(b: Builder, kind: Kind, tile: Tile) -> None:
     x, spectrum, bias, y = (b.pointer(i) for i in range(4))
     read = lambda names: TILES.read(b, b.meta, names)  # noqa: E731
     groups, channels, outs, chunk, width, plane = read("groups channels outs chunk lanes plane")
-    xn, xc, start, yn, yc, yd, yh = read("x.image x.channel y.start y.image y.channel y.plane y.row")
+    xn, xc, start, yn, yc, yd, yh = read(
+        "x.image x.channel y.start y.image y.channel y.plane y.row"
+    )
     m_block, m_blocks, inner, fused = read("m.block m.blocks m.inner fused")
     inputs, weights, sums = (b.offset(b.scratch, at) for at in read("at.inputs at.weights at.sums"))
     storage, size = itemsize(kind.storage), kind.size
@@ -280,17 +328,19 @@ def _points(b: Builder, tile: Tile, a, v, sums, planes, row_bytes, channels, row
         unit = tile.width * tile.bytes
         for count in range(1, tile.vectors + 1):
             with b.branch(first.eq(j.index) & width.eq(count)):
-                b.call(f"point{count}", b.offset(a, p.index * planes[0] + r.index * channels * tile.bytes),
-                       b.offset(v, p.index * planes[1] + first * unit), row_bytes,
-                       b.offset(sums, p.index * planes[2] + r.index * row_bytes + first * unit),
-                       channels)  # fmt: skip
+                weights = b.offset(a, p.index * planes[0] + r.index * channels * tile.bytes)
+                inputs = b.offset(v, p.index * planes[1] + first * unit)
+                to = b.offset(sums, p.index * planes[2] + r.index * row_bytes + first * unit)
+                b.call(f"point{count}", weights, inputs, row_bytes, to, channels)
 
 
 # -- plans
 
 
 def is_worthwhile(p: Product) -> bool:
-    """Whether the method serves a product, and gains more than the transform of the weights costs."""
+    """Whether the method serves a product, and gains more than the transform of the weights
+    costs.
+    """
     d, h, w = p.axes
     fits = d.taps == 1 and all(a.taps == 3 and a.step == 1 and abs(a.tap_step) == 1 for a in (h, w))
     if not fits or p.dtype not in ("f32", "f16", "bf16") or p.y[4] != 1:
@@ -312,7 +362,10 @@ def plan(target: Target, p: Product) -> list[Stage]:
     if words["fused"]:
         return [Stage((("tiles", meta, f"{p.source}w{bias}{p.result}", units),))]
     tiles = p.groups * -(-p.outs // tile.rows)
-    spectrum, convolve = ("spectrum", meta, "wt", tiles), ("tiles", meta, f"{p.source}t{bias}{p.result}", units)
+    spectrum, convolve = (
+        ("spectrum", meta, "wt", tiles),
+        ("tiles", meta, f"{p.source}t{bias}{p.result}", units),
+    )
     return [Stage((spectrum, convolve), POINTS**2 * words["plane"])]
 
 
@@ -327,7 +380,9 @@ def _unflipped(p: Product) -> Product:
 
 
 def _tile_words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int]:
-    """The meta words and the units of the grid; blocks shrink until a thread's scratch holds them."""
+    """The meta words and the units of the grid; blocks shrink until a thread's scratch holds
+    them.
+    """
     tiles = p.images * p.axes[0].count * -(-p.axes[1].count // M) * -(-p.axes[2].count // M)
     # a block's tiles fill a second-level cache a few times; many threads want small ones
     aim = min(BLOCK, MOST_INPUTS // (POINTS**2 * p.channels * kind.size))
@@ -339,7 +394,9 @@ def _tile_words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int
         if end <= SCRATCH:
             return words, units
         if not fused and aim <= kind.lanes:
-            raise fail(RuntimeError, "conv", f"rows of tiles that span {end >> 20} MiB", "less than 8 MiB")
+            raise fail(
+                RuntimeError, "conv", f"rows of tiles that span {end >> 20} MiB", "less than 8 MiB"
+            )
         fused, aim = False, aim if fused else aim // 2
 
 

@@ -103,7 +103,9 @@ def close(got, expected, dtype, terms):
     if not dtype.is_floating_point or not expected.numel():
         assert torch.equal(got, expected.to(dtype))
         return
-    unit = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}[dtype]
+    unit = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}[
+        dtype
+    ]
     scale = max(1e-6, expected.abs().max().item())
     slack = 1 + terms**0.5 / 30 if dtype in (torch.float32, torch.float64) else 1
     error = (got.double() - expected.double()).abs().max().item() / scale
@@ -119,10 +121,29 @@ def fill(shape, dtype, seed):
 
 def reference(x, w, bias, stride, padding, dilation, groups):
     f = (torch.conv1d, torch.conv2d, torch.conv3d)[x.ndim - 3]
-    return f(x.double(), w.double(), None if bias is None else bias.double(), stride, padding, dilation, groups)
+    return f(
+        x.double(),
+        w.double(),
+        None if bias is None else bias.double(),
+        stride,
+        padding,
+        dilation,
+        groups,
+    )
 
 
-def check(case, dtype="f32", target="native", layout=None, bias=False, pieces=10**9, threads=1, ops=None):
+def plan_of(op, case, target="native", dtype="f32", **how):
+    """The plan of a case: (x, w, stride, padding, dilation, groups)."""
+    x, w, stride, padding, dilation, groups = case
+    return plan_conv(
+        TARGETS[target], op, dtype, x, w, stride=stride, padding=padding, dilation=dilation,
+        groups=groups, **how,
+    )  # fmt: skip
+
+
+def check(
+    case, dtype="f32", target="native", layout=None, bias=False, pieces=10**9, threads=1, ops=None
+):
     """All three results of one convolution against PyTorch."""
     x_shape, w_shape, stride, padding, dilation, groups = case
     t = TORCH[dtype]
@@ -143,9 +164,8 @@ def check(case, dtype="f32", target="native", layout=None, bias=False, pieces=10
     for op, (inputs, expected) in cases.items():
         if ops and op not in ops:
             continue
-        plan = plan_conv(
-            TARGETS[target], op, dtype, x_shape, w_shape, stride=stride, padding=padding, dilation=dilation,
-            groups=groups, has_bias=bias and op == "forward", threads=threads,
+        plan = plan_of(
+            op, case, target, dtype, has_bias=bias and op == "forward", threads=threads,
             x_strides=x.stride() if op != "grad_input" else None,
             w_strides=w.stride() if op != "grad_weight" else None,
             y_strides=gy.stride() if op != "forward" else None,
@@ -153,12 +173,21 @@ def check(case, dtype="f32", target="native", layout=None, bias=False, pieces=10
         whole, result = guarded(tuple(expected.shape), t)
         run(plan, inputs, result, target, pieces)
         close(result, expected, t, terms[op])
-        assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all(), f"{op} wrote past its result"
+        assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all(), (
+            f"{op} wrote past its result"
+        )
 
 
 def conv2d(n, c, size, o, kernel, stride=1, padding=0, dilation=1, groups=1):
     two = lambda v: v if isinstance(v, tuple) else (v, v)  # noqa: E731
-    return ((n, c, *two(size)), (o, c // groups, *two(kernel)), two(stride), two(padding), two(dilation), groups)
+    return (
+        (n, c, *two(size)),
+        (o, c // groups, *two(kernel)),
+        two(stride),
+        two(padding),
+        two(dilation),
+        groups,
+    )
 
 
 def random_case(rng):
@@ -175,8 +204,8 @@ def random_case(rng):
         if all(n + 2 * p >= a * (k - 1) + 1 for n, k, p, a in zip(size, kernel, padding, dilation)):
             channels = rng.choice((rng.randint(1, 4), rng.randint(1, 24)))
             outs = rng.choice((rng.randint(1, 9), rng.randint(1, 40)))
-            return ((rng.choice((1, 2, 3)), groups * channels, *size), (groups * outs, channels, *kernel),
-                    stride, padding, dilation, groups)  # fmt: skip
+            x = (rng.choice((1, 2, 3)), groups * channels, *size)
+            return x, (groups * outs, channels, *kernel), stride, padding, dilation, groups
 
 
 # -- shapes
@@ -204,8 +233,7 @@ WINOGRAD = [
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("case", WINOGRAD)
 def test_winograd(case, target):
-    plan = plan_conv(TARGETS[target], "forward", "f32", *case[:2], stride=case[2], padding=case[3],
-                     dilation=case[4], groups=case[5])  # fmt: skip
+    plan = plan_of("forward", case, target)
     assert "tiles" in plan.launches[-1].key[1]
     check(case, target=target, bias=True)
     check(case, target=target, pieces=1, threads=4)
@@ -256,8 +284,7 @@ def test_empty(case):
 
 def test_no_input_channels_give_the_bias():
     x, w, b = torch.empty(2, 0, 5, 6), torch.empty(12, 0, 3, 3), torch.randn(12)
-    plan = plan_conv(HOST, "forward", "f32", x.shape, w.shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1),
-                     has_bias=True)  # fmt: skip
+    plan = plan_of("forward", conv2d(2, 0, (5, 6), 12, 3), has_bias=True)
     _, y = guarded((2, 12, 3, 4), torch.float32)
     run(plan, (x, w, b), y, "native", 10**9)
     assert torch.equal(y, b.view(1, -1, 1, 1).expand_as(y))
@@ -281,7 +308,8 @@ LAYOUTS = [channels_last, every_second, turned]
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", [
-    conv2d(2, 5, (9, 12), 12, 3, 2, 1), conv2d(2, 16, 12, 20, 1), conv2d(2, 16, 12, 20, 3, padding=1),
+    conv2d(2, 5, (9, 12), 12, 3, 2, 1), conv2d(2, 16, 12, 20, 1),
+    conv2d(5, 16, 12, 20, 3, padding=1),
     conv2d(2, 8, 14, 8, 3, padding=1, groups=8), conv2d(2, 6, 11, 12, 3, groups=2),
 ], ids=str)  # fmt: skip
 def test_strided_operands(case, layout):
@@ -290,12 +318,15 @@ def test_strided_operands(case, layout):
 
 def test_an_expanded_gradient():
     case = conv2d(2, 5, 9, 12, 3, padding=1)
-    check(case, layout=lambda t: t if t.shape != (2, 12, 9, 9) else t[:1, :1, :1, :1].expand(t.shape))
+    check(
+        case, layout=lambda t: t if t.shape != (2, 12, 9, 9) else t[:1, :1, :1, :1].expand(t.shape)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["f64", "bf16", "f16", "i32", "i64", "u8"])
 @pytest.mark.parametrize("case", [
-    conv2d(2, 5, (9, 12), 12, 3, 2, 1), conv2d(2, 16, 12, 20, 1), conv2d(2, 16, 12, 20, 3, padding=1),
+    conv2d(2, 5, (9, 12), 12, 3, 2, 1), conv2d(2, 16, 12, 20, 1),
+    conv2d(5, 16, 12, 20, 3, padding=1),
     conv2d(2, 8, 14, 8, 3, padding=1, groups=8),
 ], ids=str)  # fmt: skip
 def test_dtypes(case, dtype):
@@ -306,10 +337,8 @@ def test_a_transposed_convolution_has_bias_and_output_padding():
     x, w, b = torch.randn(2, 12, 5, 7), torch.randn(12, 10, 3, 3), torch.randn(10)
     for stride, dilation, extra in ((3, 1, 1), (2, 3, 2), (1, 2, 1)):
         expected = torch.conv_transpose2d(x, w, b, stride, 1, extra, 1, dilation)
-        plan = plan_conv(
-            HOST, "grad_input", "f32", expected.shape, w.shape, stride=(stride,) * 2, padding=(1, 1),
-            dilation=(dilation,) * 2, has_bias=True, y_shape=x.shape,
-        )  # fmt: skip
+        case = (expected.shape, w.shape, (stride,) * 2, (1, 1), (dilation,) * 2, 1)
+        plan = plan_of("grad_input", case, has_bias=True, y_shape=x.shape)
         whole, y = guarded(tuple(expected.shape), torch.float32)
         run(plan, (x, w, b), y, "native", 10**9)
         close(y, expected, torch.float32, 108)
@@ -317,12 +346,13 @@ def test_a_transposed_convolution_has_bias_and_output_padding():
 
 
 # -- values
-@pytest.mark.parametrize("case", [conv2d(1, 3, 12, 12, 3), conv2d(1, 2, 12, 2, 3, groups=2)], ids=str)
+@pytest.mark.parametrize(
+    "case", [conv2d(1, 3, 12, 12, 3), conv2d(1, 2, 12, 2, 3, groups=2)], ids=str
+)
 def test_nan_reaches_its_windows_only(case):
     x, w = torch.randn(case[0]), torch.randn(case[1])
     x[0, 0, 5, 5] = float("nan")
-    plan = plan_conv(HOST, "forward", "f32", x.shape, w.shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1),
-                     groups=case[5])  # fmt: skip
+    plan = plan_of("forward", case)
     expected = torch.conv2d(x, w, groups=case[5])
     _, y = guarded(tuple(expected.shape), torch.float32)
     run(plan, (x, w), y, "native", 10**9)
@@ -341,9 +371,7 @@ def test_stale_scratch_does_no_harm():
 # -- plans
 def test_new_shapes_need_no_new_kernels():
     def keys(op, case):
-        plan = plan_conv(HOST, op, "f32", *case[:2], stride=case[2], padding=case[3], dilation=case[4],
-                         groups=case[5])  # fmt: skip
-        return [launch.key for launch in plan.launches]
+        return [launch.key for launch in plan_of(op, case).launches]
 
     a, b = conv2d(1, 16, 20, 24, 5, padding=2), conv2d(7, 9, (33, 12), 17, (2, 3), 1, 1, (2, 1))
     assert keys("forward", a) == keys("forward", b)
@@ -359,15 +387,15 @@ def test_new_shapes_need_no_new_kernels():
 def test_large_sizes_fit_scratch(case):
     for op in ("forward", "grad_input", "grad_weight"):
         for threads in (1, 4):
-            plan = plan_conv(HOST, op, "f32", *case[:2], stride=case[2], padding=case[3], dilation=case[4],
-                             groups=case[5], threads=threads)  # fmt: skip
+            plan = plan_of(op, case, threads=threads)
             assert all(launch.grid > 0 for launch in plan.launches)
 
 
 def test_windows_beyond_scratch_are_refused():
-    with pytest.raises(RuntimeError, match="^conv: got windows that span .* MiB; expected less than 8 MiB"):
-        plan_conv(HOST, "forward", "f32", (1, 1, 3000, 3000), (16, 1, 2000, 2000), stride=(1, 1), padding=(0, 0),
-                  dilation=(1, 1))  # fmt: skip
+    with pytest.raises(
+        RuntimeError, match="^conv: got windows that span .* MiB; expected less than 8 MiB"
+    ):
+        plan_of("forward", conv2d(1, 1, 3000, 16, 2000))
 
 
 def test_threads_do_not_change_results():
@@ -375,8 +403,7 @@ def test_threads_do_not_change_results():
     x, w = torch.randn(case[0]), torch.randn(case[1])
     results = []
     for threads in (1, 2, 16):
-        plan = plan_conv(HOST, "forward", "f32", x.shape, w.shape, stride=(1, 1), padding=(1, 1),
-                         dilation=(1, 1), threads=threads)  # fmt: skip
+        plan = plan_of("forward", case, threads=threads)
         _, y = guarded((3, 24, 15, 15), torch.float32)
         run(plan, (x, w), y, "native", 1)
         results.append(y.clone())
@@ -387,6 +414,9 @@ def test_threads_do_not_change_results():
 def test_double_precision_takes_no_winograd(dtype, used):
     from amity.compiler.conv_problem import Array, Conv, forward_product
 
-    x, w, y = (Array(s, (1, 1, 1, 1, 1)) for s in ((1, 32, 1, 19, 19), (32, 32, 1, 3, 3), (1, 32, 1, 19, 19)))
+    x, w, y = (
+        Array(s, (1, 1, 1, 1, 1))
+        for s in ((1, 32, 1, 19, 19), (32, 32, 1, 3, 3), (1, 32, 1, 19, 19))
+    )
     conv = Conv(dtype, x, w, y, (1, 1, 1), (0, 1, 1), (1, 1, 1), 1, False, 1)
     assert is_worthwhile(forward_product(conv)) is used
