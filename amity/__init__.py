@@ -8,6 +8,7 @@ from .core.dtype import (
 from .core.shape import Size
 from .core.version import __version__
 from .engine.threads import get_num_threads, set_num_threads
+from . import autograd
 from .frontend import attach, indexing
 from .frontend.autograd import backward, grad
 from .frontend.create import (
@@ -17,6 +18,7 @@ from .frontend.create import (
 from .frontend.grad_mode import (
     enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled,
 )  # fmt: skip
+from .frontend.printing import set_printoptions
 from .frontend.random import (
     Generator, bernoulli, default_generator, get_rng_state, initial_seed, manual_seed, multinomial, normal, rand,
     rand_like, randint, randint_like, randn, randn_like, randperm, seed, set_rng_state,
@@ -26,3 +28,14 @@ from .ops import *
 
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
 del attach, indexing
+
+
+def __getattr__(name):
+    """Parts that only some programs need, loaded when first named."""
+    import importlib
+
+    if name in ("nn", "optim", "data", "io"):
+        return importlib.import_module(f"amity.{name}")
+    if name in ("save", "load"):
+        return getattr(importlib.import_module("amity.io"), name)
+    raise AttributeError(f"module 'amity' has no attribute {name!r}")

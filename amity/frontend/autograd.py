@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -268,8 +267,3 @@ def reach(roots: Sequence[list], targets: set[int]) -> set[int]:
             if key in targets or any(id(e) in good for e in edges):
                 good.add(key)
     return good
-
-
-def forward_trace() -> str:
-    """The user's stack, for anomaly mode."""
-    return "".join(traceback.format_stack()[:-3])

@@ -199,10 +199,10 @@ def method(a, b):
     except (KeyError, AttributeError):
         return other(a, b)
     if x is not None or y is not None:
-        if modes.grad:
-            if {both}:
-                {tape}
-            else:
+        if modes.grad is True and {both}:
+            {tape}
+        elif modes.grad:
+            if rule_of(op) is not None:
                 rule_of(op).record((t,), (a, b), (x, y), (a.layout, b.layout))
     return t
 """
@@ -260,7 +260,9 @@ def fast_unary(op: Op | Callable, slow: Callable) -> Callable:
         t = plan(a)
         x = a.tape
         if x is not None and modes.grad and rule is not None:
-            if not keeps or keeps[0][0] in ("layout", "layouts"):
+            if modes.grad is not True:
+                rule.record((t,), (a,), (x,), (a.layout,))
+            elif not keeps or keeps[0][0] in ("layout", "layouts"):
                 t.tape = [next_seq(), rule, (x,), (), (), (a.layout,), None, None]
             else:
                 rule.record((t,), (a,), (x,), (a.layout,))

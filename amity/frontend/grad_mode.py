@@ -10,6 +10,12 @@ from typing import Any
 from .tape import modes
 
 
+def recording(is_on: bool) -> bool | int:
+    """What `modes.grad` is: with anomaly mode a true value other than True, so that the inlined
+    tape of the hot methods steps aside for the one that notes the forward line."""
+    return (2 if modes.anomaly else True) if is_on else False
+
+
 class _Mode:
     """A context manager that also decorates functions and generators."""
 
@@ -62,7 +68,7 @@ class no_grad(_Mode):
 
     def __enter__(self) -> None:
         self.before = modes.grad
-        modes.grad = self.value
+        modes.grad = recording(self.value)
 
     def __exit__(self, *exc: object) -> None:
         modes.grad = self.before
@@ -79,7 +85,7 @@ class set_grad_enabled(_Mode):
 
     def __init__(self, mode: bool) -> None:
         self.mode, self.before = bool(mode), modes.grad
-        modes.grad = self.mode
+        modes.grad = recording(self.mode)
 
     def __call__(self, function: Callable) -> Callable:
         modes.grad = self.before
@@ -89,7 +95,7 @@ class set_grad_enabled(_Mode):
         return set_grad_enabled(self.mode)
 
     def __enter__(self) -> None:
-        modes.grad = self.mode
+        modes.grad = recording(self.mode)
 
     def __exit__(self, *exc: object) -> None:
         modes.grad = self.before
@@ -114,7 +120,7 @@ class inference_mode(_Mode):
     def __enter__(self) -> None:
         self.before = modes.grad, modes.inference
         modes.inference = self.mode
-        modes.grad = not self.mode
+        modes.grad = recording(not self.mode)
 
     def __exit__(self, *exc: object) -> None:
         modes.grad, modes.inference = self.before
@@ -130,16 +136,30 @@ class detect_anomaly(_Mode):
         return detect_anomaly(self.check_nan)
 
     def __enter__(self) -> None:
-        self.before = modes.anomaly
+        self.before = modes.anomaly, modes.grad
         modes.anomaly = True
+        modes.grad = recording(bool(modes.grad))
 
     def __exit__(self, *exc: object) -> None:
-        modes.anomaly = self.before
+        modes.anomaly, modes.grad = self.before
+
+
+class set_detect_anomaly(detect_anomaly):
+    """Anomaly mode on or off, as a function or as a context."""
+
+    def __init__(self, mode: bool, check_nan: bool = True) -> None:
+        super().__init__(check_nan)
+        self.mode, self.before = mode, (modes.anomaly, modes.grad)
+        self.__enter__()
+
+    def __enter__(self) -> None:
+        modes.anomaly = self.mode
+        modes.grad = recording(bool(modes.grad))
 
 
 def is_grad_enabled() -> bool:
     """Whether ops are recorded in this thread."""
-    return modes.grad
+    return bool(modes.grad)
 
 
 def is_inference_mode_enabled() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
 from .grad_mode import no_grad
-from .tape import EDGES, FREED, LAYOUTS, OUTPUT, SAVED, VERSIONS, Rule, modes, next_seq
+from .tape import EDGES, FREED, LAYOUTS, OUTPUT, SAVED, VERSIONS, WHERE, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, input_node, traced
 
@@ -161,12 +163,20 @@ def _weak_layout(number: Any) -> Layout:
     return layout(weak_spec(number).dtype, ())
 
 
+def forward_trace() -> str:
+    """Where the user's code is now, for anomaly mode: amity's own frames left out."""
+    frames = [f for f in traceback.extract_stack() if f"{os.sep}amity{os.sep}" not in f.filename]
+    return "".join(traceback.format_list(frames))
+
+
 def version_of(value: Any) -> int:
     return value.storage.version if isinstance(value, Tensor) and value.storage is not None else 0
 
 
 def attach(node: list, outs: Sequence[Tensor]) -> None:
     """Let results point to their node, each of several through its own Output."""
+    if modes.anomaly:
+        node[WHERE] = forward_trace()
     if len(outs) == 1:
         outs[0].tape = node
         return

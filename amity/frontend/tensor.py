@@ -297,11 +297,6 @@ class Tensor:
     def __hash__(self) -> int:
         return id(self)
 
-    def __repr__(self) -> str:
-        from .printing import text_of  # lazy: printing uses ops, which build on this class
-
-        return text_of(self)
-
     def __format__(self, spec: str) -> str:
         return self.item().__format__(spec) if self.layout.ndim == 0 and spec else repr(self)
 
