@@ -18,6 +18,7 @@ from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
 from .group import copy_launch
 from .plan import Launch
+from .pool import plan_pool
 from .scan import plan_scan
 
 Plan = tuple[list[Launch], list[int]]
@@ -87,4 +88,10 @@ def plan_running(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target:
     return [copy, scan], [flat.nbytes]
 
 
-PLANNERS: dict[str, Callable[..., Plan]] = {"matmul": plan_matmul, "conv": plan_convolution, "cat": plan_cat, "scan": plan_running}
+PLANNERS: dict[str, Callable[..., Plan]] = {
+    "matmul": plan_matmul,
+    "conv": plan_convolution,
+    "cat": plan_cat,
+    "scan": plan_running,
+    "pool": plan_pool,
+}

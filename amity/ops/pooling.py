@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,23 +28,16 @@ def pooled(n: int, k: int, s: int, p: int, d: int, ceil: bool) -> int:
 
 
 class Window(Op):
-    """Base of ops over windows: sizes are read at run time."""
+    """Base of ops over windows; `role` says to the planner what becomes of each."""
 
-    kind = "indexed"
+    kind = "kernel"
+    planner = "pool"
+    role: ClassVar[str]
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     ceil: bool
-    runtime = ("kernel", "stride", "padding", "dilation")
-
-    @property
-    def structure(self):
-        return (self.name, len(self.kernel))
-
-    @property
-    def rank(self) -> int:
-        return len(self.kernel)
 
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
         rows = zip(size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
@@ -56,28 +49,6 @@ class Window(Op):
             raise ShapeError(f"{self.name}: Given input size {list(x.shape)}: calculated output size {list(size)} is too small")
         return Spec((*x.shape[:2], *size), x.dtype)
 
-    def parameter(self, k: Any, which: int, axis: int) -> Any:
-        return k.parameter(which * self.rank + axis)
-
-    def over_window(self, k: Any, x: Any, start: Sequence[Any], body: Callable) -> Sequence[Any]:
-        """`body(position, valid, carried) -> carried` over the taps of a window of `x`."""
-        b, n = k.b, self.rank
-        lead = k.index[: len(x.sizes) - n]
-        first = [
-            k.index[-n + i] * self.parameter(k, 1, i) - self.parameter(k, 2, i) for i in range(n)
-        ]
-
-        def loops(axis: int, at: list, valid: Any, carry: Sequence[Any]) -> Sequence[Any]:
-            if axis == n:
-                return body([*lead, *at], valid, carry)
-            with b.loop(0, self.parameter(k, 0, axis), 1, carry) as loop:
-                i = first[axis] + loop.index * self.parameter(k, 3, axis)
-                inside = (i >= 0) & (i < x.sizes[len(x.sizes) - n + axis])
-                loop.next(*loops(axis + 1, [*at, i], inside if valid is None else valid & inside, loop.carry))
-            return loop.carry
-
-        return loops(0, [], None, start)
-
     def windows(self, x: np.ndarray):
         """For the oracle: output position, and the input positions of its window that are inside."""
         for at in np.ndindex(*self.output_size(x.shape[2:])):
@@ -87,43 +58,15 @@ class Window(Op):
             yield at, list(itertools.product(*axes))
 
 
-def flat_position(b: Any, position: Sequence[Any], sizes: Sequence[Any]) -> Any:
-    """The position within the spatial dimensions, counted in row-major order."""
-    at = position[0]
-    for p, n in zip(position[1:], sizes[1:], strict=True):
-        at = at * n + p
-    return at
-
-
 class MaxPool(Window):
     """The largest element of every window; a NaN is the largest."""
 
     name = "max_pool"
+    role = "max"
     samples = (
         Sample(((2, 2, 5, 6), F), kernel=(2, 3), stride=(2, 1), padding=(1, 1), dilation=(1, 1), ceil=False),
         Sample(((1, 2, 7), F), kernel=(3,), stride=(2,), padding=(0,), dilation=(2,), ceil=True),
     )  # fmt: skip
-
-    def emit(self, k, x):
-        return self._search(k, x)[0]
-
-    def _search(self, k, x):
-        b, n = k.b, self.rank
-        dtype = "f32" if x.dtype in ("f16", "bf16") else x.dtype
-        low = b.const(_lowest(dtype), dtype, k.width)
-        none = b.const(-1, "i64", k.width)
-
-        def body(position, valid, carry):
-            best, where = carry
-            v = b.splat(x.load(position, valid), k.width)
-            better = (v > best) | where.eq(-1)
-            if dtype[0] == "f":
-                better = better | v.ne(v)
-            valid = b.splat(valid, k.width)
-            at = b.splat(flat_position(b, position[-n:], x.sizes[-n:]), k.width)
-            return b.select(better & valid, v, best), b.select(better & valid, at, where)
-
-        return self.over_window(k, x, [low, none], body)
 
     def reference(self, x):
         y = np.empty((*x.shape[:2], *self.output_size(x.shape[2:])), x.dtype)
@@ -133,25 +76,17 @@ class MaxPool(Window):
 
     def grad(self, g, x):
         attributes = (self.kernel, self.stride, self.padding, self.dilation, self.ceil)
-        return MaxPoolSpread(*attributes, tuple(x.shape[2:]))(g, MaxPoolIndex(*attributes)(x.detach()))
-
-
-def _lowest(dtype: str):
-    if dtype[0] == "f":
-        return float("-inf")
-    return 0 if dtype in ("u8", "bool") else -(1 << ({"i8": 8, "i16": 16, "i32": 32, "i64": 64}[dtype] - 1))
+        return MaxPoolGrad(*attributes)(g, x.detach())
 
 
 class MaxPoolIndex(MaxPool):
     """The position of the largest element of every window, within the spatial dimensions."""
 
     name = "max_pool_index"
+    role = "index"
 
     def infer(self, x: Spec) -> Spec:
         return Spec(super().infer(x).shape, int64)
-
-    def emit(self, k, x):
-        return self._search(k, x)[1]
 
     def reference(self, x):
         y = np.empty((*x.shape[:2], *self.output_size(x.shape[2:])), np.int64)
@@ -164,127 +99,79 @@ class MaxPoolIndex(MaxPool):
     saved = ()
 
 
-class Spread(Window):
-    """Base of gradients of windows: for every input element, the windows that may hold it."""
+class MaxPoolGrad(Window):
+    """Gradients of windows sent to the elements of `x` that were their maxima."""
 
-    size: tuple[int, ...]
+    name = "max_pool_grad"
+    role = "max_grad"
+    samples = (
+        Sample(((2, 2, 4, 4), F), ((2, 2, 5, 6), F), kernel=(2, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), ceil=False),
+        Sample(((1, 2, 3), F), ((1, 2, 7), F), kernel=(3,), stride=(2,), padding=(1,), dilation=(2,), ceil=False),
+    )  # fmt: skip
 
-    def infer(self, g: Spec, *more: Spec) -> Spec:
-        return Spec((*g.shape[:2], *self.size), g.dtype)
+    def infer(self, g: Spec, x: Spec) -> Spec:
+        return x
 
-    def over_windows(self, k: Any, g: Any, start: Sequence[Any], body: Callable) -> Sequence[Any]:
-        """`body(window position, valid, carried)` over the windows that reach this element."""
-        b, n = k.b, self.rank
-        lead = k.index[: len(g.sizes) - n]
+    def reference(self, g, x):
+        index = self._index().reference(x)
+        return MaxPoolPut(tuple(x.shape[2:])).reference(g, index)
 
-        def loops(axis: int, at: list, valid: Any, carry: Sequence[Any]) -> Sequence[Any]:
-            if axis == n:
-                return body([*lead, *at], valid, carry)
-            stride, dilation = self.parameter(k, 1, axis), self.parameter(k, 3, axis)
-            with b.loop(0, self.parameter(k, 0, axis), 1, carry) as loop:
-                shifted = k.index[-n + axis] + self.parameter(k, 2, axis) - loop.index * dilation
-                window = shifted // stride
-                inside = (shifted >= 0) & (window * stride).eq(shifted) & (window < g.sizes[len(g.sizes) - n + axis])
-                loop.next(*loops(axis + 1, [*at, window], inside if valid is None else valid & inside, loop.carry))
-            return loop.carry
+    def _index(self) -> MaxPoolIndex:
+        return MaxPoolIndex(self.kernel, self.stride, self.padding, self.dilation, self.ceil)
 
-        return loops(0, [], None, start)
-
-
-class MaxPoolSpread(Spread):
-    """Gradients of windows sent to the elements that were their maxima."""
-
-    name = "max_pool_spread"
-
-    def infer(self, g: Spec, index: Spec) -> Spec:
-        return Spec((*g.shape[:2], *self.size), g.dtype)
-
-    def emit(self, k, g, index):
-        b, n = k.b, self.rank
-        dtype = "f32" if g.dtype in ("f16", "bf16") else g.dtype
-        # the element's own position; sizes come after the window's words
-        sizes = [k.parameter(4 * n + i) for i in range(n)]
-        own = flat_position(b, k.index[-n:], sizes)
-
-        def body(position, valid, carry):
-            (total,) = carry
-            hit = index.load(position, valid).eq(own) & valid
-            v = g.load(position, hit)
-            return (total + b.splat(b.select(hit, v, 0), k.width),)
-
-        return self.over_windows(k, g, [b.const(0, dtype, k.width)], body)[0]
-
-    runtime = ("kernel", "stride", "padding", "dilation", "size")
-
-    def reference(self, g, index):
-        out = np.zeros((*g.shape[:2], int(np.prod(self.size))), g.dtype)
-        flat = index.reshape(*index.shape[:2], -1)
-        n, c, _ = np.indices(flat.shape)
-        np.add.at(out, (n, c, flat), g.reshape(flat.shape))
-        return out.reshape((*g.shape[:2], *self.size))
-
-    def grad(self, g, like_g, index):
-        return MaxPoolPick(len(self.kernel))(g, index), None
+    def grad(self, g, x):
+        return MaxPoolPick(tuple(x.shape[2:]))(g, self._index()(x.detach())), None
 
 
 class MaxPoolPick(Op):
-    """Elements at positions counted within the spatial dimensions."""
+    """Elements at positions counted within the spatial dimensions, which are `size`."""
 
     name = "max_pool_pick"
-    kind = "host"
-    rank: int
+    size: tuple[int, ...]
 
     def infer(self, x: Spec, index: Spec) -> Spec:
         return Spec(index.shape, x.dtype)
 
     def reference(self, x, index):
         flat = x.reshape((*x.shape[:2], -1))
-        return np.take_along_axis(flat, index.reshape((*index.shape[:2], -1)), 2).reshape(index.shape)
+        rows = index.reshape((*index.shape[:2], -1))
+        return np.take_along_axis(flat, rows, 2).reshape(index.shape)
 
-    def grad(self, g, like_x, index):
-        size = tuple(like_x.shape[2:])
-        ones = (1,) * len(size)
-        return MaxPoolSpread(size, ones, (0,) * len(size), ones, False, size)(g, index), None
+    def grad(self, g, index):
+        return MaxPoolPut(self.size)(g, index), None
+
+
+class MaxPoolPut(Op):
+    """Sums of elements put to positions counted within the spatial dimensions."""
+
+    name = "max_pool_put"
+    size: tuple[int, ...]
+
+    def infer(self, g: Spec, index: Spec) -> Spec:
+        return Spec((*g.shape[:2], *self.size), g.dtype)
+
+    def reference(self, g, index):
+        out = np.zeros((*g.shape[:2], int(np.prod(self.size))), g.dtype)
+        flat = index.reshape((*index.shape[:2], -1))
+        sample, channel, _ = np.indices(flat.shape)
+        np.add.at(out, (sample, channel, flat), g.reshape(flat.shape))
+        return out.reshape((*g.shape[:2], *self.size))
+
+    def grad(self, g, index):
+        return MaxPoolPick(self.size)(g, index), None
 
 
 class AvgPool(Window):
     """The mean of every window; padding counts as zeros, or not at all."""
 
     name = "avg_pool"
+    role = "mean"
     has_padding: bool
     divisor: int
-    runtime = ("kernel", "stride", "padding", "dilation", "divisor")
     samples = (
         Sample(((2, 2, 5, 6), F), kernel=(2, 3), stride=(2, 1), padding=(1, 1), dilation=(1, 1), ceil=False, has_padding=True, divisor=0),
         Sample(((1, 2, 8), F), kernel=(3,), stride=(2,), padding=(1,), dilation=(1,), ceil=True, has_padding=False, divisor=0),
     )  # fmt: skip
-
-    @property
-    def structure(self):
-        return (self.name, len(self.kernel), self.has_padding)
-
-    def count(self, k: Any, at: Sequence[Any], sizes: Sequence[Any], dtype: str) -> Any:
-        """How many elements a window's sum is divided by."""
-        b, total = k.b, None
-        for i, (p, n) in enumerate(zip(at, sizes, strict=True)):
-            pad = self.parameter(k, 2, i)
-            low = p * self.parameter(k, 1, i) - pad
-            high = b.min(low + self.parameter(k, 0, i), n + pad)
-            if not self.has_padding:
-                low, high = b.max(low, b.const(0, "i64")), b.min(high, n)
-            total = high - low if total is None else total * (high - low)
-        divisor = k.parameter(4 * self.rank)
-        return b.convert(b.select(divisor > 0, divisor, total), dtype)
-
-    def emit(self, k, x):
-        b, n = k.b, self.rank
-        dtype = "f32" if x.dtype in ("f16", "bf16") else x.dtype
-
-        def body(position, valid, carry):
-            return (carry[0] + b.splat(x.load(position, valid), k.width),)
-
-        total = self.over_window(k, x, [b.const(0, dtype, k.width)], body)[0]
-        return total / self.count(k, k.index[-n:], x.sizes[-n:], dtype)
 
     def reference(self, x):
         y = np.empty((*x.shape[:2], *self.output_size(x.shape[2:])), x.dtype)
@@ -301,29 +188,24 @@ class AvgPool(Window):
 
     def grad(self, g, like_x):
         attributes = (self.kernel, self.stride, self.padding, self.dilation, self.ceil)
-        return AvgPoolSpread(*attributes, tuple(like_x.shape[2:]), self.has_padding, self.divisor)(g)
+        return AvgPoolGrad(*attributes, tuple(like_x.shape[2:]), self.has_padding, self.divisor)(g)
 
 
-class AvgPoolSpread(Spread):
+class AvgPoolGrad(Window):
     """Gradients of means shared out to the elements of their windows."""
 
-    name = "avg_pool_spread"
+    name = "avg_pool_grad"
+    role = "mean_grad"
+    size: tuple[int, ...]
     has_padding: bool
     divisor: int
-    runtime = ("kernel", "stride", "padding", "dilation", "divisor", "size")
-    count = AvgPool.count
-    structure = AvgPool.structure
+    samples = (
+        Sample(((2, 2, 3, 5), F), kernel=(2, 3), stride=(2, 1), padding=(1, 1), dilation=(1, 1), ceil=False, size=(5, 5), has_padding=True, divisor=0),
+        Sample(((1, 2, 4), F), kernel=(3,), stride=(2,), padding=(1,), dilation=(1,), ceil=False, size=(7,), has_padding=False, divisor=5),
+    )  # fmt: skip
 
-    def emit(self, k, g):
-        b, n = k.b, self.rank
-        dtype = "f32" if g.dtype in ("f16", "bf16") else g.dtype
-        sizes = [k.parameter(4 * n + 1 + i) for i in range(n)]
-
-        def body(position, valid, carry):
-            share = g.load(position, valid) / self.count(k, position[-n:], sizes, dtype)
-            return (carry[0] + b.splat(b.select(valid, share, 0), k.width),)
-
-        return self.over_windows(k, g, [b.const(0, dtype, k.width)], body)[0]
+    def infer(self, g: Spec) -> Spec:
+        return Spec((*g.shape[:2], *self.size), g.dtype)
 
     def reference(self, g):
         like = np.zeros((1, 1, *self.size))
