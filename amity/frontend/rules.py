@@ -97,7 +97,7 @@ class OpRule(Rule):
         kept = [x for h in kept for x in (["input"] * len(node[LAYOUTS]) if h == "inputs" else [h])]
         out = []
         for how, s in zip(kept, saved, strict=True):
-            if how == "result" and self.op.results == 1:
+            if how == "result" and self.op.results == 1 and s is not None:
                 s = Tensor._of(s.storage, s.layout)
                 s.tape = node
             out.append(s)
