@@ -135,6 +135,9 @@ class ConvGradInput(Conv):
     def grad(self, g, y, w, needs):
         attributes = (self.stride, self.padding, self.dilation, self.groups)
         gy = Convolution(*attributes)(g, w) if needs[0] else None
+        if gy is not None and gy.shape != y.shape:  # output padding may hold a whole stride
+            for dim in range(2, y.ndim):
+                gy = gy.narrow(dim, 0, y.shape[dim])
         gw = ConvGradWeight(*attributes, tuple(w.shape[2:]))(g, y) if needs[1] else None
         return gy, gw, *grad_bias(g, needs)
 
