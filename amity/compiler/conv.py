@@ -25,6 +25,7 @@ BUILD = {
     "tiles": winograd.build_tiles,
 }
 FEW = 8  # output channels of a group up to which windows are read in place
+PIECES = 16  # of a grid for each thread: enough to even out, few enough to cost little
 OPERANDS = {"forward": "xwy", "grad_input": "ywx", "grad_weight": "xyw"}  # the result is the last
 
 
@@ -78,7 +79,7 @@ def plan_conv(
                 meta=meta,
                 buffers=[at[n] for n in buffers],
                 grid=grid,
-                grain=1,
+                grain=max(1, grid // (PIECES * threads)),
                 has_scratch=True,
                 label=f"conv_{what}",
             )

@@ -4,6 +4,7 @@ A tile of 4x4 outputs sees 6x6 inputs. Both the inputs and the weights are trans
 numbers, the values at 6x6 points, each of which is a matrix product over channels of its own; the
 sums are transformed back. Lanes are tiles that lie side by side: seen as windows of stride 4, the
 expanded copy's phases hold them so. F(2x2) multiplies no less for any size, F(6x6) loses digits.
+An infinity or a NaN reaches all outputs of its tiles, not only those whose windows see it.
 
 source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2015), arXiv:1509.09308;
 with the points 0, ±5/8, ±3/2 and infinity, which lose fewer digits than 0, ±1, ±2.
