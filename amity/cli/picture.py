@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ def ticks(high: float, most: int = 6) -> list[float]:
     >>> ticks(2.3)
     [0.0, 0.5, 1.0, 1.5, 2.0]
     """
-    power = 10.0 ** np.floor(np.log10(high / most))
+    power = 10.0 ** math.floor(math.log10(high / most))
     step = next(power * m for m in (1, 2, 5, 10, 20) if high / (power * m) < most)
     return [round(i * step, 10) for i in range(int(high / step + 1e-9) + 1)]
 

@@ -182,8 +182,9 @@ def test_functions_are_short():
 def test_public_names_are_not_shadowed():
     """`amity/__init__.py` re-exports; what it defines itself would have no home."""
     tree, _ = parse(PACKAGE / "__init__.py")
-    own = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-    assert not own, f"define these in a folder and re-export them: {own}"
+    own = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    own -= {"__getattr__", "__dir__"}  # which may load a part when it is first named
+    assert not own, f"define these in a folder and re-export them: {sorted(own)}"
 
 
 def project_texts() -> Iterator[tuple[str, str]]:
