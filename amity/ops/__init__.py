@@ -1,6 +1,7 @@
 """What each op means. The flat namespace holds every op function under PyTorch's name."""
 
 from .activation import *
+from .attention import *
 from .convolution import *
 from .dropout import *
 from .einsum import *
