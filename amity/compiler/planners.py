@@ -46,6 +46,17 @@ def plan_matmul(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: 
     return [Launch(key, partial(_build_gemm, plan.key), plan.meta, buffers, plan.grid, plan.grain, True, "gemm")], []
 
 
+def plan_linear(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+    """`x @ weight.T + bias` as the product of x and the weight read the other way."""
+    x, w, *bias = ins
+    turned = layout(w.dtype, w.shape[::-1], w.strides[::-1])
+    launches, temporaries = plan_matmul(op, [*bias, x, turned], outs, target, threads)
+    order = (2, 0, 1, 3) if bias else (0, 1, 2)
+    for launch in launches:
+        launch.buffers = [order[i] for i in launch.buffers]
+    return launches, temporaries
+
+
 def broadcast_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of a layout broadcast to a shape."""
     pad = len(shape) - x.ndim
@@ -89,7 +100,7 @@ def plan_running(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target:
 
 
 PLANNERS: dict[str, Callable[..., Plan]] = {
-    "matmul": plan_matmul,
+    "matmul": plan_matmul, "linear": plan_linear,
     "conv": plan_convolution,
     "cat": plan_cat,
     "scan": plan_running,

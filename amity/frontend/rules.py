@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from amity.core.dtype import float32
 from amity.core.layout import Layout, layout
 from amity.engine import program
 from amity.ir.graph import Graph, Node, Spec
@@ -39,23 +38,22 @@ class OpRule(Rule):
         self.op, self.name = op, op.name
         self.plans: dict[tuple, Callable] = {}
         self._uses: dict[tuple, tuple[bool, ...]] = {}
-        # views and kernels gain nothing from fusion; neither do rules that call such ops
-        self.is_fused = op.kind in ("pointwise",)
+        self.is_fused = op.fuses_grad
 
-    def uses(self, edges: tuple, values: Sequence[Any]) -> tuple[bool, ...] | None:
+    def uses(self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]) -> tuple[bool, ...] | None:
         """Which saved values the wanted gradients need: found by tracing the rule once."""
         if not self.is_fused or not self.op.saved:
             return None
         key = tuple([e is not None for e in edges]), tuple([isinstance(v, Tensor) for v in values])
         found = self._uses.get(key)
         if found is None:
-            specs = [Spec((), v.layout.dtype) if isinstance(v, Tensor) else weak_spec(v) for v in values]
+            specs = [spec(v.layout) if isinstance(v, Tensor) else weak_spec(v) for v in values]
             saved: list[Spec] = []
             for how, which in self.op.saved:
-                saved += {"input": specs[which : which + 1], "inputs": specs, "result": [Spec((), float32)]}.get(how, [])
-            nodes = [Node(None, (), x) for x in (Spec((), float32), *saved)]
+                saved += {"input": specs[which : which + 1], "inputs": specs, "result": [spec(outs[0].layout)]}.get(how, [])
+            nodes = [Node(None, (), x) for x in (spec(outs[0].layout), *saved)]
             marks = [traced(n) for n in nodes]
-            lays = tuple(layout(s.dtype, ()) if not s.is_weak else type(v) for s, v in zip(specs, values, strict=True))
+            lays = tuple(layout(s.dtype, s.shape) if not s.is_weak else type(v) for s, v in zip(specs, values, strict=True))
             with no_grad():
                 out = self.run(marks[:1], marks[1:], lays, key[0])
             wanted = [x.layout.node for x, n in zip(out, key[0], strict=True) if n and x is not None]
@@ -73,7 +71,7 @@ class OpRule(Rule):
             elif how == "result":
                 t = outs[which]
                 saved.append(t if type(t.layout) is Symbol else Tensor._of(t.storage, t.layout))
-        uses = self.uses(edges, values)
+        uses = self.uses(edges, values, outs)
         if uses is not None:
             saved = [s if used else None for s, used in zip(saved, uses, strict=True)]
         versions = tuple([version_of(s) for s in saved])

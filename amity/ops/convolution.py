@@ -19,6 +19,7 @@ class Conv(Op):
     """Base of the three: each gives one of x, w and y from the other two."""
 
     kind = "kernel"
+    fuses_grad = True
     planner = "conv"
     role = "forward"
     stride: tuple[int, ...]

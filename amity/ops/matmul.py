@@ -34,6 +34,7 @@ class Matmul(Op):
 
     name = "matmul"
     kind = "kernel"
+    fuses_grad = True
     planner = "matmul"
     samples = (
         Sample(((3, 4), F), ((4, 5), F)), Sample(((2, 3, 4), F), ((4, 5), F)),
@@ -67,6 +68,7 @@ class Addmm(Op):
 
     name = "addmm"
     kind = "kernel"
+    fuses_grad = True
     planner = "matmul"
     beta: float
     alpha: float
@@ -176,19 +178,60 @@ def baddbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
     return deliver(Addmm(beta, alpha)(input, batch1, batch2), out)
 
 
+class Linear(Op):
+    """`x @ weight.T`, plus a bias if there is a third input."""
+
+    name = "linear"
+    kind = "kernel"
+    fuses_grad = True
+    planner = "linear"
+    samples = (Sample(((3, 4), F), ((5, 4), F), ((5,), F)), Sample(((2, 3, 4), F), ((5, 4), F)))
+    errors = (ErrorSample(((3, 4), F), ((5, 3), F), error=RuntimeError, says="3x4 and 3x5"),)
+
+    def infer(self, x: Spec, weight: Spec, bias: Spec | None = None) -> Spec:
+        turned = Spec(weight.shape[::-1], weight.dtype)
+        _check("linear", Spec(x.shape[-2:], x.dtype), turned)
+        shape = (*x.shape[:-1], weight.shape[0])
+        if bias is not None:
+            if bias.dtype is not x.dtype:
+                raise RuntimeError(f"linear: self and mat2 must have the same dtype, but got {bias.dtype} and {x.dtype}")
+            if broadcast_shapes("linear", bias.shape, shape) != shape:
+                raise ShapeError(f"linear: got a bias of shape {list(bias.shape)}; expected one that broadcasts to {list(shape)}")
+        return Spec(shape, x.dtype)
+
+    def reference(self, x, weight, bias=None):
+        y = np.matmul(x, weight.T)
+        return y if bias is None else (y + bias).astype(x.dtype)
+
+    def __call__(self, x, weight, bias=None):
+        return super().__call__(x, weight) if bias is None else super().__call__(x, weight, bias)
+
+    def grad(self, g, x, weight, like_bias, needs):
+        gx = Matmul()(g, weight) if needs[0] else None
+        gw = None
+        if needs[1]:
+            rows, gs = x.reshape((-1, x.shape[-1])), g.reshape((-1, g.shape[-1]))
+            gw = Matmul()(gs.transpose(0, 1), rows)
+        if len(needs) < 3:
+            return gx, gw
+        return gx, gw, g.sum_to_size(like_bias.shape) if needs[2] else None
+
+
 def linear(input, weight, bias=None):
     """`input @ weight.T + bias`.
 
     shape:  input [..., in], weight [out, in], bias [out] -> [..., out]
     errors: RuntimeError if the inner sizes differ
     """
+    if weight.ndim == 2 and input.ndim >= 2:
+        return LINEAR(input, weight, bias)
     if weight.ndim == 1:
         y = matmul(input, weight)
         return y if bias is None else y + bias
-    x = input.unsqueeze(0) if input.ndim == 1 else input
-    w = weight.transpose(0, 1)
-    y = Matmul()(x, w) if bias is None else Addmm(1, 1)(bias, x, w)
-    return y.squeeze(0) if input.ndim == 1 else y
+    return LINEAR(input.unsqueeze(0), weight, bias).squeeze(0)
+
+
+LINEAR = Linear()
 
 
 def common_dtype(*tensors):

@@ -77,6 +77,7 @@ class Op:
     runtime: ClassVar[tuple[str, ...]] = ()  # integer attributes that kernels read at run time
     planner: ClassVar[str] = ""
     results: ClassVar[int] = 1
+    fuses_grad: ClassVar[bool] = False  # whether the derivative rule runs as one Program in eager
     samples: ClassVar[Sequence[Sample]] = ()
     errors: ClassVar[Sequence[ErrorSample]] = ()
     arity: ClassVar[int]
@@ -214,6 +215,7 @@ class Pointwise(Op):
     """
 
     kind = "pointwise"
+    fuses_grad = True
     rule: ClassVar[str] = "same"
     takes: ClassVar[str] = "buif"  # kinds of dtypes that the op accepts
     function: ClassVar[Callable]
