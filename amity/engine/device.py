@@ -61,13 +61,14 @@ def locks() -> list[Any]:
 
 def array_of(storage: Any, layout: Layout) -> np.ndarray:
     """A NumPy array on a storage's memory; it keeps the storage alive."""
-    extent = layout.extent * layout.dtype.itemsize
-    buffer = (ctypes.c_char * extent).from_address(storage.data) if extent else b""
-    if extent:
-        buffer._storage = storage
-    flat = np.frombuffer(buffer, layout.dtype.numpy)
-    strides = [s * layout.dtype.itemsize for s in layout.strides]
-    return np.lib.stride_tricks.as_strided(flat, layout.shape, strides) if extent else np.empty(layout.shape, layout.dtype.numpy)
+    size = layout.dtype.itemsize
+    extent = layout.extent * size
+    if not extent:
+        return np.empty(layout.shape, layout.dtype.numpy)
+    buffer = (ctypes.c_char * extent).from_address(storage.data)
+    buffer._storage = storage
+    strides = tuple([s * size for s in layout.strides])
+    return np.ndarray(tuple(layout.shape), layout.dtype.numpy, buffer, 0, strides)
 
 
 def host_array(value: Any, layout: Layout) -> Any:

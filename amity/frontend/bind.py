@@ -37,6 +37,16 @@ def spec_of(value: Any) -> Spec:
 
 def bind(op: Op, values: Sequence[Any]) -> Any:
     """Run or trace one primitive, and record it on the tape where a gradient is wanted."""
+    if op.kind == "kernel" and 0 < len(values) <= 4:
+        call = op.calls.get(len(values))
+        if call is None:
+            call = op.calls[len(values)] = fast_call(op, len(values))
+        return call(*values)
+    return bind_slowly(op, values)
+
+
+def bind_slowly(op: Op, values: Sequence[Any]) -> Any:
+    """The general way."""
     plan = op.plans.get(tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values]))
     if plan is not None:
         out = plan(*values)
@@ -172,40 +182,54 @@ def record(op: Op, out: Any, values: Sequence[Any]) -> None:
 # -- generated methods: the hot ops as plain code, with the tape inlined
 
 
-def fast_binary(op: Pointwise, slow: Callable) -> Callable:
-    """A method `f(a, b)` for a binary pointwise op."""
-    plans: dict = {}
-    rule = rule_of(op)
-    saved_a = any(s == ("input", 0) for s in op.saved)
-    saved_b = any(s == ("input", 1) for s in op.saved)
-    keeps_result = any(s[0] == "result" for s in op.saved)
-    if rule is None or keeps_result:
-        tape, both = "record(op, t, (a, b))", "True"
-    else:
-        both = "x is not None and y is not None" if op.saved else "True"
-        saved = ", ".join(["a"] * saved_a + ["b"] * saved_b)
-        versions = ", ".join(["a.storage.version"] * saved_a + ["b.storage.version"] * saved_b)
-        comma = "," if saved_a != saved_b else ""
-        tape = (
-            "t.tape = [next_seq(), rule, (x, y), "
-            f"({saved}{comma}), ({versions}{comma}), (a.layout, b.layout), None, None]"
-        )
-    source = f"""
-def method(a, b):
+TEMPLATE = """
+def method({args}):
     try:
-        t = plans[a.layout][b.layout](a, b)
-        x = a.tape
-        y = b.tape
+        t = plans{key}({args})
+        {tapes}
     except (KeyError, AttributeError):
-        return other(a, b)
-    if x is not None or y is not None:
-        if modes.grad is True and {both}:
+        return other({args})
+    if {some}:
+        if modes.grad is True and {every}:
             {tape}
         elif modes.grad:
-            if rule_of(op) is not None:
-                rule_of(op).record((t,), (a, b), (x, y), (a.layout, b.layout))
+            record(op, t, ({args}))
     return t
 """
+
+
+def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Callable:
+    """The call of an op on tensors as plain code: plan, result, and the tape written in place."""
+    rule = rule_of(op)
+    saved = [names[w] for how, w in op.saved if how == "input"]
+    if rule is None or any(how not in ("input", "layout") for how, _ in op.saved):
+        tape, every = f"record(op, t, ({', '.join(names)},))", "True"
+    else:
+        tuple_of = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
+        tape = (
+            f"t.tape = [next_seq(), rule, {tuple_of(f'{n}_' for n in names)}, {tuple_of(saved)}, "
+            f"{tuple_of(f'{n}.storage.version' for n in saved)}, {tuple_of(f'{n}.layout' for n in names)}, None, None]"
+        )
+        every = " and ".join(f"{n}_ is not None" for n in names) if saved else "True"
+    source = TEMPLATE.format(
+        args=", ".join(names) + ("," if len(names) == 1 else ""), key=key, tape=tape, every=every,
+        tapes="; ".join(f"{n}_ = {n}.tape" for n in names), some=" or ".join(f"{n}_ is not None" for n in names),
+    )  # fmt: skip
+    space = {"plans": plans, "other": other, "modes": modes, "next_seq": next_seq, "rule": rule, "record": record, "op": op}
+    exec(compile(source, f"<call of {op.name}>", "exec"), space)
+    return space["method"]
+
+
+def fast_call(op: Op, arity: int) -> Callable:
+    """`op(…)` for tensors whose plan is known; anything else goes the long way."""
+    names = "abcd"[:arity]
+    key = "[" + ", ".join(f"{n}.layout" for n in names) + ("," if arity == 1 else "") + "]"
+    return inlined(op, names, key, op.plans, lambda *values: bind_slowly(op, values))
+
+
+def fast_binary(op: Pointwise, slow: Callable) -> Callable:
+    """A method `f(a, b)` for a binary pointwise op; the plan is found without making a tuple."""
+    plans: dict = {}
 
     def other(a: Any, b: Any) -> Any:
         if type(b) in NUMBERS and isinstance(a, Tensor):
@@ -229,10 +253,7 @@ def method(a, b):
                 plans.setdefault(a.layout, {})[second] = plan
         return out
 
-    space = {"plans": plans, "other": other, "modes": modes, "next_seq": next_seq, "rule": rule,
-             "record": record, "op": op, "rule_of": rule_of}  # fmt: skip
-    exec(compile(source, f"<method {op.name}>", "exec"), space)
-    return space["method"]
+    return inlined(op, "ab", "[a.layout][b.layout]", plans, other)
 
 
 def fast_unary(op: Op | Callable, slow: Callable) -> Callable:

@@ -31,17 +31,19 @@ def update(function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dic
     if not tensors:
         return
     flat = [t for row in tensors for t in row]
-    if any(type(t.layout) is Symbol for t in flat):
-        _update_traced(function, tensors, scalars)
-        return
     names = sorted(scalars)
-    key = (_identity(function), tuple(map(len, tensors)), tuple(names), tuple([t.layout for t in flat]))
+    key = (_identity(function), len(tensors[0]), tuple(names), *[t.layout for t in flat])
     plan = _plans.get(key)
     if plan is None:
+        if any(type(t.layout) is Symbol for t in flat):
+            _update_traced(function, tensors, scalars)
+            return
+        if any(len(row) != len(tensors[0]) for row in tensors):
+            raise ValueError("foreach.update: got tuples of different lengths; expected one length")
         if len(_plans) > PLANS_KEPT:
             _plans.clear()
         plan = _plans[key] = _build(function, tensors, names)
-    plan(*flat, *[float(scalars[n]) for n in names])
+    plan(*flat, *[scalars[n] for n in names])
 
 
 def _identity(function: Callable) -> Any:

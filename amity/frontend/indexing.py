@@ -12,6 +12,7 @@ from amity.engine import device as engine
 from amity.ops.indexing import Index, IndexPut
 from amity.ops.joining import select
 from amity.ops.movement import Slice, unsqueeze
+from amity.ops.record import composite
 
 from . import create, inplace
 from .tensor import Tensor
@@ -145,15 +146,21 @@ def check_range(name: str, k: Tensor, n: int, d: int) -> None:
         raise IndexError(f"{name}: index {low if low < -n else high} is out of bounds for dimension {d} with size {n}")
 
 
+@composite
+def _has_outside(index, low, high, except_for):
+    """Whether an element is outside [low, high) and not the exception, as one small kernel."""
+    return ((index < low).logical_or(index >= high)).logical_and(index != except_for).any()
+
+
 def first_outside(self: Tensor, low: int, high: int, except_for: int) -> int | None:
     """An element outside [low, high) that is not the exception, if there is one."""
     if type(self.layout) is Symbol or self.storage is None or self.layout.numel == 0:
         return None
-    array = engine.array_of(self.storage, self.layout)
-    if low <= int(array.min()) and int(array.max()) < high:
+    if not _has_outside(self, low, high, except_for).item():
         return None
+    array = engine.array_of(self.storage, self.layout)
     bad = array[((array < low) | (array >= high)) & (array != except_for)]
-    return int(bad.flat[0]) if bad.size else None
+    return int(bad.flat[0])
 
 
 def index_list(indices: Sequence[Any]) -> tuple[Any, ...]:

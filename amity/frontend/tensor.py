@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from amity.core.device import Device
-from amity.core.dtype import DType, float32, float64
+from amity.core.dtype import DType, bool_, float32, float64, int32, int64
 from amity.core.layout import Layout, layout
 from amity.core.shape import Shape, Size
 from amity.engine import device as engine
@@ -17,6 +18,13 @@ from amity.ir.graph import Node
 from . import trace
 from .tape import ACCUMULATE, HOOKS, RULE, is_leaf, leaf, modes
 from .trace import Symbol
+
+
+# How one element is read where memory is: without making an array.
+READ = {
+    bool_: ctypes.c_bool.from_address, int32: ctypes.c_int32.from_address, int64: ctypes.c_int64.from_address,
+    float32: ctypes.c_float.from_address, float64: ctypes.c_double.from_address,
+}  # fmt: skip
 
 
 class Tensor:
@@ -264,6 +272,9 @@ class Tensor:
             raise RuntimeError(f"item: a Tensor with {self.layout.numel} elements cannot be converted to Scalar")
         if type(self.layout) is Symbol:
             raise RuntimeError("item: got a traced tensor; its value is not known yet")
+        read = READ.get(self.layout.dtype)
+        if read is not None and self.storage is not None:
+            return read(self.storage.data).value
         value = engine.array_of(self._memory("item"), self.layout).reshape(())[()]
         kind = self.layout.dtype.kind
         return bool(value) if kind == "b" else float(value) if kind == "f" else int(value)
@@ -294,8 +305,7 @@ class Tensor:
             raise TypeError("len() of a 0-d tensor")
         return self.layout.shape[0]
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__
 
     def __format__(self, spec: str) -> str:
         return self.item().__format__(spec) if self.layout.ndim == 0 and spec else repr(self)

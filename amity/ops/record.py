@@ -110,11 +110,12 @@ class Op:
             for field, value in zip(cls.fields, args, strict=True):
                 object.__setattr__(found, field, value)
             found.plans = {}
+            found.calls = {}  # generated callables by number of inputs, filled in by the frontend
             found = cls._instances.setdefault((args, tuple(map(type, args))), found)
         return found
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name != "plans":
+        if name not in ("plans", "calls"):
             raise AttributeError(f"{self.name}: a bound op cannot be changed")
         object.__setattr__(self, name, value)
 

@@ -93,7 +93,7 @@ class Elementwise(Optimizer):
 
 def _update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
     tensors = [(p, g, *[state[name] for name in names]) for p, g, state in batch]
-    foreach.update(rule, tensors, {name: float(value) for name, value in scalars.items()})
+    foreach.update(rule, tensors, scalars)
 
 
 def _differentiable_update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
