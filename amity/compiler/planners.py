@@ -20,6 +20,7 @@ from .group import copy_launch
 from .plan import Launch
 from .pool import plan_pool
 from .scan import plan_scan
+from .scatter import plan_index_put, plan_scatter
 
 Plan = tuple[list[Launch], list[int]]
 
@@ -105,4 +106,6 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "cat": plan_cat,
     "scan": plan_running,
     "pool": plan_pool,
+    "scatter": plan_scatter,
+    "index_put": plan_index_put,
 }

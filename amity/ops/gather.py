@@ -37,18 +37,18 @@ class Gather(Op):
         return np.take_along_axis(x[cut], index, self.dim)
 
     def grad(self, g, like_x, *inputs):
-        return Scatter(self.dim, "add", True)(g.new_zeros(like_x.shape), inputs[1], g), None
+        return Scatter(self.dim, "add", True)(g.new_zeros(()).expand(like_x.shape), inputs[1], g), None
 
 
-_UFUNC = {"add": np.add, "multiply": np.multiply, "prod": np.multiply, "amax": np.maximum, "amin": np.minimum,
-          "sum": np.add, "mean": np.add}  # fmt: skip
+_UFUNC = {"add": np.add, "sum": np.add, "multiply": np.multiply, "prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
 
 
 class Scatter(Op):
     """A copy of `x` with values placed at positions along a dimension, or joined to what is there."""
 
     name = "scatter"
-    kind = "host"
+    kind = "kernel"
+    planner = "scatter"
     dim: int
     reduce: str
     include_self: bool
@@ -79,11 +79,6 @@ class Scatter(Op):
         if not self.include_self:
             out[at] = {"prod": 1, "amax": _low(x.dtype), "amin": _high(x.dtype)}.get(self.reduce, 0)
         _UFUNC[self.reduce].at(out, at, src)
-        if self.reduce == "mean":
-            count = np.ones(x.shape, np.int64) if self.include_self else np.zeros(x.shape, np.int64)
-            np.add.at(count, at, 1)
-            count = np.maximum(count, 1)
-            out = (out / count if out.dtype.kind == "f" else out // count).astype(x.dtype)
         return out
 
     def grad(self, g, x, index, src, y):
@@ -112,12 +107,6 @@ def _widened(picked, src, op):
 def _joined_grad(op, g, x, index, src, y):
     used = src if tuple(src.shape) == tuple(index.shape) else src[tuple(slice(0, n) for n in index.shape)]
     pick = Gather(op.dim)
-    if op.reduce == "mean":
-        ones = x.detach().new_zeros(x.shape) + (1 if op.include_self else 0)
-        count = Scatter(op.dim, "add", True)(ones, index, used.detach() * 0 + 1).clamp(min=1)
-        share = g / count
-        gx = share if op.include_self else _cleared(share, op.dim, index)
-        return gx, None, _widened(pick(share, index), src, op)
     if op.reduce in ("prod", "multiply"):
         gx = g * y / x
         gs = pick(g * y, index) / used
@@ -202,7 +191,18 @@ def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     """Values joined by sum, prod, mean, amax or amin at the positions in `index`."""
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}.")
+    if reduce == "mean":
+        return _scattered_mean(input, dim, index, src, include_self)
     return _scattered("scatter_reduce", input, dim, index, src, reduce, include_self)
+
+
+def _scattered_mean(input, dim, index, src, include_self):
+    """Sums divided by how many values each is of; untouched elements stay."""
+    total = _scattered("scatter_reduce", input, dim, index, src, "sum", include_self)
+    ones = input.detach().new_ones(tuple(index.shape))
+    start = input.detach().new_full((), int(include_self)).expand(tuple(input.shape))
+    count = _scattered("scatter_reduce", start, dim, index, ones, "sum").clamp(min=1)
+    return total / count if input.dtype.kind == "f" else total.div(count, rounding_mode="floor")
 
 
 # -- whole slices

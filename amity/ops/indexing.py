@@ -59,7 +59,7 @@ class Index(Op):
         return x[tuple(at)]
 
     def grad(self, g, like_x, *inputs):
-        zeros = g.new_zeros(like_x.shape)
+        zeros = g.new_zeros(()).expand(like_x.shape)
         return (IndexPut(self.dims, True)(zeros, g, *inputs[1:]), *[None] * (len(inputs) - 1))
 
 
@@ -67,7 +67,8 @@ class IndexPut(Op):
     """A copy of `x` with values written, or added, at integer positions."""
 
     name = "index_put"
-    kind = "host"
+    kind = "kernel"
+    planner = "index_put"
     dims: tuple[int, ...]
     accumulate: bool
     samples = (
@@ -84,6 +85,11 @@ class IndexPut(Op):
         if broadcast_shapes("index_put", shape, values.shape) != tuple(shape):
             raise RuntimeError(f"index_put: shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(shape)}")
         return Spec(x.shape, x.dtype)
+
+    def parts(self, x: tuple, indices: list[tuple]) -> tuple[tuple[int, ...], int, list[int]]:
+        """The joined shape of the indices, where its dimensions start, and the sizes of the others."""
+        shape, at, rank = index_shape(x, self.dims, indices)
+        return shape[at : at + rank], at, [*shape[:at], *shape[at + rank :]]
 
     def reference(self, x, values, *indices):
         out = x.copy()
@@ -102,6 +108,6 @@ class IndexPut(Op):
         if self.accumulate:
             gx = g
         else:
-            zeros = g.new_zeros(like_values.shape)
+            zeros = g.new_zeros(()).expand(like_values.shape)
             gx = IndexPut(self.dims, False)(g, zeros, *indices)
         return (gx, gv, *[None] * len(indices))
