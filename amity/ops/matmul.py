@@ -50,9 +50,9 @@ class Matmul(Op):
     def reference(self, a, b):
         return np.matmul(a, b)
 
-    def grad(self, g, a, b, needs):
-        ga = Matmul()(g, b.transpose(-2, -1)).sum_to_size(a.shape) if needs[0] else None
-        gb = _grad_right(a, g, b) if needs[1] else None
+    def grad(self, g, a, b, like_a, like_b, needs):
+        ga = Matmul()(g, b.transpose(-2, -1)).sum_to_size(like_a.shape) if needs[0] else None
+        gb = _grad_right(a, g, like_b) if needs[1] else None
         return ga, gb
 
 
@@ -88,12 +88,12 @@ class Addmm(Op):
     def reference(self, input, a, b):
         return (self.beta * input + self.alpha * np.matmul(a, b)).astype(a.dtype)
 
-    def grad(self, g, like_input, a, b, needs):
+    def grad(self, g, like_input, a, b, like_a, like_b, needs):
         gi = g.sum_to_size(like_input.shape) if needs[0] else None
         gi = gi if gi is None or self.beta == 1 else gi * self.beta
         ag = g if self.alpha == 1 else g * self.alpha
-        ga = Matmul()(ag, b.transpose(-2, -1)).sum_to_size(a.shape) if needs[1] else None
-        return gi, ga, _grad_right(a, ag, b) if needs[2] else None
+        ga = Matmul()(ag, b.transpose(-2, -1)).sum_to_size(like_a.shape) if needs[1] else None
+        return gi, ga, _grad_right(a, ag, like_b) if needs[2] else None
 
 
 def matmul(input, other, *, out=None):
