@@ -184,6 +184,10 @@ class Tensor:
         return is_leaf(self.tape)
 
     @property
+    def retains_grad(self) -> bool:
+        return self.__dict__.get("_retains_grad", False)
+
+    @property
     def grad_fn(self) -> Any:
         return None if is_leaf(self.tape) else GradFn(self.tape)
 
