@@ -18,6 +18,7 @@ from .tensor import Tensor
 from .trace import Symbol, input_node, traced
 
 PLANS_KEPT = 20_000
+INPUT, RESULT, NUMBER, UNUSED = range(4)
 _rules: dict[Op, OpRule] = {}
 
 
@@ -37,50 +38,69 @@ class OpRule(Rule):
     def __init__(self, op: Op) -> None:
         self.op, self.name = op, op.name
         self.plans: dict[tuple, Callable] = {}
-        self._uses: dict[tuple, tuple[bool, ...]] = {}
+        self._picks: dict[int, list[tuple[int, int]]] = {}
         self.is_fused = op.fuses_grad
 
     def uses(self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]) -> tuple[bool, ...] | None:
         """Which saved values the wanted gradients need: found by tracing the rule once."""
         if not self.is_fused or not self.op.saved:
             return None
-        key = tuple([e is not None for e in edges]), tuple([isinstance(v, Tensor) for v in values])
-        found = self._uses.get(key)
-        if found is None:
-            specs = [spec(v.layout) if isinstance(v, Tensor) else weak_spec(v) for v in values]
-            saved: list[Spec] = []
-            for how, which in self.op.saved:
-                saved += {"input": specs[which : which + 1], "inputs": specs, "result": [spec(outs[0].layout)]}.get(how, [])
-            nodes = [Node(None, (), x) for x in (spec(outs[0].layout), *saved)]
-            marks = [traced(n) for n in nodes]
-            lays = tuple(layout(s.dtype, s.shape) if not s.is_weak else type(v) for s, v in zip(specs, values, strict=True))
-            with no_grad():
-                out = self.run(marks[:1], marks[1:], lays, key[0])
-            wanted = [x.layout.node for x, n in zip(out, key[0], strict=True) if n and x is not None]
-            reached = {id(n) for n in Graph(nodes, wanted).nodes()}
-            found = self._uses[key] = tuple(id(n) in reached for n in nodes[1:])
-        return found
-
-    def record(self, outs: Sequence[Tensor], values: Sequence[Any], edges: tuple, layouts: tuple) -> None:
-        saved: list[Any] = []
+        needs = tuple(e is not None for e in edges)
+        specs = [spec(v.layout) if isinstance(v, Tensor) else weak_spec(v) for v in values]
+        saved: list[Spec] = []
         for how, which in self.op.saved:
-            if how == "input":
-                saved.append(values[which])
-            elif how == "inputs":
-                saved += values
+            saved += {"input": specs[which : which + 1], "inputs": specs, "result": [spec(outs[0].layout)]}.get(how, [])
+        nodes = [Node(None, (), x) for x in (spec(outs[0].layout), *saved)]
+        marks = [traced(n) for n in nodes]
+        lays = tuple(layout(s.dtype, s.shape) if not s.is_weak else type(v) for s, v in zip(specs, values, strict=True))
+        with no_grad():
+            out = self.run(marks[:1], marks[1:], lays, needs)
+        wanted = [x.layout.node for x, n in zip(out, needs, strict=True) if n and x is not None]
+        reached = {id(n) for n in Graph(nodes, wanted).nodes()}
+        return tuple(id(n) in reached for n in nodes[1:])
+
+    def picks(self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]) -> list[tuple[int, int]]:
+        """What `record` keeps, as (kind, index), for this pattern of wanted gradients and numbers."""
+        out: list[tuple[int, int]] = []
+        for how, which in self.op.saved:
+            if how in ("input", "inputs"):
+                for i in range(len(values)) if how == "inputs" else (which,):
+                    out.append((INPUT if isinstance(values[i], Tensor) else NUMBER, i))
             elif how == "result":
-                t = outs[which]
-                saved.append(t if type(t.layout) is Symbol else Tensor._of(t.storage, t.layout))
+                out.append((RESULT, which))
         uses = self.uses(edges, values, outs)
         if uses is not None:
-            saved = [s if used else None for s, used in zip(saved, uses, strict=True)]
-        versions = tuple([version_of(s) for s in saved])
-        node = [next_seq(), self, edges, tuple(saved), versions, layouts, None, None]
-        attach(node, outs)
+            out = [p if used else (UNUSED, 0) for p, used in zip(out, uses, strict=True)]
+        return out
+
+    def record(self, outs: Sequence[Tensor], values: Sequence[Any], edges: tuple, layouts: tuple) -> None:
+        pattern = 1
+        for e, v in zip(edges, values, strict=True):
+            pattern = pattern * 3 + (2 if e is not None else 1 if isinstance(v, Tensor) else 0)
+        picks = self._picks.get(pattern)
+        if picks is None:
+            picks = self._picks[pattern] = self.picks(edges, values, outs)
+        saved: list[Any] = []
+        versions: list[int] = []
+        for kind, which in picks:
+            if kind == INPUT:
+                kept = values[which]
+            elif kind == RESULT:
+                kept = outs[which]
+                if type(kept.layout) is not Symbol:  # without its tape, which leads back here
+                    kept = Tensor._of(kept.storage, kept.layout)
+            else:
+                kept = values[which] if kind == NUMBER else None
+                saved.append(kept)
+                versions.append(0)
+                continue
+            saved.append(kept)
+            versions.append(0 if kept.storage is None else kept.storage.version)
+        attach([next_seq(), self, edges, tuple(saved), tuple(versions), layouts, None, None], outs)
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
         saved = unpack(node)
-        needs = tuple(e is not None for e in node[EDGES])
+        needs = tuple([e is not None for e in node[EDGES]])
         gs = g if self.op.results > 1 else (g,)
         if type(gs[0].layout) is not Symbol:
             if self.is_fused and not modes.grad:
@@ -108,7 +128,7 @@ class OpRule(Rule):
         args: list[Any] = []
         for how, which in self.op.saved:
             if how == "layout":
-                args.append(layouts[which])
+                args.append(layouts[which] if which < len(layouts) else None)  # an absent input
             elif how == "layouts":
                 args += layouts
             elif how == "needs":
@@ -194,7 +214,7 @@ def unpack(node: list) -> Sequence[Any]:
             "graph a second time or if you need to access saved tensors after calling backward."
         )
     for s, version in zip(saved, node[VERSIONS], strict=True):
-        if version_of(s) != version:
+        if isinstance(s, Tensor) and s.storage is not None and s.storage.version != version:
             raise RuntimeError(
                 f"{node[1].name}: one of the variables needed for gradient computation has been modified by an "
                 f"inplace operation: [{s.layout.dtype.name} {list(s.layout.shape)}] is at version {version_of(s)}; "
