@@ -1,6 +1,7 @@
 """What each op means. The flat namespace holds every op function under PyTorch's name."""
 
 from .activation import *
+from .adaptive_pooling import *
 from .attention import *
 from .convolution import *
 from .dropout import *
@@ -26,3 +27,4 @@ from .select import *
 from .sorting import *
 from .special import *
 from .statistics import *
+from .unpooling import *
