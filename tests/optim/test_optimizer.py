@@ -88,6 +88,14 @@ def test_wrong_parameters_are_refused(make_params, error, says):
         amity.optim.SGD(make_params())
 
 
+def test_non_leaf_that_retains_its_gradient_may_be_optimized():
+    p = parameter() * 2
+    p.retain_grad()
+    (p * 3).sum().backward()
+    amity.optim.SGD([p], lr=0.5).step()
+    assert p.tolist() == [0.5, 2.5]
+
+
 def test_parameter_in_two_groups_is_refused():
     p = parameter()
     with pytest.raises(ValueError, match="add_param_group: got a parameter of another group"):
