@@ -89,10 +89,10 @@ class Convolution(Conv):
     def __call__(self, x, w, bias=None):
         return super().__call__(x, w) if bias is None else super().__call__(x, w, bias)
 
-    def grad(self, g, x, w, needs):
+    def grad(self, g, x, w, like_x, like_w, needs):
         attributes = (self.stride, self.padding, self.dilation, self.groups)
-        gx = ConvGradInput(*attributes, tuple(x.shape[2:]))(g, w) if needs[0] else None
-        gw = ConvGradWeight(*attributes, tuple(w.shape[2:]))(x, g) if needs[1] else None
+        gx = ConvGradInput(*attributes, tuple(like_x.shape[2:]))(g, w) if needs[0] else None
+        gw = ConvGradWeight(*attributes, tuple(like_w.shape[2:]))(x, g) if needs[1] else None
         return gx, gw, *grad_bias(g, needs)
 
 
@@ -133,13 +133,13 @@ class ConvGradInput(Conv):
     def __call__(self, y, w, bias=None):
         return super().__call__(y, w) if bias is None else super().__call__(y, w, bias)
 
-    def grad(self, g, y, w, needs):
+    def grad(self, g, y, w, like_y, like_w, needs):
         attributes = (self.stride, self.padding, self.dilation, self.groups)
         gy = Convolution(*attributes)(g, w) if needs[0] else None
-        if gy is not None and gy.shape != y.shape:  # output padding may hold a whole stride
-            for dim in range(2, y.ndim):
-                gy = gy.narrow(dim, 0, y.shape[dim])
-        gw = ConvGradWeight(*attributes, tuple(w.shape[2:]))(g, y) if needs[1] else None
+        if gy is not None and gy.shape != like_y.shape:  # output padding may hold a whole stride
+            for dim in range(2, gy.ndim):
+                gy = gy.narrow(dim, 0, like_y.shape[dim])
+        gw = ConvGradWeight(*attributes, tuple(like_w.shape[2:]))(g, y) if needs[1] else None
         return gy, gw, *grad_bias(g, needs)
 
 
@@ -167,9 +167,9 @@ class ConvGradWeight(Conv):
                 w[(slice(i * o, (i + 1) * o), slice(None), *ws)] += np.einsum("nc...,no...->oc", part, into)
         return w.astype(x.dtype)
 
-    def grad(self, g, x, y, needs):
+    def grad(self, g, x, y, like_x, needs):
         attributes = (self.stride, self.padding, self.dilation, self.groups)
-        gx = ConvGradInput(*attributes, tuple(x.shape[2:]))(y, g) if needs[0] else None
+        gx = ConvGradInput(*attributes, tuple(like_x.shape[2:]))(y, g) if needs[0] else None
         return gx, Convolution(*attributes)(x, g) if needs[1] else None
 
 
