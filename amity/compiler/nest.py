@@ -21,7 +21,7 @@ class Operand:
     """A buffer of a nest: dtype code and one stride class per dimension.
 
     `rank` is -1 for operands walked by the loops; an indexed operand (read at computed positions)
-    has the rank of its tensor and no classes.
+    has the rank of its tensor, and class `1` if its last stride is 1, else none.
     """
 
     dtype: str
@@ -203,7 +203,8 @@ def make_nest(
     operands, numbers = [], []
     for a, s in zip(accesses, strides, strict=True):
         if a.whole is not None:
-            operands.append(Operand(a.dtype, "", len(a.whole[0])))
+            shape, walk = a.whole
+            operands.append(Operand(a.dtype, "1" if walk and walk[-1] == 1 else "", len(shape)))
             continue
         classes = ""
         for d, stride in enumerate(s):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from amity.ir.kernel import Builder, Kernel, Value, register_type
 from amity.ir.target import Target
 
+from .accessor import Accessor, IndexedBuilder
 from .nest import Instruction, Nest, words
 from .reduction import COMBINE, Reduction
 
@@ -37,35 +38,6 @@ class Point:
         self.width, self.mask, self.at = width, mask, at
         self.offsets, self.indices = offsets, indices
         self.values: dict[int, Value] = {}
-
-
-class IndexedBuilder:
-    """What an indexed op's `emit` writes with: the builder, the output position and its run-time words."""
-
-    def __init__(self, b: Builder, point: Point, index: list[Value], first: int) -> None:
-        self.b, self.index, self.width = b, index, point.width
-        self.mask = point.mask
-        self._first = first
-
-    def parameter(self, i: int) -> Value:
-        return self.b.param(self._first + i)
-
-
-class Accessor:
-    """A tensor that an indexed op reads at positions it computes."""
-
-    def __init__(self, b: Builder, pointer: Value, dtype: str, sizes: list[Value], strides: list[Value]) -> None:
-        self.b, self.pointer, self.dtype = b, pointer, dtype
-        self.sizes, self.strides = sizes, strides
-
-    def load(self, index: Sequence[Value], mask: Value | None = None) -> Value:
-        """The element at a position; where `mask` is false nothing is read and the value is 0."""
-        at = self.b.const(0, "i64")
-        for i, stride in zip(index, self.strides, strict=True):
-            at = at + i * stride
-        if mask is not None:
-            at, mask = self.b.widen(at, mask)
-        return self.b.load(self.pointer, at, self.dtype, at.width, mask)
 
 
 class _Schedule:
@@ -268,7 +240,7 @@ class _Schedule:
         op, operands = i.what
         index = [self._position(p, d) for d in range(self.rows)]
         accessors = [self._accessor(o) for o in operands]
-        k = IndexedBuilder(self.b, p, index, self.words.parameters[v])
+        k = IndexedBuilder(self.b, p.width, p.mask, index, self.words.parameters[v])
         return op.emit(k, *accessors)
 
     def _accessor(self, operand: int) -> Accessor:
@@ -276,7 +248,7 @@ class _Schedule:
         size, stride = self.words.indexed[operand]
         sizes = [b.param(size + d) for d in range(o.rank)]
         strides = [b.param(stride + d) for d in range(o.rank)]
-        return Accessor(b, self.pointers[operand], o.dtype, sizes, strides)
+        return Accessor(b, self.pointers[operand], o.dtype, sizes, strides, o.classes == "1")
 
     # -- reductions along memory
     def _passes(self) -> int:
