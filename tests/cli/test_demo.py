@@ -1,8 +1,11 @@
 """`amity demo`, from the command to the files it leaves."""
 
 import gzip
+import os
 import re
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -168,3 +171,19 @@ def test_ctrl_c_stops_at_once(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "train", interrupted)
     assert main(["demo", "--dataset", "digits", "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "\nstopped\n"
+
+
+def test_a_second_run_compiles_nothing(tmp_path):
+    """In processes of their own, with a cache of their own, that share nothing else."""
+    command = [sys.executable, "-m", "amity", "demo", "--dataset", "digits", "--epochs", "1"]
+    environment = os.environ | {"AMITY_CACHE_DIR": str(tmp_path / "cache")}
+    counts = []
+    for _ in range(2):
+        told = subprocess.run(
+            [*command, "--out", str(tmp_path)], env=environment, capture_output=True, text=True
+        )
+        assert told.returncode == 0, told.stderr
+        counts.append(re.search(r"kernels: (\d+) compiled, (\d+) taken", told.stdout).groups())
+    (first, _), (second, taken) = counts
+    assert int(first) > 10
+    assert int(second) == 0 and int(taken) >= int(first)
