@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import amity
-import amity.optim  # noqa: F401
 
 SHAPES = [(3,), (2, 5), (), (1, 1, 7), (0,), (5, 4)]
 LATE, NEVER = 1, 3  # parameters whose gradient comes late, or never

@@ -157,3 +157,30 @@ def test_infinite_parameter_does_not_spoil_gradients_without_weight_decay():
     optimizer.step()
     assert p.tolist() == [float("inf"), 0.0]
     assert optimizer.state[p]["momentum_buffer"].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("name", [*CLASSES, "LBFGS"])
+def test_files_of_saved_state_go_over_and_back(tmp_path, name):
+    def start(library):
+        p = library.tensor([1.0, -2.0, 3.0], requires_grad=True)
+        optimizer = getattr(library.optim, name)([p], lr=0.05)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = (p * p).sum()
+            loss.backward()
+            return loss
+
+        return p, optimizer, closure
+
+    (p, ours, our_closure), (q, theirs, their_closure) = start(amity), start(torch)
+    for _ in range(2):
+        ours.step(our_closure)
+        theirs.step(their_closure)
+        torch.save(theirs.state_dict(), tmp_path / "theirs.pt")
+        amity.save(ours.state_dict(), tmp_path / "ours.pt")
+        ours.load_state_dict(amity.load(tmp_path / "theirs.pt"))
+        theirs.load_state_dict(torch.load(tmp_path / "ours.pt"))
+    ours.step(our_closure)
+    theirs.step(their_closure)
+    np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-5, atol=1e-6)
