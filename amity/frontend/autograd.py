@@ -69,7 +69,7 @@ def run(
             captures[id(node)] = g
         if rule is ACCUMULATE:
             if captures is None:
-                accumulate(node, g, create_graph)
+                accumulate(node, g, create_graph, 3)  # g, the argument and getrefcount's
             continue
         if rule is OUTPUT:
             parent = node[EDGES][0]
@@ -88,6 +88,9 @@ def run(
         g = None
         for edge, gx in zip(node[EDGES], out, strict=True):
             if edge is not None and gx is not None and (wanted is None or id(edge) in wanted):
+                if edge[1] is ACCUMULATE and captures is None and not edge[HOOKS]:
+                    accumulate(edge, gx, create_graph, 5)  # out, zip, gx, the argument and getrefcount's
+                    continue
                 s = edge[0]
                 have = grads.get(s)
                 if have is None:
@@ -136,14 +139,15 @@ def _check_nan(node: list, grads: Sequence[Any]) -> None:
             raise RuntimeError(f"Function '{node[RULE].name}Backward0' returned nan values in its {i}th output.{where}")
 
 
-def accumulate(leaf: list, g: Any, create_graph: bool) -> None:
-    """Add to a leaf's `.grad`. A gradient that nobody else holds is taken over as it is."""
+def accumulate(leaf: list, g: Any, create_graph: bool, holders: int) -> None:
+    """Add to a leaf's `.grad`. A gradient that only `holders` references hold is taken over as it is."""
     have = leaf[2]
     if have is None:
         if not create_graph and type(g.layout) is not Symbol:
             if g.layout.is_contiguous and g.base is None and g.tape is None:
-                # this frame, run's frame and getrefcount's argument; the storage by its tensor alone
-                if sys.getrefcount(g) > 4 or sys.getrefcount(g.storage) > 2:
+                # its storage is held by the tensor, by `s` and getrefcount's argument, and is no view's
+                s = g.storage
+                if sys.getrefcount(g) > holders or sys.getrefcount(s) > 3 or s.root is not s:
                     g = g.clone()
             else:
                 g = g.detach().contiguous().clone() if not g.layout.is_contiguous else g.detach().clone()
@@ -152,8 +156,9 @@ def accumulate(leaf: list, g: Any, create_graph: bool) -> None:
         leaf[2] = have + g
     else:
         have.add_(g.detach())
-    for hook in list((leaf[3] or {}).values()):
-        hook()
+    if leaf[3]:
+        for hook in list(leaf[3].values()):
+            hook()
 
 
 def _seed(op: str, t: Tensor, g: Any) -> Any:
@@ -201,7 +206,7 @@ def backward(
         for t, g in zip(inputs, _gradients(roots, inputs, keep, create_graph), strict=True):
             if g is not None:
                 if t.is_leaf:
-                    accumulate(t.tape, g, create_graph)
+                    accumulate(t.tape, g, create_graph, 3)
                 else:
                     t.grad = g if t.grad is None else t.grad + g
 
