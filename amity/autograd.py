@@ -3,7 +3,12 @@
 from .frontend.autograd import backward, grad
 from .frontend.function import Function
 from .frontend.grad_mode import (
-    detect_anomaly, enable_grad, inference_mode, no_grad, set_detect_anomaly, set_grad_enabled,
+    detect_anomaly,
+    enable_grad,
+    inference_mode,
+    no_grad,
+    set_detect_anomaly,
+    set_grad_enabled,
 )  # fmt: skip
 from .frontend.gradcheck import GradcheckError, gradcheck, gradgradcheck
 

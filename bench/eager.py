@@ -86,7 +86,10 @@ def mlp(sizes: tuple[int, ...], batch: int, ours: bool):
     gen = torch.Generator().manual_seed(0)
     draw = lambda *s: torch.randn(*s, generator=gen) * 0.1  # noqa: E731
     make = lambda t: amity.tensor(t.numpy()) if ours else t.clone()  # noqa: E731
-    layers = [(make(draw(o, i)).requires_grad_(), make(draw(o)).requires_grad_()) for i, o in zip(sizes, sizes[1:], strict=False)]
+    layers = [
+        (make(draw(o, i)).requires_grad_(), make(draw(o)).requires_grad_())
+        for i, o in zip(sizes, sizes[1:], strict=False)
+    ]
     params = [p for layer in layers for p in layer]
     x = make(torch.randn(batch, sizes[0], generator=gen))
     y = make(torch.randint(0, sizes[-1], (batch,), generator=gen))
@@ -198,8 +201,14 @@ def main() -> None:
     options = parser.parse_args()
     groups: list[Callable[[], list[Row]]] = [small_ops, steps]
     for t in options.threads:
-        groups += [lambda t=t: memory_bound(t), lambda t=t: products(t), lambda t=t: convolutions(t)]
-    print(f"{'row':44s} {'threads':>7s} {'amity':>11s} {'PyTorch':>11s} {'ratio':>6s} {'wanted':>6s}")
+        groups += [
+            lambda t=t: memory_bound(t),
+            lambda t=t: products(t),
+            lambda t=t: convolutions(t),
+        ]
+    print(
+        f"{'row':44s} {'threads':>7s} {'amity':>11s} {'PyTorch':>11s} {'ratio':>6s} {'wanted':>6s}"
+    )
     for group in groups:
         rows = group()
         for row in rows:
@@ -209,7 +218,10 @@ def main() -> None:
                 a, b, ratio = compare(row, options.rounds)
                 gc.enable()
                 mark = "" if ratio <= row.wanted else "  slower than wanted"
-                print(f"{row.name:44s} {row.threads:7d} {a * 1e6:9.2f}us {b * 1e6:9.2f}us {ratio:6.2f} {row.wanted:6.2f}{mark}", flush=True)
+                print(
+                    f"{row.name:44s} {row.threads:7d} {a * 1e6:9.2f}us {b * 1e6:9.2f}us {ratio:6.2f} {row.wanted:6.2f}{mark}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,13 @@ INT_OPS = {"add": "add", "sub": "sub", "mul": "mul", "div": "sdiv", "rem": "srem
            "xor": "xor", "shl": "shl", "shr": "ashr"}  # fmt: skip
 UNSIGNED_OPS = {"div": "udiv", "rem": "urem", "shr": "lshr"}
 FLOAT_COMPARE = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
-INTRINSIC = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "round": "roundeven"}
+INTRINSIC = {
+    "sqrt": "sqrt",
+    "floor": "floor",
+    "ceil": "ceil",
+    "trunc": "trunc",
+    "round": "roundeven",
+}
 
 
 def is_float(dtype: str) -> bool:
@@ -102,7 +108,9 @@ class Printer:
         self.lines.append(f"{name}:")
         self.block = name
 
-    def intrinsic(self, name: str, result: str, args: list[tuple[str, str]], params: str | None = None) -> str:
+    def intrinsic(
+        self, name: str, result: str, args: list[tuple[str, str]], params: str | None = None
+    ) -> str:
         """A call of an LLVM intrinsic, declared once; `args` are (type, text)."""
         types = params or ", ".join(t for t, _ in args)
         self.declared.add(f"declare {result} @{name}({types})")
@@ -140,7 +148,11 @@ class Printer:
 
     def arithmetic(self, v: Value) -> str:
         a, b = v.args
-        table = FLOAT_OPS if is_float(v.dtype) else INT_OPS | (UNSIGNED_OPS if is_unsigned(v.dtype) else {})
+        table = (
+            FLOAT_OPS
+            if is_float(v.dtype)
+            else INT_OPS | (UNSIGNED_OPS if is_unsigned(v.dtype) else {})
+        )
         return f"{table[v.op]} {self.typed(a)}, {self.ref(b)}"
 
     def compare(self, v: Value) -> None:
@@ -154,7 +166,9 @@ class Printer:
     def extreme(self, v: Value, float_op: str, int_op: str) -> None:
         a, b = v.args
         t = type_of(v.dtype, v.width)
-        if is_float(v.dtype):  # compare and select is one instruction on x86 and wasm, and keeps NaN in b
+        if is_float(
+            v.dtype
+        ):  # compare and select is one instruction on x86 and wasm, and keeps NaN in b
             bit = "i1" if v.width == 1 else f"<{v.width} x i1>"
             c = self.temp(f"fcmp {float_op} {self.typed(a)}, {self.ref(b)}")
             self.define(v, f"select {bit} {c}, {self.typed(a)}, {self.typed(b)}")
@@ -179,7 +193,12 @@ class Printer:
     def op_neg(self, v: Value) -> None:
         a = v.args[0]
         zero = constant(0, v.dtype, v.width)
-        self.define(v, f"fneg {self.typed(a)}" if is_float(v.dtype) else f"sub {type_of(v.dtype, v.width)} {zero}, {self.ref(a)}")
+        self.define(
+            v,
+            f"fneg {self.typed(a)}"
+            if is_float(v.dtype)
+            else f"sub {type_of(v.dtype, v.width)} {zero}, {self.ref(a)}",
+        )
 
     def op_not(self, v: Value) -> None:
         ones = constant(True if v.dtype == "bool" else -1, v.dtype, v.width)
@@ -190,12 +209,20 @@ class Printer:
         if is_float(v.dtype):
             self.define(v, self.intrinsic(f"llvm.fabs.{self.suffix(v)}", t, [(t, self.ref(a))]))
         else:
-            self.define(v, self.intrinsic(f"llvm.abs.{self.suffix(v)}", t, [(t, self.ref(a)), ("i1", "false")]))
+            self.define(
+                v,
+                self.intrinsic(
+                    f"llvm.abs.{self.suffix(v)}", t, [(t, self.ref(a)), ("i1", "false")]
+                ),
+            )
 
     def op_fma(self, v: Value) -> None:
         t = type_of(v.dtype, v.width)
         if "fma" in self.has:
-            self.define(v, self.intrinsic(f"llvm.fma.{self.suffix(v)}", t, [(t, self.ref(x)) for x in v.args]))
+            self.define(
+                v,
+                self.intrinsic(f"llvm.fma.{self.suffix(v)}", t, [(t, self.ref(x)) for x in v.args]),
+            )
         else:
             product = self.temp(f"fmul {self.typed(v.args[0])}, {self.ref(v.args[1])}")
             self.define(v, f"fadd {t} {product}, {self.ref(v.args[2])}")
@@ -214,7 +241,9 @@ class Printer:
         src, dst, to = a.dtype, v.dtype, type_of(v.dtype, v.width)
         if is_float(src) and is_float(dst):
             word = "fpext" if dst == "f64" else "fptrunc"
-        elif is_float(src):  # saturating, so that no input is undefined; narrow integers wrap as through i64
+        elif is_float(
+            src
+        ):  # saturating, so that no input is undefined; narrow integers wrap as through i64
             self.float_to_int(v, a)
             return
         elif is_float(dst):
@@ -233,7 +262,9 @@ class Printer:
         float_name = a.dtype if a.width == 1 else f"v{a.width}{a.dtype}"
         int_name = wide if a.width == 1 else f"v{a.width}{wide}"
         call = self.intrinsic(
-            f"llvm.fptosi.sat.{int_name}.{float_name}", t, [(type_of(a.dtype, a.width), self.ref(a))]
+            f"llvm.fptosi.sat.{int_name}.{float_name}",
+            t,
+            [(type_of(a.dtype, a.width), self.ref(a))],
         )
         if BITS[v.dtype] == BITS[wide]:
             self.define(v, call)
@@ -255,7 +286,9 @@ class Printer:
     def op_shuffle(self, v: Value) -> None:
         a, b = v.args
         lanes = ", ".join(f"i32 {i}" for i in v.attr)
-        self.define(v, f"shufflevector {self.typed(a)}, {self.typed(b)}, <{len(v.attr)} x i32> <{lanes}>")
+        self.define(
+            v, f"shufflevector {self.typed(a)}, {self.typed(b)}, <{len(v.attr)} x i32> <{lanes}>"
+        )
 
     def op_extract(self, v: Value) -> None:
         self.define(v, f"extractelement {self.typed(v.args[0])}, i32 {v.attr}")
@@ -271,7 +304,9 @@ class Printer:
     def address(self, pointer: Value, index: Value, dtype: str) -> str:
         if index.op == "const" and index.width == 1 and index.attr == 0:
             return self.ref(pointer)
-        return self.temp(f"getelementptr {type_of(dtype, 1, True)}, {self.typed(pointer)}, {self.typed(index)}")
+        return self.temp(
+            f"getelementptr {type_of(dtype, 1, True)}, {self.typed(pointer)}, {self.typed(index)}"
+        )
 
     def op_load(self, v: Value) -> None:
         pointer, index, *mask = v.args
@@ -376,15 +411,24 @@ class Printer:
         # magnitude placed in f32's fields and scaled by 2^112, which also normalises subnormals
         low = self.temp(f"and {i32} {wide}, {c(0x7FFF)}")
         moved = self.temp(f"shl {i32} {low}, {c(13)}")
-        scaled = self.temp(f"fmul {f32} {self.temp(f'bitcast {i32} {moved} to {f32}')}, {constant(2.0**112, 'f32', w)}")
+        scaled = self.temp(
+            f"fmul {f32} {self.temp(f'bitcast {i32} {moved} to {f32}')}, {constant(2.0**112, 'f32', w)}"
+        )
         special = self.temp(f"icmp uge {i32} {low}, {c(0x7C00)}")
         infnan = self.temp(f"or {i32} {moved}, {c(0x7F800000)}")
-        magnitude = self.temp(f"select {type_of('bool', w)} {special}, {i32} {infnan}, {i32} {self.temp(f'bitcast {f32} {scaled} to {i32}')}")
+        magnitude = self.temp(
+            f"select {type_of('bool', w)} {special}, {i32} {infnan}, {i32} {self.temp(f'bitcast {f32} {scaled} to {i32}')}"
+        )
         sign = self.temp(f"shl {i32} {self.temp(f'and {i32} {wide}, {c(0x8000)}')}, {c(16)}")
         return f"bitcast {i32} {self.temp(f'or {i32} {magnitude}, {sign}')} to {f32}"
 
     def to_16(self, x: str, dtype: str, w: int) -> str:
-        i16, i32, f32, bit = type_of("i16", w), type_of("i32", w), type_of("f32", w), type_of("bool", w)
+        i16, i32, f32, bit = (
+            type_of("i16", w),
+            type_of("i32", w),
+            type_of("f32", w),
+            type_of("bool", w),
+        )
         c = lambda n: constant(n, "i32", w)  # noqa: E731
         if dtype == "f16" and "f16" in self.has:
             half = self.temp(f"fptrunc {f32} {x} to {type_of('f16', w)}")
@@ -400,12 +444,20 @@ class Printer:
         sign = self.temp(f"lshr {i32} {self.temp(f'and {i32} {bits}, {c(-0x80000000)}')}, {c(16)}")
         mag = self.temp(f"and {i32} {bits}, {c(0x7FFFFFFF)}")
         # subnormal halves: adding 0.5 lets the float adder round at the right bit
-        tiny = self.temp(f"fadd {f32} {self.temp(f'bitcast {i32} {mag} to {f32}')}, {constant(0.5, 'f32', w)}")
-        tiny = self.temp(f"sub {i32} {self.temp(f'bitcast {f32} {tiny} to {i32}')}, {c(0x3F000000)}")
+        tiny = self.temp(
+            f"fadd {f32} {self.temp(f'bitcast {i32} {mag} to {f32}')}, {constant(0.5, 'f32', w)}"
+        )
+        tiny = self.temp(
+            f"sub {i32} {self.temp(f'bitcast {f32} {tiny} to {i32}')}, {c(0x3F000000)}"
+        )
         odd = self.temp(f"and {i32} {self.temp(f'lshr {i32} {mag}, {c(13)}')}, {c(1)}")
-        normal = self.temp(f"add {i32} {self.temp(f'add {i32} {mag}, {c(0xFFF - (112 << 23))}')}, {odd}")
+        normal = self.temp(
+            f"add {i32} {self.temp(f'add {i32} {mag}, {c(0xFFF - (112 << 23))}')}, {odd}"
+        )
         normal = self.temp(f"lshr {i32} {normal}, {c(13)}")
-        out = self.temp(f"select {bit} {self.temp(f'icmp ult {i32} {mag}, {c(113 << 23)}')}, {i32} {tiny}, {i32} {normal}")
+        out = self.temp(
+            f"select {bit} {self.temp(f'icmp ult {i32} {mag}, {c(113 << 23)}')}, {i32} {tiny}, {i32} {normal}"
+        )
         over = self.temp(f"icmp uge {i32} {mag}, {c(0x477FF000)}")
         out = self.temp(f"select {bit} {over}, {i32} {c(0x7C00)}, {i32} {out}")
         out = self.temp(f"select {bit} {nan}, {i32} {c(0x7E00)}, {i32} {out}")
@@ -417,7 +469,12 @@ class Printer:
 
     def op_prefetch(self, v: Value) -> None:
         write, near = v.attr
-        args = [("ptr", self.ref(v.args[0])), ("i32", str(int(write))), ("i32", "3" if near else "2"), ("i32", "1")]
+        args = [
+            ("ptr", self.ref(v.args[0])),
+            ("i32", str(int(write))),
+            ("i32", "3" if near else "2"),
+            ("i32", "1"),
+        ]
         self.emit(self.intrinsic("llvm.prefetch.p0", "void", args))
 
     # -- control
@@ -440,7 +497,9 @@ class Printer:
         phis = [f"  %v{k} = phi i64 [ {self.ref(loop.lo)}, %{before} ], [ {following}, %{latch} ]"]
         for carried, start, new in zip(loop.carry, loop.init, loop.new, strict=True):
             t = type_of(carried.dtype, carried.width)
-            phis.append(f"  %v{carried.id} = phi {t} [ {self.ref(start)}, %{before} ], [ {self.ref(new)}, %{latch} ]")
+            phis.append(
+                f"  %v{carried.id} = phi {t} [ {self.ref(start)}, %{before} ], [ {self.ref(new)}, %{latch} ]"
+            )
         self.lines[slot:slot] = phis
         self.label(f"x{k}")
 

@@ -61,9 +61,7 @@ class Group:
         shift = len(axes) - len(have)
         if shift < 0:
             return False
-        return all(
-            x.spec.shape[d] == 1 or have[d] == axes[d + shift] for d in range(len(have))
-        )
+        return all(x.spec.shape[d] == 1 or have[d] == axes[d + shift] for d in range(len(have)))
 
     def takes_reduce(self, node: Node, dims: tuple[int, ...]) -> bool:
         """Whether a reduction over `dims` of its input belongs here."""
@@ -75,7 +73,9 @@ class Group:
             return False
         if self.reduced:
             return not (self.is_split_worthy and self._depends_on_reduce(x))
-        return all(a == tuple(range(len(a))) and len(a) == len(self.domain) for a in self.axes.values())
+        return all(
+            a == tuple(range(len(a))) and len(a) == len(self.domain) for a in self.axes.values()
+        )
 
     def _depends_on_reduce(self, x: Node) -> bool:
         return id(x) in self.value and self._level(self.value[id(x)]) > 0
@@ -132,7 +132,11 @@ class Group:
         return len(self.body) - 1
 
     def _cast(self, v: int, dtype: str) -> int:
-        return v if self.body[v].dtype == dtype else self._append(Instruction("cast", None, (v,), dtype))
+        return (
+            v
+            if self.body[v].dtype == dtype
+            else self._append(Instruction("cast", None, (v,), dtype))
+        )
 
     def operand(self, x: Node, axes: Axes, read: Any) -> int:
         """The instruction that gives `x` to a node with these axes."""
@@ -187,7 +191,9 @@ class Group:
             stores.append((len(accesses), self.value[id(node)]))
             accesses.append(Access(layout.dtype.code, self.output_strides(node, layout)))
             places.append(place)
-        natural = any(i.op == "index" or (i.op == "reduce" and i.what.startswith("arg")) for i in self.body)
+        natural = any(
+            i.op == "index" or (i.op == "reduce" and i.what.startswith("arg")) for i in self.body
+        )
         nest, meta = make_nest(
             self.domain, flags, accesses, len(self.operands), self.body, stores, keep_order=natural
         )
@@ -215,7 +221,13 @@ class Group:
                 step *= self.domain[d]
         first = [*accesses, Access(dtype, tuple(row_strides))]
         nest, meta = make_nest(
-            self.domain, flags, first, len(accesses), self.body[: at + 1], [(len(accesses), at)], split=chunks
+            self.domain,
+            flags,
+            first,
+            len(accesses),
+            self.body[: at + 1],
+            [(len(accesses), at)],
+            split=chunks,
         )
         if nest.dims.count("d") != 1:
             return self._unsplit(outputs, flags, accesses, places)
@@ -223,7 +235,10 @@ class Group:
         rows = [d for d in range(len(self.domain)) if d not in self.reduced]
         sizes = [*(self.domain[d] for d in rows), chunks]
         follow = [Access(dtype, (*(row_strides[d] * chunks for d in rows), 1))]
-        body = [Instruction("load", 0, (), dtype), Instruction("reduce", self.body[at].what, (0,), dtype)]
+        body = [
+            Instruction("load", 0, (), dtype),
+            Instruction("reduce", self.body[at].what, (0,), dtype),
+        ]
         moved = {at: 1}
         follow_places = [temporary]
         for v in range(len(self.body)):
@@ -308,7 +323,10 @@ def copy_launch(
 ) -> Launch:
     """A tensor copied, broadcast and cast, to other strides; `at` and `to` name the buffers."""
     pad = len(shape) - source.ndim
-    walk = (*[0] * pad, *(0 if n == 1 else s for n, s in zip(source.shape, source.strides, strict=True)))
+    walk = (
+        *[0] * pad,
+        *(0 if n == 1 else s for n, s in zip(source.shape, source.strides, strict=True)),
+    )
     accesses = [Access(source.dtype.code, walk), Access(dtype, tuple(strides))]
     body = [Instruction("load", 0, (), register_type(source.dtype.code))]
     if body[0].dtype != register_type(dtype):

@@ -16,7 +16,11 @@ from .planners import PLANNERS
 
 
 def lower(
-    graph: Graph, inputs: Sequence[Layout], target: Target, threads: int, given: dict[int, int] | None = None
+    graph: Graph,
+    inputs: Sequence[Layout],
+    target: Target,
+    threads: int,
+    given: dict[int, int] | None = None,
 ) -> Lowered:
     """Launches for a graph whose inputs have these layouts.
 
@@ -27,7 +31,12 @@ def lower(
 
 class _Lowering:
     def __init__(
-        self, graph: Graph, inputs: Sequence[Layout], target: Target, threads: int, given: dict[int, int]
+        self,
+        graph: Graph,
+        inputs: Sequence[Layout],
+        target: Target,
+        threads: int,
+        given: dict[int, int],
     ) -> None:
         self.graph, self.given, self.target, self.threads = graph, given, target, threads
         self.out = Lowered()
@@ -112,7 +121,13 @@ class _Lowering:
             body.append(Instruction("cast", None, (0,), "f32" if code in ("f16", "bf16") else code))
         access = Access(code, self.out.places[place].layout.strides)
         nest, meta = make_nest(
-            node.spec.shape, "r" * node.spec.ndim, [access], 0, body, [(0, len(body) - 1)], keep_order=True
+            node.spec.shape,
+            "r" * node.spec.ndim,
+            [access],
+            0,
+            body,
+            [(0, len(body) - 1)],
+            keep_order=True,
         )
         self.out.steps.append(nest_launch(nest, meta, [place]))
         self.place[id(node)] = place
@@ -122,7 +137,14 @@ class _Lowering:
         code = "f32" if node.spec.dtype.code in ("f16", "bf16") else node.spec.dtype.code
         body = [Instruction("const", node.op.value, (), code)]
         strides = self.out.places[place].layout.strides
-        nest, meta = make_nest(node.spec.shape, "r" * node.spec.ndim, [Access(node.spec.dtype.code, strides)], 0, body, [(0, 0)])
+        nest, meta = make_nest(
+            node.spec.shape,
+            "r" * node.spec.ndim,
+            [Access(node.spec.dtype.code, strides)],
+            0,
+            body,
+            [(0, 0)],
+        )
         self.out.steps.append(nest_launch(nest, meta, [place]))
         self.place[id(node)] = place
 
@@ -153,7 +175,12 @@ class _Lowering:
         axes = None
         if self.group is not None:
             axes = self.group.axes_for(node)
-            if axes is not None and self.group.is_split_worthy and len(axes) == len(self.group.domain) and None not in axes:
+            if (
+                axes is not None
+                and self.group.is_split_worthy
+                and len(axes) == len(self.group.domain)
+                and None not in axes
+            ):
                 axes = None  # long rows: do not read them again in the same launch
         if axes is None:
             self._flush()
@@ -187,7 +214,9 @@ class _Lowering:
             found = node.op.view(lay)
         shown, offset = found
         origin = self.out.places[source]
-        self.out.places.append(Place(shown, origin.base, origin.offset + offset * lay.dtype.itemsize))
+        self.out.places.append(
+            Place(shown, origin.base, origin.offset + offset * lay.dtype.itemsize)
+        )
         self.place[id(node)] = len(self.out.places) - 1
 
     def _siblings(self, node: Node) -> list[Node | None]:
@@ -224,11 +253,16 @@ class _Lowering:
         places = self.out.places
         plan: Callable = PLANNERS[node.op.planner]
         layouts = [lay for _, lay in inputs]
-        launches, temporaries = plan(node.op, layouts, [places[p].layout for p in results], self.target, self.threads)
+        launches, temporaries = plan(
+            node.op, layouts, [places[p].layout for p in results], self.target, self.threads
+        )
         known = [p for p, _ in inputs] + results
         known += [self._new(layout(BY_CODE["u8"], (n,))) for n in temporaries]
         for launch in launches:
-            launch.buffers = [known[i] if isinstance(i, int) else self._part(known[i[0]], i[1]) for i in launch.buffers]
+            launch.buffers = [
+                known[i] if isinstance(i, int) else self._part(known[i[0]], i[1])
+                for i in launch.buffers
+            ]
             self.out.steps.append(launch)
 
     def _part(self, place: int, offset: int) -> int:

@@ -49,4 +49,13 @@ def plan_scan(op: Any, x: Layout, y: Layout) -> Launch:
     outer, length, inner = numel(x.shape[:d]), x.shape[d], numel(x.shape[d + 1 :])
     key = ("scan", op.combine, x.dtype.code, y.dtype.code)
     grain = max(1, GRAIN_WORK // max(length * inner, 1))
-    return Launch(key, partial(build_scan, key), [length, inner], [0, 1], outer if y.numel else 0, grain, False, "scan")
+    return Launch(
+        key,
+        partial(build_scan, key),
+        [length, inner],
+        [0, 1],
+        outer if y.numel else 0,
+        grain,
+        False,
+        "scan",
+    )

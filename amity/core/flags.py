@@ -10,8 +10,16 @@ TABLE = {
     "cpu": ("AMITY_CPU", "native", "cap the CPU features: native, avx2 or sse2"),
     "device": ("AMITY_DEVICE", "cpu", "cpu, null (compile, never run)"),
     "native": ("AMITY_NATIVE", "1", "0: call kernels through ctypes instead of generated builtins"),
-    "threads": ("AMITY_NUM_THREADS", "", "worker threads; by default the cores this process may use"),
-    "cache_dir": ("AMITY_CACHE_DIR", "", "where compiled kernels are kept; empty: the user's cache folder"),
+    "threads": (
+        "AMITY_NUM_THREADS",
+        "",
+        "worker threads; by default the cores this process may use",
+    ),
+    "cache_dir": (
+        "AMITY_CACHE_DIR",
+        "",
+        "where compiled kernels are kept; empty: the user's cache folder",
+    ),
     "data_dir": ("AMITY_DATA_DIR", "", "where datasets are kept; empty: the user's cache folder"),
     "cache_limit": ("AMITY_CACHE_LIMIT", "268435456", "bytes the kernel cache may take on disk"),
     "show": ("AMITY_SHOW", "", "print stages: any of graph, kernel, code, time, joined by commas"),

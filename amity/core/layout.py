@@ -24,7 +24,8 @@ class Layout:
         self.numel = numel(shape)
         self.nbytes = self.numel * dtype.itemsize
         self.is_contiguous = self.numel == 0 or all(
-            n == 1 or s == t for n, s, t in zip(shape, strides, contiguous_strides(shape), strict=True)
+            n == 1 or s == t
+            for n, s, t in zip(shape, strides, contiguous_strides(shape), strict=True)
         )
         self.is_dense = self.is_contiguous or _is_dense(shape, strides)
 

@@ -33,7 +33,9 @@ def broadcast_shapes(op: str, *shapes: Sequence[int]) -> Shape:
             if size != 1:
                 if out[i] not in (1, size):
                     text = " and ".join(str(tuple(s)) for s in shapes)
-                    raise fail(ShapeError, op, text, f"sizes that broadcast (dimension {i} differs)")
+                    raise fail(
+                        ShapeError, op, text, f"sizes that broadcast (dimension {i} differs)"
+                    )
                 out[i] = size
     return tuple(out)
 
@@ -68,7 +70,9 @@ def infer_size(op: str, shape: Sequence[int], count: int) -> Shape:
     for i, size in enumerate(shape):
         if size == -1:
             if free is not None:
-                raise RuntimeError(f"{op}: only one dimension can be inferred, got shape {list(shape)}")
+                raise RuntimeError(
+                    f"{op}: only one dimension can be inferred, got shape {list(shape)}"
+                )
             free = i
         elif size < 0:
             raise RuntimeError(f"{op}: invalid shape dimension {size} in {list(shape)}")

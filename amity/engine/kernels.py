@@ -19,7 +19,10 @@ class Kernels:
     """All kernels of this process. Codegen and LLVM are loaded when the first one is asked for."""
 
     def __init__(self) -> None:
-        from amity.codegen import cpu, llvm  # lazy: LLVM takes 0.1 s to load and only kernels need it
+        from amity.codegen import (
+            cpu,
+            llvm,
+        )  # lazy: LLVM takes 0.1 s to load and only kernels need it
         from amity.compiler.numerics import expand
 
         self._codegen, self._llvm, self._math = cpu, llvm, expand

@@ -28,7 +28,10 @@ class HostProgram:
         self.outputs = [lowered.places[p].layout for p in lowered.outputs]
 
     def __call__(self, *args: Any) -> Any:
-        arrays = [device.host_array(args[self.places[p].argument], self.places[p].layout) for p in self.call.inputs]
+        arrays = [
+            device.host_array(args[self.places[p].argument], self.places[p].layout)
+            for p in self.call.inputs
+        ]
         out = self.op.reference(*arrays)
         out = out if isinstance(out, tuple) else (out,)
         tensors = tuple(device.from_host(a, m) for a, m in zip(out, self.outputs, strict=True))
@@ -56,14 +59,22 @@ def build(
     if mode is None:
         fresh = len(graph.outputs) - len(given or {})
         mode = TENSOR if fresh == 1 else TUPLE if fresh else NONE
-    return assemble(lowered, [n.spec.is_weak and n.spec.dtype.kind for n in graph.inputs], set(given or {}), bumps, mode)
+    return assemble(
+        lowered,
+        [n.spec.is_weak and n.spec.dtype.kind for n in graph.inputs],
+        set(given or {}),
+        bumps,
+        mode,
+    )
 
 
 class HostInside(Exception):
     """A graph of several steps holds a NumPy call: it must run op by op."""
 
 
-def assemble(lowered: Lowered, weak: Sequence[Any], given: set[int], bumps: Sequence[int], mode: int) -> Callable:
+def assemble(
+    lowered: Lowered, weak: Sequence[Any], given: set[int], bumps: Sequence[int], mode: int
+) -> Callable:
     """The plan's words (their form: runtime/cpu/native.py) as a callable."""
     machine = device.machine()
     places, n = lowered.places, len(weak)
@@ -87,7 +98,16 @@ def assemble(lowered: Lowered, weak: Sequence[Any], given: set[int], bumps: Sequ
         flags_ |= SCRATCH if step.has_scratch else 0
         work += step.grid * (16384 // max(step.grain, 1) if step.grain < 16384 else 1)
     flags_ |= RELEASE_GIL if work > LONG_WORK else 0
-    head = [n, len(fresh), len(lowered.steps), machine.pool(arena) if arena else 0, flags_, mode, len(bumps), most]
+    head = [
+        n,
+        len(fresh),
+        len(lowered.steps),
+        machine.pool(arena) if arena else 0,
+        flags_,
+        mode,
+        len(bumps),
+        most,
+    ]
     plan = array("q", [*head, *kinds, *words])
     return machine.program(plan, keep)
 
@@ -97,10 +117,17 @@ def _output_words(machine: Any, places: Sequence[Any], p: int, n: int) -> list[i
     place = places[p]
     if place.base < n:  # a view of an argument
         return [machine.pool(0), id(place.layout), place.base + 1, place.offset]
-    return [machine.pool(max(place.layout.extent * place.layout.dtype.itemsize, 1)), id(place.layout), 0, 0]
+    return [
+        machine.pool(max(place.layout.extent * place.layout.dtype.itemsize, 1)),
+        id(place.layout),
+        0,
+        0,
+    ]
 
 
-def _memory(lowered: Lowered, n: int, fresh: Sequence[int]) -> tuple[dict[int, int], dict[int, int], int]:
+def _memory(
+    lowered: Lowered, n: int, fresh: Sequence[int]
+) -> tuple[dict[int, int], dict[int, int], int]:
     """Slot of every base place, offset of temporaries in the arena, and the arena's bytes.
 
     Temporaries whose lives do not meet share memory: first fit over their intervals.
@@ -137,7 +164,9 @@ def describe(lowered: Lowered) -> str:
     lines = []
     for step in lowered.steps:
         if isinstance(step, Launch):
-            lines.append(f"{step.label} grid={step.grid} grain={step.grain} buffers={list(step.buffers)}")
+            lines.append(
+                f"{step.label} grid={step.grid} grain={step.grain} buffers={list(step.buffers)}"
+            )
         else:
             lines.append(f"host {step.op.name} {list(step.inputs)} -> {list(step.outputs)}")
     return "\n".join(lines)

@@ -57,7 +57,11 @@ def attach_ops() -> None:
 
 
 def _number_or_tensor(x: Any) -> bool:
-    return isinstance(x, (Tensor, bool, int, float)) or getattr(x, "ndim", None) == 0 and hasattr(x, "item")
+    return (
+        isinstance(x, (Tensor, bool, int, float))
+        or getattr(x, "ndim", None) == 0
+        and hasattr(x, "item")
+    )
 
 
 def guarded(method: Callable) -> Callable:
@@ -86,7 +90,9 @@ def attach_operators() -> None:
         set_method(f"__{name}__", binary_operator(op))
         if name not in ("eq", "ne", "lt", "le", "gt", "ge"):
             set_method(f"__r{name}__", guarded(lambda a, b, op=op: bind(op, (b, a))))
-            set_method(f"__i{name}__", guarded(inplace_method(name, METHODS[_PLAIN.get(name, name)])))
+            set_method(
+                f"__i{name}__", guarded(inplace_method(name, METHODS[_PLAIN.get(name, name)]))
+            )
     for name in ("add", "mul"):
         set_method(f"__r{name}__", binary_operator(table[name]))
     set_method("__neg__", fast_unary(e.NEG, e.neg))
@@ -95,8 +101,12 @@ def attach_operators() -> None:
     set_method("__pow__", guarded(e.pow))
     set_method("__rpow__", guarded(lambda a, b: e.POW(b, a)))
     set_method("__ipow__", guarded(inplace_method("pow", e.pow)))
-    set_method("__matmul__", lambda a, b: e.matmul(a, b) if isinstance(b, Tensor) else NotImplemented)
-    set_method("__rmatmul__", lambda a, b: e.matmul(b, a) if isinstance(b, Tensor) else NotImplemented)
+    set_method(
+        "__matmul__", lambda a, b: e.matmul(a, b) if isinstance(b, Tensor) else NotImplemented
+    )
+    set_method(
+        "__rmatmul__", lambda a, b: e.matmul(b, a) if isinstance(b, Tensor) else NotImplemented
+    )
     for name, function in (("and", "bitwise_and"), ("or", "bitwise_or"), ("xor", "bitwise_xor"),
                            ("lshift", "bitwise_left_shift"), ("rshift", "bitwise_right_shift")):  # fmt: skip
         f = getattr(e, function, None)
@@ -109,7 +119,20 @@ def attach_operators() -> None:
 
 
 _PLAIN = {"truediv": "div", "floordiv": "floor_divide", "mod": "remainder"}
-FAST_UNARY = ("exp", "log", "sin", "cos", "tanh", "sigmoid", "sqrt", "abs", "neg", "relu", "rsqrt", "square")
+FAST_UNARY = (
+    "exp",
+    "log",
+    "sin",
+    "cos",
+    "tanh",
+    "sigmoid",
+    "sqrt",
+    "abs",
+    "neg",
+    "relu",
+    "rsqrt",
+    "square",
+)
 
 
 def attach_fast_unary() -> None:
@@ -140,7 +163,11 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
     out = self
     if dtype is not None and dtype is not self.layout.dtype:
         out = Cast(dtype)(self)
-    if device is not None and Device(device) is not out.device and Device(device).type != out.device.type:
+    if (
+        device is not None
+        and Device(device) is not out.device
+        and Device(device).type != out.device.type
+    ):
         out = _to_device(out, Device(device))
     return out.clone() if copy and out is self else out
 
@@ -161,13 +188,21 @@ def converter(dtype: DType) -> Callable:
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The name of this tensor's type, or the tensor in another dtype."""
     if dtype is None:
-        return f"amity.{records._LEGACY[self.dtype]}Tensor" if self.dtype in records._LEGACY else str(self.dtype)
+        return (
+            f"amity.{records._LEGACY[self.dtype]}Tensor"
+            if self.dtype in records._LEGACY
+            else str(self.dtype)
+        )
     return self.to(dtype)
 
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """This tensor if it is row-major, else a row-major copy."""
-    return self if self.layout.is_contiguous else _clone(self, layout(self.layout.dtype, self.layout.shape))
+    return (
+        self
+        if self.layout.is_contiguous
+        else _clone(self, layout(self.layout.dtype, self.layout.shape))
+    )
 
 
 def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
@@ -203,7 +238,9 @@ CLONE = _CloneRule()
 def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
              create_graph: bool = False, inputs: Any = None) -> None:  # fmt: skip
     """Add the gradients of this tensor to the `.grad` of the leaves it was made of."""
-    autograd.backward((self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs)
+    autograd.backward(
+        (self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs
+    )
 
 
 def register_hook(self: Tensor, hook: Callable) -> Any:
@@ -232,27 +269,69 @@ def retain_grad(self: Tensor) -> None:
     self.__dict__["_retains_grad"] = True
 
     def keep(g: Tensor) -> None:
-        self.__dict__["_grad"] = g if self.__dict__.get("_grad") is None else self.__dict__["_grad"] + g
+        self.__dict__["_grad"] = (
+            g if self.__dict__.get("_grad") is None else self.__dict__["_grad"] + g
+        )
 
     autograd.add_hook(self.tape, keep)
 
 
-def new_tensor(self: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return create.tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+def new_tensor(
+    self: Tensor,
+    data: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    return create.tensor(
+        data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad
+    )
 
 
 def new_filled(make: Callable) -> Callable:
-    def method(self: Tensor, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    def method(
+        self: Tensor,
+        *size: Any,
+        dtype: DType | None = None,
+        device: Any = None,
+        requires_grad: bool = False,
+    ) -> Tensor:
         if type(self.layout) is Symbol:
-            like = create.traced(create.Node(create.Constant(0, False), (), create.Spec(create.sizes(size), dtype or self.dtype)))
+            like = create.traced(
+                create.Node(
+                    create.Constant(0, False),
+                    (),
+                    create.Spec(create.sizes(size), dtype or self.dtype),
+                )
+            )
             return make.like(like)
-        return make(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+        return make(
+            *size,
+            dtype=dtype or self.dtype,
+            device=device or self.device,
+            requires_grad=requires_grad,
+        )
 
     return method
 
 
-def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    return create.full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+def new_full(
+    self: Tensor,
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    return create.full(
+        size,
+        fill_value,
+        dtype=dtype or self.dtype,
+        device=device or self.device,
+        requires_grad=requires_grad,
+    )
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
@@ -265,7 +344,11 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 def zero_(self: Tensor) -> Tensor:
     """Every element set to 0."""
     if self.storage is None:
-        return self if type(self.layout) is not Symbol else inplace._rebind(self, create.zeros_like(self))
+        return (
+            self
+            if type(self.layout) is not Symbol
+            else inplace._rebind(self, create.zeros_like(self))
+        )
     inplace.check_writable("zero_", self)
     engine.array_of(self.storage, self.layout)[...] = 0
     engine.machine().bump(self.storage)

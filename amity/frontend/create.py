@@ -38,7 +38,9 @@ def sizes(args: Sequence[Any]) -> tuple[int, ...]:
         args = tuple(args[0])
     out = tuple(int(a.__index__()) for a in args)
     if any(n < 0 for n in out):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(out)}: {list(out)}")
+        raise RuntimeError(
+            f"Trying to create tensor with negative dimension {min(out)}: {list(out)}"
+        )
     return out
 
 
@@ -75,7 +77,13 @@ def filled(lay: Layout, value: Any) -> Tensor:
 def _dtype_of_number(x: Any) -> DType:
     if isinstance(x, np.float64):  # a Python float too, by inheritance
         return dt.float64
-    return dt.bool_ if isinstance(x, (bool, np.bool_)) else dt.int64 if isinstance(x, (int, np.integer)) else get_default_dtype()
+    return (
+        dt.bool_
+        if isinstance(x, (bool, np.bool_))
+        else dt.int64
+        if isinstance(x, (int, np.integer))
+        else get_default_dtype()
+    )
 
 
 def _as_array(data: Any) -> tuple[np.ndarray, DType]:
@@ -87,7 +95,9 @@ def _as_array(data: Any) -> tuple[np.ndarray, DType]:
         if array.dtype not in BY_NUMPY:
             wide = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}.get(array.dtype)
             if wide is None:
-                raise TypeError(f"tensor: got a NumPy array of dtype {array.dtype}; expected bool, an integer or a float up to 64 bits")
+                raise TypeError(
+                    f"tensor: got a NumPy array of dtype {array.dtype}; expected bool, an integer or a float up to 64 bits"
+                )
             array = array.astype(wide)
         return array, BY_NUMPY[array.dtype]
     if isinstance(data, (list, tuple, range)):
@@ -106,7 +116,9 @@ def _from_sequence(data: Sequence[Any]) -> tuple[np.ndarray, DType]:
             return x.detach().tolist() if x.ndim else x.item()
         if isinstance(x, (list, tuple, range)):
             return [look(i) for i in x]
-        if isinstance(x, np.ndarray) or (isinstance(x, np.generic) and not isinstance(x, (bool, int, float))):
+        if isinstance(x, np.ndarray) or (
+            isinstance(x, np.generic) and not isinstance(x, (bool, int, float))
+        ):
             kinds.add(BY_NUMPY.get(x.dtype, dt.float64))
             return x.tolist()
         if isinstance(x, (bool, int, float)):
@@ -123,9 +135,13 @@ def _from_sequence(data: Sequence[Any]) -> tuple[np.ndarray, DType]:
     try:
         return np.array(values, dtype=np.float64 if found.kind == "f" else found.numpy), found
     except OverflowError:
-        raise RuntimeError("tensor: got an integer that is too large; expected one that fits int64") from None
+        raise RuntimeError(
+            "tensor: got an integer that is too large; expected one that fits int64"
+        ) from None
     except ValueError:
-        raise ValueError("tensor: got a nested sequence with rows of different lengths; expected equal lengths") from None
+        raise ValueError(
+            "tensor: got a nested sequence with rows of different lengths; expected equal lengths"
+        ) from None
 
 
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
@@ -139,7 +155,9 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     amity.int64
     """
     if isinstance(data, Tensor):
-        return finish(data.detach().clone().to(device or data.device, dtype or data.dtype), requires_grad)
+        return finish(
+            data.detach().clone().to(device or data.device, dtype or data.dtype), requires_grad
+        )
     array, found = _as_array(data)
     return finish(_copied(array, dtype or found, device), requires_grad)
 
@@ -161,17 +179,27 @@ def from_numpy(array: np.ndarray) -> Tensor:
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     found = BY_NUMPY.get(array.dtype)
     if found is None or not array.dtype.isnative:
-        raise TypeError(f"can't convert np.ndarray of type {array.dtype}. The only supported types are: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, and bool.")
+        raise TypeError(
+            f"can't convert np.ndarray of type {array.dtype}. The only supported types are: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, and bool."
+        )
     if any(s < 0 for s in array.strides):
-        raise ValueError("from_numpy: got negative strides; expected an array without them: copy it first, e.g. with array.copy()")
+        raise ValueError(
+            "from_numpy: got negative strides; expected an array without them: copy it first, e.g. with array.copy()"
+        )
     if any(s % array.itemsize for s in array.strides):
-        raise ValueError("from_numpy: got strides that are no multiple of the element size; expected whole elements")
+        raise ValueError(
+            "from_numpy: got strides that are no multiple of the element size; expected whole elements"
+        )
     lay = layout(found, array.shape, [s // array.itemsize for s in array.strides])
     machine = engine.machine()
-    return machine.make(machine.external(array.__array_interface__["data"][0], array, array.nbytes), lay)
+    return machine.make(
+        machine.external(array.__array_interface__["data"][0], array, array.nbytes), lay
+    )
 
 
-def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
+def frombuffer(
+    buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
     """A 1-d tensor on the memory of a buffer object."""
     return finish(from_numpy(np.frombuffer(buffer, dtype.numpy, count, offset)), requires_grad)
 
@@ -180,27 +208,49 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     """A tensor on the same memory where that is possible, else a copy."""
     if isinstance(data, Tensor):
         return data.to(device or data.device, dtype or data.dtype)
-    if isinstance(data, np.ndarray) and data.dtype in BY_NUMPY and all(s >= 0 for s in data.strides):
+    if (
+        isinstance(data, np.ndarray)
+        and data.dtype in BY_NUMPY
+        and all(s >= 0 for s in data.strides)
+    ):
         return from_numpy(data).to(device or CPU, dtype or BY_NUMPY[data.dtype])
     return tensor(data, dtype=dtype, device=device)
 
 
-def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False) -> Tensor:
+def asarray(
+    obj: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    copy: bool | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor from an array, a buffer, DLPack or a sequence."""
     t = tensor(obj, dtype=dtype, device=device) if copy else as_tensor(obj, dtype, device)
     return finish(t, requires_grad)
 
 
-def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def scalar_tensor(
+    s: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A 0-d tensor of the default dtype."""
     return tensor(s, dtype=dtype or get_default_dtype(), device=device, requires_grad=requires_grad)
 
 
 def _lay(size: Sequence[Any], dtype: DType | None, device: Any) -> Layout:
-    return layout(dtype or get_default_dtype(), sizes(size), None, CPU if device is None else Device(device))
+    return layout(
+        dtype or get_default_dtype(), sizes(size), None, CPU if device is None else Device(device)
+    )
 
 
-def zeros(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def zeros(
+    *size: Any,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """Zeros of a shape.
 
     >>> zeros(2, 3).shape
@@ -210,25 +260,57 @@ def zeros(*size: Any, out: Tensor | None = None, dtype: DType | None = None, dev
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
-def ones(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def ones(
+    *size: Any,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """Ones of a shape."""
     t = filled(_lay(size, dtype if out is None else out.dtype, device), 1)
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
-def empty(*size: Any, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def empty(
+    *size: Any,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """A tensor of a shape with whatever the memory held."""
     t = allocate(_lay(size, dtype, device))
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
-def empty_strided(size: Sequence[int], stride: Sequence[int], *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty_strided(
+    size: Sequence[int],
+    stride: Sequence[int],
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor of given sizes and strides with whatever the memory held."""
-    lay = layout(dtype or get_default_dtype(), size, stride, CPU if device is None else Device(device))
+    lay = layout(
+        dtype or get_default_dtype(), size, stride, CPU if device is None else Device(device)
+    )
     return finish(allocate(lay), requires_grad)
 
 
-def full(size: Sequence[int], fill_value: Any, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def full(
+    size: Sequence[int],
+    fill_value: Any,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """One value in a shape; the dtype is the value's unless given."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     t = filled(_lay((size,), dtype or _dtype_of_number(value), device), value)
@@ -243,37 +325,79 @@ def _like(t: Tensor, dtype: DType | None, device: Any) -> Layout:
     return made if device is None else layout(made.dtype, made.shape, made.strides, Device(device))
 
 
-def _filled_like(t: Tensor, value: Any, dtype: DType | None, device: Any, requires_grad: bool) -> Tensor:
+def _filled_like(
+    t: Tensor, value: Any, dtype: DType | None, device: Any, requires_grad: bool
+) -> Tensor:
     if type(t.layout) is Symbol:
-        node = Node(Constant(value, False), (), Spec(tuple(t.layout.shape), dtype or t.layout.dtype))
+        node = Node(
+            Constant(value, False), (), Spec(tuple(t.layout.shape), dtype or t.layout.dtype)
+        )
         return traced(node)
     return finish(filled(_like(t, dtype, device), value), requires_grad)
 
 
-def zeros_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def zeros_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """Zeros with another tensor's shape, dtype and order of dimensions."""
     return _filled_like(input, 0, dtype, device, requires_grad)
 
 
-def ones_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def ones_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """Ones with another tensor's shape, dtype and order of dimensions."""
     return _filled_like(input, 1, dtype, device, requires_grad)
 
 
-def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def full_like(
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """One value with another tensor's shape, dtype and order of dimensions."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     return _filled_like(input, value, dtype, device, requires_grad)
 
 
-def empty_like(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def empty_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """Memory with another tensor's shape, dtype and order of dimensions, holding anything."""
     if type(input.layout) is Symbol:
         return zeros_like(input, dtype=dtype)
     return finish(allocate(_like(input, dtype, device)), requires_grad)
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def arange(
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Numbers from start (0) to end, without end.
 
     errors: RuntimeError if step is 0 or has the wrong sign
@@ -288,14 +412,25 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, out: Tensor | None = N
     if (end - start) * step < 0:
         raise RuntimeError("arange: upper bound and lower bound inconsistent with step sign")
     if dtype is None:
-        dtype = dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else get_default_dtype()
+        dtype = (
+            dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else get_default_dtype()
+        )
     n = max(0, math.ceil((end - start) / step))
     array = start + np.arange(n) * step
     t = _copied(array, dtype, device)
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
-def linspace(start: Any, end: Any, steps: int, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`steps` numbers evenly spaced from start to end, both included."""
     if steps < 0:
         raise RuntimeError("linspace: number of steps must be non-negative")
@@ -304,13 +439,34 @@ def linspace(start: Any, end: Any, steps: int, *, out: Tensor | None = None, dty
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`base` to the power of numbers evenly spaced from start to end."""
-    t = _copied(np.power(base, np.linspace(float(start), float(end), steps)), dtype or get_default_dtype(), device)
+    t = _copied(
+        np.power(base, np.linspace(float(start), float(end), steps)),
+        dtype or get_default_dtype(),
+        device,
+    )
     return finish(t, requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Ones on the diagonal of a matrix of zeros."""
     t = _copied(np.eye(n, m), dtype or get_default_dtype(), device)
     return out._receive(t) if out is not None else finish(t, requires_grad)
@@ -334,4 +490,17 @@ def address_of(storage: Any) -> int:
     return ctypes.c_void_p(storage.data).value or 0
 
 
-__all__ = ["arange", "as_tensor", "asarray", "empty", "eye", "from_numpy", "full", "leaf", "linspace", "ones", "tensor", "zeros"]
+__all__ = [
+    "arange",
+    "as_tensor",
+    "asarray",
+    "empty",
+    "eye",
+    "from_numpy",
+    "full",
+    "leaf",
+    "linspace",
+    "ones",
+    "tensor",
+    "zeros",
+]

@@ -40,7 +40,9 @@ class Entry:
         self.graph = graph_of(nodes, outs)
         try:
             mode = program.TENSOR if self.is_single else program.TUPLE
-            self.program: Callable | None = program.build(self.graph, [t.layout for t in tensors], mode=mode)
+            self.program: Callable | None = program.build(
+                self.graph, [t.layout for t in tensors], mode=mode
+            )
         except program.HostInside:
             self.program = None
         self.rules: dict[tuple, CompositeRule] = {}
@@ -108,7 +110,9 @@ class CompositeRule(Rule):
         wanted = [g.layout.node for g in grads if g is not None]
         self.given = [g is not None for g in grads]
         originals = [o.layout.node for o in outs]
-        self.graph = _substitute(Graph([*nodes, *result_nodes, *g_nodes], wanted), originals, result_nodes)
+        self.graph = _substitute(
+            Graph([*nodes, *result_nodes, *g_nodes], wanted), originals, result_nodes
+        )
         used = {id(n) for n in self.graph.nodes()}
         self.used = [i for i, n in enumerate(self.graph.inputs) if id(n) in used]
         kept = [self.graph.inputs[i] for i in self.used]
@@ -116,7 +120,9 @@ class CompositeRule(Rule):
         self.inputs = len(nodes)
 
     def _by_tape(self, marks, outs, g_nodes) -> list[Any]:
-        roots = [(o.tape, traced(g)) for o, g in zip(outs, g_nodes, strict=True) if o.tape is not None]
+        roots = [
+            (o.tape, traced(g)) for o, g in zip(outs, g_nodes, strict=True) if o.tape is not None
+        ]
         captures: dict[int, Any] = {id(m.tape): None for m in marks if m.tape is not None}
         wanted = autograd.reach([n for n, _ in roots], set(captures))
         autograd.run([r for r in roots if id(r[0]) in wanted], True, False, captures, wanted)
@@ -159,7 +165,16 @@ class CompositeRule(Rule):
         edges = tuple(t.tape for t in tensors)
         layouts = tuple(o.layout for o in outs)
         versions = tuple(version_of(k) for k in keep)
-        node = [next_seq(), self, edges, (*keep,), versions, (layouts, tuple(tensors) if modes.grad else ()), None, None]
+        node = [
+            next_seq(),
+            self,
+            edges,
+            (*keep,),
+            versions,
+            (layouts, tuple(tensors) if modes.grad else ()),
+            None,
+            None,
+        ]
         node[LAYOUTS] = layouts
         attach(node, outs)
 
@@ -227,14 +242,18 @@ def _substitute(graph: Graph, old: Sequence[Node], new: Sequence[Node]) -> Graph
 
 
 def tensors_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
-    return [a for a in args if isinstance(a, Tensor)] + [a for a in kwargs.values() if isinstance(a, Tensor)]
+    return [a for a in args if isinstance(a, Tensor)] + [
+        a for a in kwargs.values() if isinstance(a, Tensor)
+    ]
 
 
 def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run a composite as one Program and record it as one node; a trace goes through it."""
     key = tuple([a.layout if isinstance(a, Tensor) else _static(a) for a in args])
     if kwargs:
-        key += tuple([(n, a.layout if isinstance(a, Tensor) else _static(a)) for n, a in kwargs.items()])
+        key += tuple(
+            [(n, a.layout if isinstance(a, Tensor) else _static(a)) for n, a in kwargs.items()]
+        )
     entry = composite.plans.get(key)
     tensors = tensors_of(args, kwargs)
     if entry is None:

@@ -20,7 +20,9 @@ def _tensors(out: Any) -> tuple[Tensor, ...]:
     return (out,) if isinstance(out, Tensor) else tuple(o for o in out if isinstance(o, Tensor))
 
 
-def _numerical(function: Callable, inputs: Sequence[Any], which: int, eps: float) -> list[np.ndarray]:
+def _numerical(
+    function: Callable, inputs: Sequence[Any], which: int, eps: float
+) -> list[np.ndarray]:
     """The Jacobians with respect to one input, by central differences: [inputs x outputs] each."""
     x = inputs[which].detach()
     flat = x.contiguous().numpy().astype(np.float64).reshape(-1)
@@ -33,7 +35,12 @@ def _numerical(function: Callable, inputs: Sequence[Any], which: int, eps: float
             changed = create.tensor(moved.reshape(tuple(x.shape)), dtype=x.dtype)
             arguments = [changed if j == which else a for j, a in enumerate(inputs)]
             with no_grad():
-                sides.append([o.detach().contiguous().numpy().astype(np.float64).reshape(-1) for o in _tensors(function(*arguments))])
+                sides.append(
+                    [
+                        o.detach().contiguous().numpy().astype(np.float64).reshape(-1)
+                        for o in _tensors(function(*arguments))
+                    ]
+                )
         rows.append([(a - b) / (2 * eps) for a, b in zip(*sides, strict=True)])
     if not rows:
         return []
@@ -48,7 +55,11 @@ def _analytical(out: Tensor, x: Tensor) -> np.ndarray:
         seed[i] = 1
         g = create.tensor(seed.reshape(tuple(out.shape)), dtype=out.dtype)
         (found,) = autograd.grad(out, (x,), g, retain_graph=True, allow_unused=True)
-        columns.append(np.zeros(x.numel()) if found is None else found.detach().contiguous().numpy().astype(np.float64).reshape(-1))
+        columns.append(
+            np.zeros(x.numel())
+            if found is None
+            else found.detach().contiguous().numpy().astype(np.float64).reshape(-1)
+        )
     return np.stack(columns, 1) if columns else np.zeros((x.numel(), 0))
 
 
@@ -67,7 +78,9 @@ def gradcheck(
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not wanted:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
+        )
     with enable_grad():
         outs = _tensors(func(*inputs))
     for i in wanted:
@@ -79,7 +92,9 @@ def gradcheck(
             n = numerical[o] if numerical else a
             if not np.allclose(a, n, rtol, atol, equal_nan=True):
                 if raise_exception:
-                    raise GradcheckError(f"Jacobian mismatch for output {o} with respect to input {i},\nnumerical:{n}\nanalytical:{a}\n")
+                    raise GradcheckError(
+                        f"Jacobian mismatch for output {o} with respect to input {i},\nnumerical:{n}\nanalytical:{a}\n"
+                    )
                 return False
     return True
 
@@ -94,7 +109,10 @@ def gradgradcheck(
         outs = [o for o in _tensors(func(*inputs)) if o.requires_grad]
     if grad_outputs is None:
         rng = np.random.default_rng(0)
-        grad_outputs = [create.tensor(rng.normal(size=tuple(o.shape)), dtype=o.dtype, requires_grad=True) for o in outs]
+        grad_outputs = [
+            create.tensor(rng.normal(size=tuple(o.shape)), dtype=o.dtype, requires_grad=True)
+            for o in outs
+        ]
     grad_outputs = (grad_outputs,) if isinstance(grad_outputs, Tensor) else tuple(grad_outputs)
     count = len(grad_outputs)
 
@@ -109,4 +127,11 @@ def gradgradcheck(
         return tuple(f for f in found if f is not None)
 
     needs = [isinstance(x, Tensor) and x.requires_grad for x in inputs]
-    return gradcheck(first, (*inputs, *grad_outputs), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
+    return gradcheck(
+        first,
+        (*inputs, *grad_outputs),
+        eps=eps,
+        atol=atol,
+        rtol=rtol,
+        raise_exception=raise_exception,
+    )

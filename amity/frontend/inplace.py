@@ -29,9 +29,13 @@ def check_writable(name: str, t: Tensor) -> None:
     """An error for leaves that require a gradient and for memory that elements share."""
     if modes.grad and t.tape is not None:
         if is_leaf(t.tape):
-            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+            raise RuntimeError(
+                "a leaf Variable that requires grad is being used in an in-place operation."
+            )
         if t.base is not None and t.base.tape is not None and is_leaf(t.base.tape):
-            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+            raise RuntimeError(
+                "a view of a leaf Variable that requires grad is being used in an in-place operation."
+            )
     if any(s == 0 and n > 1 for n, s in zip(t.layout.shape, t.layout.strides, strict=True)):
         raise RuntimeError(
             f"{name}: unsupported operation: more than one element of the written-to tensor refers to a single "
@@ -41,20 +45,29 @@ def check_writable(name: str, t: Tensor) -> None:
 
 def check_result(name: str, t: Tensor, shape: Sequence[int], dtype: Any) -> None:
     if not can_cast(dtype, t.layout.dtype):
-        raise RuntimeError(f"{name}: result type {dtype.name} can't be cast to the desired output type {t.layout.dtype.name}")
+        raise RuntimeError(
+            f"{name}: result type {dtype.name} can't be cast to the desired output type {t.layout.dtype.name}"
+        )
     if tuple(shape) != tuple(t.layout.shape):
         raise RuntimeError(
             f"{name}: output with shape {list(t.layout.shape)} doesn't match the broadcast shape {list(shape)}"
         )
 
 
-def apply_inplace(name: str, function: Callable, t: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+def apply_inplace(
+    name: str, function: Callable, t: Tensor, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Tensor:
     """`t.name_(…)`: the result of `function`, written into `t`."""
     if type(t.layout) is Symbol:
         return _rebind(t, function(t, *args, **kwargs))
     check_writable(name + "_", t)
     op = getattr(function, "op", None)
-    if isinstance(op, Pointwise) and not kwargs and not _wants_grad(t, args) and not _overlaps(t, args):
+    if (
+        isinstance(op, Pointwise)
+        and not kwargs
+        and not _wants_grad(t, args)
+        and not _overlaps(t, args)
+    ):
         return write_pointwise(name, op, t, args)
     result = function(t, *args, **kwargs)
     check_result(name + "_", t, result.layout.shape, result.layout.dtype)
@@ -62,7 +75,9 @@ def apply_inplace(name: str, function: Callable, t: Tensor, args: Sequence[Any],
 
 
 def _wants_grad(t: Tensor, args: Sequence[Any]) -> bool:
-    return modes.grad and (t.tape is not None or any(isinstance(a, Tensor) and a.tape is not None for a in args))
+    return modes.grad and (
+        t.tape is not None or any(isinstance(a, Tensor) and a.tape is not None for a in args)
+    )
 
 
 def _overlaps(t: Tensor, args: Sequence[Any]) -> bool:
@@ -71,7 +86,11 @@ def _overlaps(t: Tensor, args: Sequence[Any]) -> bool:
         if isinstance(a, Tensor) and a is not t:
             if type(a.layout) is Symbol or a.storage is None:
                 return True
-            same = a.storage.data == t.storage.data and a.layout.shape == t.layout.shape and a.layout.strides == t.layout.strides
+            same = (
+                a.storage.data == t.storage.data
+                and a.layout.shape == t.layout.shape
+                and a.layout.strides == t.layout.strides
+            )
             if a.storage.root is t.storage.root and not same:
                 return True
     return False
@@ -123,7 +142,9 @@ def write(t: Tensor, source: Tensor) -> None:
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     """Values copied in, broadcast and cast; differentiable with respect to `src`."""
     if not isinstance(src, Tensor):
-        raise TypeError(f"copy_: argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+        raise TypeError(
+            f"copy_: argument 'other' (position 1) must be Tensor, not {type(src).__name__}"
+        )
     if type(self.layout) is Symbol or type(src.layout) is Symbol:
         return _rebind(self, src.to(self.dtype).expand(self.shape))
     check_writable("copy_", self)
@@ -139,7 +160,9 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
 def _rebind(t: Tensor, value: Tensor) -> Tensor:
     """In a trace nothing is written: the tensor stands for the new node from now on."""
     if t.base is not None:
-        raise RuntimeError("a traced view was written to; expected writes to whole tensors inside a composite")
+        raise RuntimeError(
+            "a traced view was written to; expected writes to whole tensors inside a composite"
+        )
     value = value if value.dtype is t.dtype else value.to(t.dtype)
     t.layout, t.tape = value.layout, value.tape
     return t
@@ -180,7 +203,11 @@ class CopySlices(Rule):
     def apply(self, node: list, g: Any) -> Sequence[Any]:
         rest = g.clone().contiguous()
         shape, strides = tuple(self.shown.shape), _in_row_major(self.shown, node[5][0])
-        part = AsStrided(shape, strides, self.offset)(g.contiguous()).clone() if node[EDGES][1] is not None else None
+        part = (
+            AsStrided(shape, strides, self.offset)(g.contiguous()).clone()
+            if node[EDGES][1] is not None
+            else None
+        )
         with no_grad():
             AsStrided(shape, strides, self.offset)(rest).zero_()
         return rest, part
@@ -188,7 +215,9 @@ class CopySlices(Rule):
 
 def _in_row_major(shown: Layout, base: Layout) -> tuple[int, ...]:
     if not base.is_contiguous:
-        raise RuntimeError("copy_slices: got a base that is not contiguous; expected a row-major base of the written view")
+        raise RuntimeError(
+            "copy_slices: got a base that is not contiguous; expected a row-major base of the written view"
+        )
     return tuple(shown.strides)
 
 
@@ -199,14 +228,26 @@ def _offset(view: Tensor, base: Tensor) -> int:
 def _rebase(view: Tensor, value: Tensor) -> None:
     base = view.base
     rule = CopySlices(view.layout, _offset(view, base))
-    base.tape = [next_seq(), rule, (base.tape, value.tape), (), (), (base.layout, view.layout), None, None]
+    base.tape = [
+        next_seq(),
+        rule,
+        (base.tape, value.tape),
+        (),
+        (),
+        (base.layout, view.layout),
+        None,
+        None,
+    ]
     refresh_views(base)
     view.tape = view_of(view, base).tape
 
 
 def view_of(view: Tensor, base: Tensor) -> Tensor:
     """A view made anew from its base, with the base's tape."""
-    return bind(AsStrided(tuple(view.layout.shape), tuple(view.layout.strides), _offset(view, base)), (base,))
+    return bind(
+        AsStrided(tuple(view.layout.shape), tuple(view.layout.strides), _offset(view, base)),
+        (base,),
+    )
 
 
 def note_view(base: Tensor, view: Tensor) -> None:
@@ -222,9 +263,13 @@ def refresh_views(base: Tensor) -> None:
 def receive(out: Tensor, result: Tensor) -> Tensor:
     """`out=`: a result written into a tensor that is given, resized if it does not fit."""
     if modes.grad and (out.tape is not None or result.tape is not None):
-        raise RuntimeError("out=: functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+        raise RuntimeError(
+            "out=: functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
+        )
     if not can_cast(result.layout.dtype, out.layout.dtype):
-        raise RuntimeError(f"out=: result type {result.dtype.name} can't be cast to the desired output type {out.dtype.name}")
+        raise RuntimeError(
+            f"out=: result type {result.dtype.name} can't be cast to the desired output type {out.dtype.name}"
+        )
     if out.layout.shape != result.layout.shape:
         lay = layout(out.layout.dtype, result.layout.shape)
         if lay.nbytes > out.storage.nbytes or out.storage.root is not out.storage:

@@ -30,12 +30,25 @@ def set_printoptions(
     linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None,
 ) -> None:  # fmt: skip
     """Set how tensors print: digits, size from which they are shortened, line width, notation."""
-    profiles = {"default": (4, 1000, 3, 80), "short": (2, 1000, 2, 80), "full": (4, math.inf, 3, 80)}
+    profiles = {
+        "default": (4, 1000, 3, 80),
+        "short": (2, 1000, 2, 80),
+        "full": (4, math.inf, 3, 80),
+    }
     if profile is not None:
         if profile not in profiles:
-            raise ValueError(f"set_printoptions: got profile {profile!r}; expected one of {', '.join(profiles)}")
-        Options.precision, Options.threshold, Options.edgeitems, Options.linewidth = profiles[profile]
-    for name, value in (("precision", precision), ("threshold", threshold), ("edgeitems", edgeitems), ("linewidth", linewidth)):
+            raise ValueError(
+                f"set_printoptions: got profile {profile!r}; expected one of {', '.join(profiles)}"
+            )
+        Options.precision, Options.threshold, Options.edgeitems, Options.linewidth = profiles[
+            profile
+        ]
+    for name, value in (
+        ("precision", precision),
+        ("threshold", threshold),
+        ("edgeitems", edgeitems),
+        ("linewidth", linewidth),
+    ):
         if value is not None:
             setattr(Options, name, value)
     Options.sci_mode = sci_mode
@@ -88,7 +101,11 @@ def _vector(a: np.ndarray, indent: int, form: Format, limit: bool) -> str:
     per_line = max(1, (Options.linewidth - indent) // (form.width + 2))
     n = Options.edgeitems
     if limit and len(a) > 2 * n:
-        words = [*(form.padded(v) for v in a[:n].tolist()), " ...", *(form.padded(v) for v in a[-n:].tolist())]
+        words = [
+            *(form.padded(v) for v in a[:n].tolist()),
+            " ...",
+            *(form.padded(v) for v in a[-n:].tolist()),
+        ]
     else:
         words = [form.padded(v) for v in a.tolist()]
     lines = [", ".join(words[i : i + per_line]) for i in range(0, len(words), per_line)]
@@ -128,7 +145,9 @@ def text_of(t: Tensor) -> str:
         limit = t.numel() > Options.threshold
         body = _nested(array, len(prefix), Format(_shown(array, limit)), limit)
     plain = (get_default_dtype(), int64, bool_)
-    if t.dtype not in plain or (t.storage is not None and t.numel() == 0 and t.dtype is not (get_default_dtype() or float32)):
+    if t.dtype not in plain or (
+        t.storage is not None and t.numel() == 0 and t.dtype is not (get_default_dtype() or float32)
+    ):
         tail.append(f"dtype={t.dtype}")
     if t.tape is not None:
         tail.append("requires_grad=True" if is_leaf(t.tape) else f"grad_fn={GradFn(t.tape)!r}")

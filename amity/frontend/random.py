@@ -55,7 +55,9 @@ class Generator:
         if not isinstance(new_state, Tensor) or new_state.dtype is not uint8:
             raise TypeError("RNG state must be a torch.ByteTensor")
         if new_state.numel() != 16:
-            raise RuntimeError(f"set_state: RNG state is wrong size: got {new_state.numel()} bytes; expected 16")
+            raise RuntimeError(
+                f"set_state: RNG state is wrong size: got {new_state.numel()} bytes; expected 16"
+            )
         seed, offset = new_state.numpy().copy().view(np.uint64)
         self._seed, self._offset = int(seed), int(offset)
         return self
@@ -131,7 +133,7 @@ def _count(shape: Sequence[int]) -> int:
 def _floating(name: str, dtype: DType | None) -> DType:
     dtype = dtype or get_default_dtype()
     if dtype.kind != "f":
-        raise RuntimeError(f'"{name}" not implemented for \'{dtype.name}\'')
+        raise RuntimeError(f"\"{name}\" not implemented for '{dtype.name}'")
     return dtype
 
 
@@ -140,7 +142,9 @@ def uniform(shape: Sequence[int], dtype: DType, generator: Generator | None = No
     return draw(Uniform(_count(shape), dtype), shape, generator)
 
 
-def normal_numbers(shape: Sequence[int], dtype: DType, generator: Generator | None = None) -> Tensor:
+def normal_numbers(
+    shape: Sequence[int], dtype: DType, generator: Generator | None = None
+) -> Tensor:
     """Standard normal numbers."""
     return draw(Normal(_count(shape), dtype), shape, generator)
 
@@ -151,42 +155,100 @@ def _made(t: Tensor, device: Any, out: Tensor | None, requires_grad: bool) -> Te
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
-def rand(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """Numbers evenly distributed in [0, 1)."""
-    return _made(uniform(sizes(size), _floating("rand", dtype), generator), device, out, requires_grad)
+    return _made(
+        uniform(sizes(size), _floating("rand", dtype), generator), device, out, requires_grad
+    )
 
 
-def randn(*size: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """Standard normal numbers."""
-    return _made(normal_numbers(sizes(size), _floating("randn", dtype), generator), device, out, requires_grad)
+    return _made(
+        normal_numbers(sizes(size), _floating("randn", dtype), generator),
+        device,
+        out,
+        requires_grad,
+    )
 
 
-def integers(low: int, high: int, shape: Sequence[int], dtype: DType, generator: Generator | None) -> Tensor:
+def integers(
+    low: int, high: int, shape: Sequence[int], dtype: DType, generator: Generator | None
+) -> Tensor:
     if high <= low:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+        raise RuntimeError(
+            f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
+        )
     return draw(Bits(_count(shape), int64), shape, generator, low, _signed(high - low)).to(dtype)
 
 
-def randint(*args: Any, generator: Generator | None = None, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **given: Any) -> Tensor:
+def randint(
+    *args: Any,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **given: Any,
+) -> Tensor:
     """Integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     *bounds, size = (*args, given["size"]) if "size" in given else args
     low = given.get("low", bounds[0] if len(bounds) == 2 else 0)
     high = given.get("high", bounds[-1] if bounds else None)
-    return _made(integers(int(low), int(high), sizes((size,)), dtype or int64, generator), device, out, requires_grad)
+    return _made(
+        integers(int(low), int(high), sizes((size,)), dtype or int64, generator),
+        device,
+        out,
+        requires_grad,
+    )
 
 
-def randperm(n: int, *, generator: Generator | None = None, out: Tensor | None = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
+def randperm(
+    n: int,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    **_: Any,
+) -> Tensor:
     """The numbers 0 … n-1 in random order."""
     keys = draw(Bits(n, int64), (n,), generator, 0, _signed(SIGNED)).numpy()
-    return _made(create.tensor(np.argsort(keys, kind="stable"), dtype=dtype or int64), device, out, requires_grad)
+    return _made(
+        create.tensor(np.argsort(keys, kind="stable"), dtype=dtype or int64),
+        device,
+        out,
+        requires_grad,
+    )
 
 
-def rand_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None, **kw: Any) -> Tensor:
+def rand_like(
+    input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None, **kw: Any
+) -> Tensor:
     """`rand` in the shape and dtype of another tensor."""
     return rand(tuple(input.shape), dtype=dtype or input.dtype, generator=generator, **kw)
 
 
-def randn_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None, **kw: Any) -> Tensor:
+def randn_like(
+    input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None, **kw: Any
+) -> Tensor:
     """`randn` in the shape and dtype of another tensor."""
     return randn(tuple(input.shape), dtype=dtype or input.dtype, generator=generator, **kw)
 
@@ -196,7 +258,9 @@ def randint_like(input: Tensor, *bounds: Any, dtype: DType | None = None, **kw: 
     return randint(*bounds, tuple(input.shape), dtype=dtype or input.dtype, **kw)
 
 
-def bernoulli(input: Tensor, *, generator: Generator | None = None, out: Tensor | None = None) -> Tensor:
+def bernoulli(
+    input: Tensor, *, generator: Generator | None = None, out: Tensor | None = None
+) -> Tensor:
     """1 with the probability that an element says, else 0."""
     p = input.detach()
     if p.numel() and bool(((p < 0) | (p > 1) | (p != p)).any()):
@@ -205,7 +269,16 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None, out: Tensor 
     return _made((drawn < p).to(p.dtype), None, out, False)
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, out: Tensor | None = None, dtype: DType | None = None, **_: Any) -> Tensor:
+def normal(
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+    dtype: DType | None = None,
+    **_: Any,
+) -> Tensor:
     """Normal numbers of a mean and a standard deviation, given as numbers or tensors."""
     if not isinstance(std, Tensor) and std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
@@ -218,20 +291,31 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     return _made(drawn * std + mean, None, out, False)
 
 
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None, out: Tensor | None = None) -> Tensor:
+def multinomial(
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Generator | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """Positions drawn with the probabilities that each row of weights gives.
 
     errors: RuntimeError for negative weights, rows that sum to 0, or too many samples
     """
     if input.dtype.kind != "f":
-        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {input.dtype}")
+        raise RuntimeError(
+            f"multinomial only supports floating-point dtypes for input, got: {input.dtype}"
+        )
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     p = np.atleast_2d(input.detach().double().numpy())
     if not replacement and num_samples > p.shape[1]:
-        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+        raise RuntimeError(
+            "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
+        )
     if not np.isfinite(p).all() or (p < 0).any():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
     if (p.sum(1) <= 0).any():
@@ -239,7 +323,9 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     if replacement:
         u = uniform((p.shape[0], num_samples), float64, generator).numpy()
         c = np.cumsum(p, 1)
-        picked = np.stack([np.searchsorted(row, x * row[-1], side="right") for row, x in zip(c, u, strict=True)])
+        picked = np.stack(
+            [np.searchsorted(row, x * row[-1], side="right") for row, x in zip(c, u, strict=True)]
+        )
     else:  # the largest of weights to the power 1/u win (Efraimidis & Spirakis 2006)
         u = uniform(p.shape, float64, generator).numpy()
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -263,15 +349,21 @@ def _work_dtype(t: Tensor) -> DType:
     return float64 if t.dtype is float64 else float32
 
 
-def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def uniform_(
+    self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
     """Numbers evenly distributed in [a, b)."""
     if a > b:
-        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}")
+        raise RuntimeError(
+            f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}"
+        )
     u = uniform(tuple(self.shape), _work_dtype(self), generator)
     return _fill(self, u * (b - a) + a)
 
 
-def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def normal_(
+    self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
     """Normal numbers of a mean and a standard deviation."""
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
@@ -284,7 +376,9 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
     return _fill(self, (u < p).to(self.dtype))
 
 
-def random_(self: Tensor, a: int | None = None, b: int | None = None, *, generator: Generator | None = None) -> Tensor:
+def random_(
+    self: Tensor, a: int | None = None, b: int | None = None, *, generator: Generator | None = None
+) -> Tensor:
     """Integers in [a, b); by default all that the dtype holds exactly from 0 on."""
     if b is None:
         high = 2 if self.dtype is bool_ else _largest(self.dtype) + 1
@@ -308,16 +402,22 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | Non
     return _fill(self, -(-u).log1p() / lambd)
 
 
-def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def cauchy_(
+    self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
     """Numbers of the Cauchy distribution."""
     u = uniform(tuple(self.shape), _work_dtype(self), generator)
     angle = (u - 0.5) * 3.141592653589793
     return _fill(self, angle.sin() / angle.cos() * sigma + median)
 
 
-def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
+def log_normal_(
+    self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None
+) -> Tensor:
     """Numbers whose logarithm is normal."""
-    return _fill(self, (normal_numbers(tuple(self.shape), _work_dtype(self), generator) * std + mean).exp())
+    return _fill(
+        self, (normal_numbers(tuple(self.shape), _work_dtype(self), generator) * std + mean).exp()
+    )
 
 
 def geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
@@ -340,5 +440,16 @@ def noise(self: Tensor, shape: Sequence[int]) -> Tensor:
 
 Tensor._like_uniform = like_uniform
 Tensor._noise = noise
-for _f in (uniform_, normal_, bernoulli_, random_, exponential_, cauchy_, log_normal_, geometric_, bernoulli, multinomial):
+for _f in (
+    uniform_,
+    normal_,
+    bernoulli_,
+    random_,
+    exponential_,
+    cauchy_,
+    log_normal_,
+    geometric_,
+    bernoulli,
+    multinomial,
+):
     setattr(Tensor, _f.__name__, _f)

@@ -41,7 +41,13 @@ class Node:
     def __init__(
         self, op: Any, inputs: Sequence[Node], spec: Spec, index: int = 0, where: str = ""
     ) -> None:
-        self.op, self.inputs, self.spec, self.index, self.where = op, tuple(inputs), spec, index, where
+        self.op, self.inputs, self.spec, self.index, self.where = (
+            op,
+            tuple(inputs),
+            spec,
+            index,
+            where,
+        )
 
     def __repr__(self) -> str:
         return f"Node({self.op or 'input'} {self.spec})"
@@ -88,5 +94,7 @@ def text(graph: Graph) -> str:
         args = [names[id(x)] for x in node.inputs]
         args += [f"{k}={v!r}" for k, v in node.op.attributes().items()]
         result = f"[{node.index}]" if node.index else ""
-        lines.append(f"{names[id(node)]} = {node.op.name}({', '.join(args)}){result}  # {node.spec}")
+        lines.append(
+            f"{names[id(node)]} = {node.op.name}({', '.join(args)}){result}  # {node.spec}"
+        )
     return "\n".join([*lines, "return " + ", ".join(names[id(n)] for n in graph.outputs)])

@@ -23,7 +23,14 @@ def _relu_code(k, x):
     return k.select(x < 0, 0, x)  # NaN stays
 
 
-RELU = pointwise("relu", lambda x: np.maximum(x, 0), _relu_code, lambda g, y: WHERE(GT(y, 0), g, 0.0), takes="uif", samples=ONE)
+RELU = pointwise(
+    "relu",
+    lambda x: np.maximum(x, 0),
+    _relu_code,
+    lambda g, y: WHERE(GT(y, 0), g, 0.0),
+    takes="uif",
+    samples=ONE,
+)
 _relu = publish(RELU, "max(0, x).")
 
 
@@ -127,7 +134,9 @@ def gelu(input, approximate="none"):
     if approximate == "tanh":
         return 0.5 * input * (1 + TANH(_gelu_inner(input)))
     if approximate != "none":
-        raise RuntimeError(f"gelu: got approximate {approximate!r}; approximate argument must be either none or tanh.")
+        raise RuntimeError(
+            f"gelu: got approximate {approximate!r}; approximate argument must be either none or tanh."
+        )
     return 0.5 * input * (1 + ERF(input * ROOT_HALF))
 
 
@@ -241,7 +250,9 @@ def prelu(input, weight):
     """x where it is positive, else `weight * x`, one weight for all or per channel."""
     if weight.numel() != 1:
         if input.ndim == 0 or weight.numel() != (input.shape[1] if input.ndim > 1 else 1):
-            raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} and channel size = {input.shape[1] if input.ndim > 1 else 1}.")
+            raise RuntimeError(
+                f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} and channel size = {input.shape[1] if input.ndim > 1 else 1}."
+            )
         weight = weight.reshape((1, -1) + (1,) * (input.ndim - 2))
     return _prelu(input, weight)
 
@@ -265,7 +276,9 @@ def glu(input, dim=-1):
     if input.ndim == 0:
         raise RuntimeError("glu does not support 0-dimensional tensors")
     if input.shape[d] % 2:
-        raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size {input.shape[d]}")
+        raise RuntimeError(
+            f"Halving dimension must be even, but dimension {d} is size {input.shape[d]}"
+        )
     a, b = input.chunk(2, d) if input.shape[d] else (input, input)
     return _glu(a, b)
 
@@ -283,7 +296,10 @@ def _softmax_grad(g, y, dim):
     return gy - y * SUM(gy, (dim,), True)
 
 
-@composite(samples=(Sample(((3, 4), F), dim=1), Sample(((2, 3, 4), F), dim=1), Sample(((2, 0), F), dim=1)), grad=_softmax_grad)
+@composite(
+    samples=(Sample(((3, 4), F), dim=1), Sample(((2, 3, 4), F), dim=1), Sample(((2, 0), F), dim=1)),
+    grad=_softmax_grad,
+)
 def _softmax(input, dim):
     if not input.shape[dim]:
         return input * 1
@@ -295,7 +311,9 @@ def _log_softmax_grad(g, y, dim):
     return g - EXP(y) * SUM(g, (dim,), True)
 
 
-@composite(samples=(Sample(((3, 4), F), dim=1), Sample(((2, 3, 4), F), dim=1)), grad=_log_softmax_grad)
+@composite(
+    samples=(Sample(((3, 4), F), dim=1), Sample(((2, 3, 4), F), dim=1)), grad=_log_softmax_grad
+)
 def _log_softmax(input, dim):
     if not input.shape[dim]:
         return input * 1
@@ -308,7 +326,7 @@ def _over(name: str, function, input, dim, dtype):
         dim = 0 if input.ndim in (0, 1, 3) else 1
     x = input if dtype is None or dtype is input.dtype else input.to(dtype)
     if x.dtype.kind != "f":
-        raise RuntimeError(f'"{name}_lastdim_kernel_impl" not implemented for \'{x.dtype.name}\'')
+        raise RuntimeError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{x.dtype.name}'")
     d = canonical_dim(name, dim, x.ndim)
     if x.ndim == 0:
         return function(x.unsqueeze(0), 0).squeeze(0)

@@ -18,16 +18,22 @@ def _parse(equation: str, operands) -> tuple[list[list[str]], list[str]]:
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
-        raise RuntimeError(f"einsum(): got {len(terms)} terms and {len(operands)} operands; expected as many")
+        raise RuntimeError(
+            f"einsum(): got {len(terms)} terms and {len(operands)} operands; expected as many"
+        )
     dots = 0
     for term, x in zip(terms, operands, strict=True):
         letters = term.replace("...", "")
         if any(c not in string.ascii_letters for c in letters):
-            raise RuntimeError(f"einsum(): invalid subscript given in {term!r}, subscripts must be in [a-zA-Z]")
+            raise RuntimeError(
+                f"einsum(): invalid subscript given in {term!r}, subscripts must be in [a-zA-Z]"
+            )
         if "..." in term:
             dots = max(dots, x.ndim - len(letters))
         elif len(letters) != x.ndim:
-            raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(letters)}) does not match the number of dimensions ({x.ndim}) for operand {term!r}")
+            raise RuntimeError(
+                f"einsum(): the number of subscripts in the equation ({len(letters)}) does not match the number of dimensions ({x.ndim}) for operand {term!r}"
+            )
     marks = [f".{i}" for i in range(dots)]
     split = []
     for term, x in zip(terms, operands, strict=True):
@@ -42,7 +48,9 @@ def _parse(equation: str, operands) -> tuple[list[list[str]], list[str]]:
         result = marks + sorted(c for c in set(every) if c[0] != "." and every.count(c) == 1)
     for c in result:
         if not any(c in t for t in split):
-            raise RuntimeError(f"einsum(): output subscript {c} does not appear in the equation for any input operand")
+            raise RuntimeError(
+                f"einsum(): output subscript {c} does not appear in the equation for any input operand"
+            )
     if len(set(result)) != len(result):
         raise RuntimeError("einsum(): output subscripts appear more than once")
     return split, result
@@ -55,7 +63,9 @@ def _diagonals(x, letters: list[str]):
         i = letters.index(c)
         j = letters.index(c, i + 1)
         if x.shape[i] != x.shape[j]:
-            raise RuntimeError(f"einsum(): subscript {c} is repeated for operand 0 but the sizes don't match, {x.shape[j]} != {x.shape[i]}")
+            raise RuntimeError(
+                f"einsum(): subscript {c} is repeated for operand 0 but the sizes don't match, {x.shape[j]} != {x.shape[i]}"
+            )
         x = x.diagonal(0, i, j)
         letters = [d for k, d in enumerate(letters) if k not in (i, j)] + [c]
     return x, letters
@@ -84,7 +94,9 @@ def _pair(a, la, b, lb, keep: set[str]):
     sizes = dict(zip(la, a.shape, strict=True))
     for c, n in zip(lb, b.shape, strict=True):
         if c in sizes and sizes[c] != n and 1 not in (n, sizes[c]):
-            raise RuntimeError(f"einsum(): subscript {c} has size {n} for operand 1 which does not broadcast with previously seen size {sizes[c]}")
+            raise RuntimeError(
+                f"einsum(): subscript {c} has size {n} for operand 1 which does not broadcast with previously seen size {sizes[c]}"
+            )
         sizes[c] = max(n, sizes.get(c, 1)) if n else 0
     joined = [c for c in la if c in lb and c not in keep]
     batch = [c for c in la if c in lb and c in keep]
@@ -93,7 +105,10 @@ def _pair(a, la, b, lb, keep: set[str]):
     size = lambda cs: math.prod(sizes[c] for c in cs)  # noqa: E731
     a = _arranged(a, la, batch + left + joined).expand([sizes[c] for c in batch + left + joined])
     b = _arranged(b, lb, batch + joined + right).expand([sizes[c] for c in batch + joined + right])
-    y = matmul(a.reshape(size(batch), size(left), size(joined)), b.reshape(size(batch), size(joined), size(right)))
+    y = matmul(
+        a.reshape(size(batch), size(left), size(joined)),
+        b.reshape(size(batch), size(joined), size(right)),
+    )
     order = batch + left + right
     return y.reshape([sizes[c] for c in order]), order
 
@@ -132,7 +147,9 @@ def tensordot(a, b, dims=2, out=None):
     db = [canonical_dim("tensordot", d, b.ndim) for d in db]
     for i, j in zip(da, db, strict=True):
         if a.shape[i] != b.shape[j] and 1 not in (a.shape[i], b.shape[j]):
-            raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {i} and second has size {b.shape[j]} in dim {j}")
+            raise RuntimeError(
+                f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {i} and second has size {b.shape[j]} in dim {j}"
+            )
     ra = [d for d in range(a.ndim) if d not in da]
     rb = [d for d in range(b.ndim) if d not in db]
     shape = [a.shape[d] for d in ra] + [b.shape[d] for d in rb]
@@ -154,7 +171,9 @@ def kron(input, other, *, out=None):
     """The Kronecker product."""
     n = max(input.ndim, other.ndim)
     a, b = (t.reshape((1,) * (n - t.ndim) + tuple(t.shape)) for t in (input, other))
-    wide = a.reshape([m for s in a.shape for m in (s, 1)]) * b.reshape([m for s in b.shape for m in (1, s)])
+    wide = a.reshape([m for s in a.shape for m in (s, 1)]) * b.reshape(
+        [m for s in b.shape for m in (1, s)]
+    )
     return deliver(wide.reshape([s * t for s, t in zip(a.shape, b.shape, strict=True)]), out)
 
 
@@ -169,9 +188,18 @@ def trace(input):
 @method
 def cross(input, other, dim=None, *, out=None):
     """The cross product of vectors of three elements along a dimension."""
-    d = next((i for i, n in enumerate(input.shape) if n == 3), None) if dim is None else canonical_dim("cross", dim, input.ndim)
+    d = (
+        next((i for i, n in enumerate(input.shape) if n == 3), None)
+        if dim is None
+        else canonical_dim("cross", dim, input.ndim)
+    )
     if d is None or input.shape[d] != 3 or other.shape[d] != 3:
-        raise RuntimeError(f"linalg.cross: inputs dimension {d} must have length 3. Got {list(input.shape)} and {list(other.shape)}")
+        raise RuntimeError(
+            f"linalg.cross: inputs dimension {d} must have length 3. Got {list(input.shape)} and {list(other.shape)}"
+        )
     a = [input.select(d, i) for i in range(3)]
     b = [other.select(d, i) for i in range(3)]
-    return deliver(stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]], d), out)
+    return deliver(
+        stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]], d),
+        out,
+    )

@@ -37,7 +37,9 @@ def _sub_check(x, z):
 
 
 ADD = pointwise("add", np.add, _add, lambda g: (g, g), samples=BINARY)
-SUB = pointwise("sub", _sub_check, lambda k, x, z: x - z, lambda g: (g, -g), takes="uif", samples=BINARY)
+SUB = pointwise(
+    "sub", _sub_check, lambda k, x, z: x - z, lambda g: (g, -g), takes="uif", samples=BINARY
+)
 MUL = pointwise("mul", np.multiply, _mul, lambda g, x, z: (g * z, g * x), samples=BINARY)
 DIV = pointwise("div", np.true_divide, lambda k, x, z: x / z,
                 lambda g, x, z: (g / z, -g * x / (z * z)), rule="float", samples=BINARY)  # fmt: skip
@@ -156,7 +158,9 @@ fmod = publish(FMOD, "The remainder with the dividend's sign.")
 
 
 def _compare(name: str, function, alias: str):
-    op = pointwise(name, function, lambda k, x, z: k.compare(name, x, z), rule="compare", samples=BINARY)
+    op = pointwise(
+        name, function, lambda k, x, z: k.compare(name, x, z), rule="compare", samples=BINARY
+    )
     return op, publish(op, f"Whether input {alias} other, element by element.")
 
 
@@ -169,10 +173,18 @@ GE, ge = _compare("ge", np.greater_equal, ">=")
 METHODS.update(not_equal=ne, less=lt, less_equal=le, greater=gt, greater_equal=ge)
 not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
 
-LOGICAL_AND = pointwise("logical_and", np.logical_and, lambda k, x, z: x & z, rule="logical", samples=BINARY)
-LOGICAL_OR = pointwise("logical_or", np.logical_or, lambda k, x, z: x | z, rule="logical", samples=BINARY)
-LOGICAL_XOR = pointwise("logical_xor", np.logical_xor, lambda k, x, z: x ^ z, rule="logical", samples=BINARY)
-LOGICAL_NOT = pointwise("logical_not", np.logical_not, lambda k, x: ~x, rule="logical", samples=UNARY)
+LOGICAL_AND = pointwise(
+    "logical_and", np.logical_and, lambda k, x, z: x & z, rule="logical", samples=BINARY
+)
+LOGICAL_OR = pointwise(
+    "logical_or", np.logical_or, lambda k, x, z: x | z, rule="logical", samples=BINARY
+)
+LOGICAL_XOR = pointwise(
+    "logical_xor", np.logical_xor, lambda k, x, z: x ^ z, rule="logical", samples=BINARY
+)
+LOGICAL_NOT = pointwise(
+    "logical_not", np.logical_not, lambda k, x: ~x, rule="logical", samples=UNARY
+)
 logical_and = publish(LOGICAL_AND, "Whether both are true (not zero).")
 logical_or = publish(LOGICAL_OR, "Whether at least one is true.")
 logical_xor = publish(LOGICAL_XOR, "Whether exactly one is true.")
@@ -188,22 +200,39 @@ def costly(op):
 
 
 def _math(name: str, function, grad, *, doc: str, aliases=(), **more):
-    op = costly(pointwise(name, function, lambda k, x: k.math(name, x), grad, rule="float", samples=UNARY, **more))
+    op = costly(
+        pointwise(
+            name, function, lambda k, x: k.math(name, x), grad, rule="float", samples=UNARY, **more
+        )
+    )
     return op, publish(op, doc, *aliases)
 
 
 EXP, exp = _math("exp", np.exp, lambda g, y: g * y, doc="e to the power of each element.")
 LOG, log = _math("log", np.log, lambda g, x: g / x, doc="The natural logarithm.")
-LOG1P, log1p = _math("log1p", np.log1p, lambda g, x: g / (x + 1), doc="The logarithm of 1 + x, exact near 0.")
+LOG1P, log1p = _math(
+    "log1p", np.log1p, lambda g, x: g / (x + 1), doc="The logarithm of 1 + x, exact near 0."
+)
 EXPM1, expm1 = _math("expm1", np.expm1, lambda g, y: g * (y + 1), doc="exp(x) - 1, exact near 0.")
 SIN, sin = _math("sin", np.sin, lambda g, x: g * COS(x), doc="The sine of an angle in radians.")
 COS, cos = _math("cos", np.cos, lambda g, x: -g * SIN(x), doc="The cosine of an angle in radians.")
 TANH, tanh = _math("tanh", np.tanh, lambda g, y: g * (1 - y * y), doc="The hyperbolic tangent.")
 SIGMOID, sigmoid = _math(
-    "sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda g, y: g * (1 - y) * y, doc="1 / (1 + exp(-x)).", aliases=("expit",)
+    "sigmoid",
+    lambda x: 1 / (1 + np.exp(-x)),
+    lambda g, y: g * (1 - y) * y,
+    doc="1 / (1 + exp(-x)).",
+    aliases=("expit",),
 )
 
-SQRT = pointwise("sqrt", np.sqrt, lambda k, x: k.unary("sqrt", x), lambda g, y: g / (2 * y), rule="float", samples=UNARY)
+SQRT = pointwise(
+    "sqrt",
+    np.sqrt,
+    lambda k, x: k.unary("sqrt", x),
+    lambda g, y: g / (2 * y),
+    rule="float",
+    samples=UNARY,
+)
 sqrt = publish(SQRT, "The square root.")
 ABS = pointwise("abs", np.abs, lambda k, x: x if x.dtype[0] in "ub" else k.unary("abs", x),
                 lambda g, x: g * SIGN(x), takes="uif", samples=UNARY)  # fmt: skip
@@ -246,7 +275,11 @@ def _share(g, x, z, wins):
     return WHERE(tie, half, WHERE(wins, g, 0.0)), WHERE(tie, half, WHERE(wins, 0.0, g))
 
 
-MAXIMUM = pointwise("maximum", np.maximum, _maximum, lambda g, x, z: _share(g, x, z, GT(x, z)), samples=BINARY)
-MINIMUM = pointwise("minimum", np.minimum, _minimum, lambda g, x, z: _share(g, x, z, LT(x, z)), samples=BINARY)
+MAXIMUM = pointwise(
+    "maximum", np.maximum, _maximum, lambda g, x, z: _share(g, x, z, GT(x, z)), samples=BINARY
+)
+MINIMUM = pointwise(
+    "minimum", np.minimum, _minimum, lambda g, x, z: _share(g, x, z, LT(x, z)), samples=BINARY
+)
 maximum = publish(MAXIMUM, "The larger of both; NaN if either is.", inplace=False)
 minimum = publish(MINIMUM, "The smaller of both; NaN if either is.", inplace=False)

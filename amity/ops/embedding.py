@@ -30,21 +30,33 @@ class _PaddingGrad(Op):
         return WHERE(rows == self.index, 0.0, g)
 
 
-def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+def embedding(
+    input,
+    weight,
+    padding_idx=None,
+    max_norm=None,
+    norm_type=2.0,
+    scale_grad_by_freq=False,
+    sparse=False,
+):
     """The rows of `weight` that `input` names.
 
     shape:  input [*], weight [V, D] -> [*, D]
     errors: IndexError for rows that the table does not have; RuntimeError for other than int32 and int64
     """
     if input.dtype not in (int32, int64):
-        raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got {input.dtype} instead (while checking arguments for embedding)")
+        raise RuntimeError(
+            f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got {input.dtype} instead (while checking arguments for embedding)"
+        )
     rows = weight.shape[0]
     bad = input._first_outside(0, rows, -1 << 62)
     if bad is not None:
         raise IndexError(f"index out of range in self: got row {bad}; expected one of {rows} rows")
     if padding_idx is not None:
         if not -rows <= padding_idx < rows:
-            raise ValueError(f"Padding_idx must be within num_embeddings: got {padding_idx} for {rows} rows")
+            raise ValueError(
+                f"Padding_idx must be within num_embeddings: got {padding_idx} for {rows} rows"
+            )
         weight = _PaddingGrad(padding_idx % rows)(weight)
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
@@ -64,5 +76,7 @@ def _renormalize(weight, input, max_norm, norm_type) -> None:
 
 def _scaled_by_count(weight, input):
     """The same values, whose gradient is divided by how often each row is read."""
-    counts = input.detach().reshape(-1).bincount(minlength=weight.shape[0]).clamp(min=1).to(weight.dtype)
+    counts = (
+        input.detach().reshape(-1).bincount(minlength=weight.shape[0]).clamp(min=1).to(weight.dtype)
+    )
     return weight / counts.unsqueeze(1) + (weight - weight / counts.unsqueeze(1)).detach()

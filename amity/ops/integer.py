@@ -10,7 +10,18 @@ from amity.core.dtype import bool_, finfo
 from amity.ir.graph import Spec
 
 from .elementwise import ABS, UNARY, is_float
-from .record import INPLACE, METHODS, Pointwise, Sample, composite, deliver, method, pointwise, publish, result_dtype
+from .record import (
+    INPLACE,
+    METHODS,
+    Pointwise,
+    Sample,
+    composite,
+    deliver,
+    method,
+    pointwise,
+    publish,
+    result_dtype,
+)
 from .select import WHERE
 
 F = "f"
@@ -23,9 +34,19 @@ def _bits(name: str, function, code, doc: str, takes="bui", samples=INTS):
 
 
 AND, bitwise_and = _bits("bitwise_and", np.bitwise_and, lambda k, x, z: x & z, "Bits set in both.")
-OR, bitwise_or = _bits("bitwise_or", np.bitwise_or, lambda k, x, z: x | z, "Bits set in at least one.")
-XOR, bitwise_xor = _bits("bitwise_xor", np.bitwise_xor, lambda k, x, z: x ^ z, "Bits set in exactly one.")
-NOT, bitwise_not = _bits("bitwise_not", np.invert, lambda k, x: ~x, "All bits turned over.", samples=(Sample(((3, 4), "i")),))
+OR, bitwise_or = _bits(
+    "bitwise_or", np.bitwise_or, lambda k, x, z: x | z, "Bits set in at least one."
+)
+XOR, bitwise_xor = _bits(
+    "bitwise_xor", np.bitwise_xor, lambda k, x, z: x ^ z, "Bits set in exactly one."
+)
+NOT, bitwise_not = _bits(
+    "bitwise_not",
+    np.invert,
+    lambda k, x: ~x,
+    "All bits turned over.",
+    samples=(Sample(((3, 4), "i")),),
+)
 
 
 def _shift(k, x, z, op):
@@ -40,8 +61,22 @@ def _shift(k, x, z, op):
 
 
 COUNTS = (Sample(((3, 4), "i"), np.array([0, 1, 3, 2])),)
-LEFT, bitwise_left_shift = _bits("bitwise_left_shift", np.left_shift, lambda k, x, z: _shift(k, x, z, "shl"), "Bits moved up.", "ui", COUNTS)
-RIGHT, bitwise_right_shift = _bits("bitwise_right_shift", np.right_shift, lambda k, x, z: _shift(k, x, z, "shr"), "Bits moved down.", "ui", COUNTS)
+LEFT, bitwise_left_shift = _bits(
+    "bitwise_left_shift",
+    np.left_shift,
+    lambda k, x, z: _shift(k, x, z, "shl"),
+    "Bits moved up.",
+    "ui",
+    COUNTS,
+)
+RIGHT, bitwise_right_shift = _bits(
+    "bitwise_right_shift",
+    np.right_shift,
+    lambda k, x, z: _shift(k, x, z, "shr"),
+    "Bits moved down.",
+    "ui",
+    COUNTS,
+)
 
 
 class _ByHost(Pointwise):
@@ -73,13 +108,23 @@ class Lcm(_ByHost):
         return np.lcm(x, z)
 
 
-gcd, lcm = publish(Gcd(), "The greatest common divisor."), publish(Lcm(), "The least common multiple.")
+gcd, lcm = (
+    publish(Gcd(), "The greatest common divisor."),
+    publish(Lcm(), "The least common multiple."),
+)
 
 # -- rounding
 
 
 def _rounding(name: str, function, doc: str, op_name: str | None = None, aliases=()):
-    op = pointwise(name, function, lambda k, x: k.unary(op_name or name, x) if is_float(x) else x, lambda g: g * 0, takes="uif", samples=UNARY)
+    op = pointwise(
+        name,
+        function,
+        lambda k, x: k.unary(op_name or name, x) if is_float(x) else x,
+        lambda g: g * 0,
+        takes="uif",
+        samples=UNARY,
+    )
     return op, publish(op, doc, *aliases)
 
 
@@ -87,8 +132,22 @@ FLOOR, floor = _rounding("floor", np.floor, "Rounded down.")
 CEIL, ceil = _rounding("ceil", np.ceil, "Rounded up.")
 TRUNC, trunc = _rounding("trunc", np.trunc, "Rounded towards zero.", aliases=("fix",))
 fix = trunc
-ROUND = pointwise("round_even", np.round, lambda k, x: k.unary("round", x) if is_float(x) else x, lambda g: g * 0, takes="uif", samples=UNARY)
-FRAC = pointwise("frac", lambda x: x - np.trunc(x), lambda k, x: x - k.unary("trunc", x), lambda g: g, takes="f", samples=UNARY)
+ROUND = pointwise(
+    "round_even",
+    np.round,
+    lambda k, x: k.unary("round", x) if is_float(x) else x,
+    lambda g: g * 0,
+    takes="uif",
+    samples=UNARY,
+)
+FRAC = pointwise(
+    "frac",
+    lambda x: x - np.trunc(x),
+    lambda k, x: x - k.unary("trunc", x),
+    lambda g: g,
+    takes="f",
+    samples=UNARY,
+)
 frac = publish(FRAC, "What is left after rounding towards zero.")
 
 
@@ -124,10 +183,30 @@ def _false(k, x):
 
 
 ISNAN, isnan = _test("isnan", np.isnan, lambda k, x: x.ne(x), "Whether it is not a number.")
-ISINF, isinf = _test("isinf", np.isinf, lambda k, x: k.unary("abs", x).eq(math.inf) if is_float(x) else _false(k, x), "Whether it is infinite.")
-ISFINITE, isfinite = _test("isfinite", np.isfinite, lambda k, x: k.unary("abs", x) < math.inf if is_float(x) else ~_false(k, x), "Whether it is finite.")
-ISPOSINF, isposinf = _test("isposinf", np.isposinf, lambda k, x: x.eq(math.inf) if is_float(x) else _false(k, x), "Whether it is +inf.")
-ISNEGINF, isneginf = _test("isneginf", np.isneginf, lambda k, x: x.eq(-math.inf) if is_float(x) else _false(k, x), "Whether it is -inf.")
+ISINF, isinf = _test(
+    "isinf",
+    np.isinf,
+    lambda k, x: k.unary("abs", x).eq(math.inf) if is_float(x) else _false(k, x),
+    "Whether it is infinite.",
+)
+ISFINITE, isfinite = _test(
+    "isfinite",
+    np.isfinite,
+    lambda k, x: k.unary("abs", x) < math.inf if is_float(x) else ~_false(k, x),
+    "Whether it is finite.",
+)
+ISPOSINF, isposinf = _test(
+    "isposinf",
+    np.isposinf,
+    lambda k, x: x.eq(math.inf) if is_float(x) else _false(k, x),
+    "Whether it is +inf.",
+)
+ISNEGINF, isneginf = _test(
+    "isneginf",
+    np.isneginf,
+    lambda k, x: x.eq(-math.inf) if is_float(x) else _false(k, x),
+    "Whether it is -inf.",
+)
 
 
 def _signbit(k, x):
@@ -142,13 +221,17 @@ SIGNBIT, signbit = _test("signbit", np.signbit, _signbit, "Whether the sign is m
 @method
 def isreal(input):
     """True: there are no complex dtypes."""
-    return input == input if input.dtype.kind != "f" else (input == input).logical_or(input != input)
+    return (
+        input == input if input.dtype.kind != "f" else (input == input).logical_or(input != input)
+    )
 
 
 def is_nonzero(input):
     """Whether the one element is not 0."""
     if input.numel() != 1:
-        raise RuntimeError(f"Boolean value of Tensor with {'no' if not input.numel() else 'more than one'} value{'s' if not input.numel() else ''} is ambiguous")
+        raise RuntimeError(
+            f"Boolean value of Tensor with {'no' if not input.numel() else 'more than one'} value{'s' if not input.numel() else ''} is ambiguous"
+        )
     return bool(input.item())
 
 
@@ -161,7 +244,9 @@ def isclose(input, other, rtol=1e-5, atol=1e-8, equal_nan=False):
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.name} did not match {other.dtype.name}")
     if rtol < 0 or atol < 0:
-        raise RuntimeError(f"isclose: rtol and atol must be greater than or equal to zero, but got {rtol} and {atol}")
+        raise RuntimeError(
+            f"isclose: rtol and atol must be greater than or equal to zero, but got {rtol} and {atol}"
+        )
     close = input == other
     if input.dtype.kind == "f":
         allowed = ABS(other * rtol) + atol
@@ -229,7 +314,9 @@ class Clamp(Pointwise):
         outside = over if under is None else under if over is None else under.logical_or(over)
         out = [WHERE(outside, 0.0, g)]
         if low is not None:
-            out.append(WHERE(under if over is None else under.logical_and(over.logical_not()), g, 0.0))
+            out.append(
+                WHERE(under if over is None else under.logical_and(over.logical_not()), g, 0.0)
+            )
         if high is not None:
             out.append(WHERE(over, g, 0.0))
         return tuple(out)
@@ -266,16 +353,32 @@ def clamp_max(input, max, *, out=None):
 def _fextreme(name, function, wins, doc):
     def code(k, x, z):
         if not is_float(x):
-            return (x | z if name == "fmax" else x & z) if x.dtype == "bool" else (k.max if name == "fmax" else k.min)(x, z)
-        return k.select(x.ne(x), z, k.select(z.ne(z), x, k.select(x > z if name == "fmax" else x < z, x, z)))
+            return (
+                (x | z if name == "fmax" else x & z)
+                if x.dtype == "bool"
+                else (k.max if name == "fmax" else k.min)(x, z)
+            )
+        return k.select(
+            x.ne(x), z, k.select(z.ne(z), x, k.select(x > z if name == "fmax" else x < z, x, z))
+        )
 
     op = pointwise(name, function, code, lambda g, x, z: (WHERE(wins(x, z), g, 0.0), WHERE(wins(x, z), 0.0, g)),
                    samples=(Sample(((3, 4), F), ((3, 4), F)),))  # fmt: skip
     return op, publish(op, doc, inplace=False)
 
 
-FMAX, fmax = _fextreme("fmax", np.fmax, lambda x, z: (x >= z).logical_or(z != z), "The larger of both, a number rather than NaN.")
-FMIN, fmin = _fextreme("fmin", np.fmin, lambda x, z: (x <= z).logical_or(z != z), "The smaller of both, a number rather than NaN.")
+FMAX, fmax = _fextreme(
+    "fmax",
+    np.fmax,
+    lambda x, z: (x >= z).logical_or(z != z),
+    "The larger of both, a number rather than NaN.",
+)
+FMIN, fmin = _fextreme(
+    "fmin",
+    np.fmin,
+    lambda x, z: (x <= z).logical_or(z != z),
+    "The smaller of both, a number rather than NaN.",
+)
 
 
 @composite(samples=(Sample(((3, 4), F), 1.0, 2.0, -2.0),))
@@ -302,7 +405,9 @@ heaviside = publish(HEAVISIDE, "0 below 0, 1 above, and the given value at 0.")
 # -- sums of products
 
 
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((3, 4), F)), Sample(((3, 4), F), ((3, 4), F), 0.3)))
+@composite(
+    samples=(Sample(((3, 4), F), ((3, 4), F), ((3, 4), F)), Sample(((3, 4), F), ((3, 4), F), 0.3))
+)
 def _lerp(input, end, weight):
     return input + weight * (end - input)
 
@@ -311,7 +416,9 @@ def _lerp(input, end, weight):
 def lerp(input, end, weight, *, out=None):
     """`input + weight * (end - input)`."""
     if input.dtype is not end.dtype:
-        raise RuntimeError(f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}")
+        raise RuntimeError(
+            f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}"
+        )
     return deliver(_lerp(input, end, weight), out)
 
 
@@ -335,6 +442,7 @@ def addcmul(input, tensor1, tensor2, *, value=1, out=None):
 def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     """`input + value * tensor1 / tensor2`."""
     if result_dtype([Spec((), tensor1.dtype), Spec((), tensor2.dtype)]).kind != "f":
-        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future release addcdiv will perform a true division of tensor1 and tensor2.")
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported, and in a future release addcdiv will perform a true division of tensor1 and tensor2."
+        )
     return deliver(_addcdiv(input, tensor1, tensor2, value), out)
-

@@ -24,14 +24,23 @@ class Cat(Op):
     kind = "kernel"
     planner = "cat"
     dim: int
-    samples = (Sample(((2, 3), F), ((2, 1), F), ((2, 0), F), dim=1), Sample(((2,), F), ((3,), "i"), dim=0))
-    errors = (ErrorSample(((2, 3), F), ((3, 3), F), dim=1, error=RuntimeError, says="Sizes of tensors must match"),)
+    samples = (
+        Sample(((2, 3), F), ((2, 1), F), ((2, 0), F), dim=1),
+        Sample(((2,), F), ((3,), "i"), dim=0),
+    )
+    errors = (
+        ErrorSample(
+            ((2, 3), F), ((3, 3), F), dim=1, error=RuntimeError, says="Sizes of tensors must match"
+        ),
+    )
 
     def infer(self, *xs: Spec) -> Spec:
         first = xs[0].shape
         for i, x in enumerate(xs):
             if len(x.shape) != len(first):
-                raise ShapeError(f"cat: Tensors must have same number of dimensions: got {len(first)} and {len(x.shape)}")
+                raise ShapeError(
+                    f"cat: Tensors must have same number of dimensions: got {len(first)} and {len(x.shape)}"
+                )
             for d, (n, m) in enumerate(zip(first, x.shape, strict=True)):
                 if d != self.dim and n != m:
                     raise ShapeError(
@@ -83,13 +92,18 @@ def stack(tensors, dim=0, *, out=None):
     first = tensors[0].shape
     for i, t in enumerate(tensors):
         if t.shape != first:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and {list(t.shape)} at entry {i}")
+            raise RuntimeError(
+                f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and {list(t.shape)} at entry {i}"
+            )
     d = canonical_dim("stack", dim, len(first) + 1)
     return deliver(Cat(d)(*(t.unsqueeze(d) for t in tensors)), out)
 
 
 def _at_least(tensors, n: int):
-    made = [t.reshape(1, 1) if t.ndim == 0 and n == 2 else t.reshape(1) if t.ndim == 0 else t for t in tensors]
+    made = [
+        t.reshape(1, 1) if t.ndim == 0 and n == 2 else t.reshape(1) if t.ndim == 0 else t
+        for t in tensors
+    ]
     return [t.unsqueeze(0) if n == 2 and t.ndim == 1 else t for t in made]
 
 
@@ -129,7 +143,9 @@ def split(tensor, split_size_or_sections, dim=0):
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
         if size < 0 or (size == 0 and n):
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
+            raise RuntimeError(
+                f"split expects split_size be non-negative, but got split_size={size}"
+            )
         starts = range(0, n, size) if n else [0]
         return tuple(narrow(tensor, d, s, min(size, n - s)) for s in starts)
     sizes = list(split_size_or_sections)
@@ -155,7 +171,9 @@ def chunk(input, chunks, dim=0):
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     d = canonical_dim("chunk", dim, input.ndim)
     n = input.shape[d]
-    return split(input, max(1, math.ceil(n / chunks)), d) if n else tuple(input for _ in range(chunks))
+    return (
+        split(input, max(1, math.ceil(n / chunks)), d) if n else tuple(input for _ in range(chunks))
+    )
 
 
 @method
@@ -191,7 +209,9 @@ def select(input, dim, index):
     d = canonical_dim("select", dim, input.ndim)
     n, i = input.shape[d], int(index)
     if not -n <= i < n:
-        raise IndexError(f"select(): index {i} out of range for tensor of size {list(input.shape)} at dimension {d}")
+        raise IndexError(
+            f"select(): index {i} out of range for tensor of size {list(input.shape)} at dimension {d}"
+        )
     return Select(d, i % n)(input)
 
 

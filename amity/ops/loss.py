@@ -13,13 +13,20 @@ from .reduce import SUM, Amax
 from .select import WHERE
 
 F = "f"
-PAIR = (Sample(((3, 4), F), ((3, 4), F)), Sample(((3, 4), F), ((3, 4), F), reduction="none"), Sample(((3,), F), ((3,), F), reduction="sum"))
+PAIR = (
+    Sample(((3, 4), F), ((3, 4), F)),
+    Sample(((3, 4), F), ((3, 4), F), reduction="none"),
+    Sample(((3,), F), ((3,), F), reduction="sum"),
+)
 
 
 def reduction_of(size_average, reduce, reduction: str) -> str:
     """The reduction that the old pair of flags or the new name asks for."""
     if size_average is not None or reduce is not None:
-        warnings.warn("size_average and reduce args will be deprecated, please use reduction instead.", stacklevel=3)
+        warnings.warn(
+            "size_average and reduce args will be deprecated, please use reduction instead.",
+            stacklevel=3,
+        )
         size_average = True if size_average is None else size_average
         reduce = True if reduce is None else reduce
         return "none" if not reduce else "mean" if size_average else "sum"
@@ -65,7 +72,13 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
 
 def _weighted(x, weight, reduction):
     y = x * weight
-    return y if reduction == "none" else y.sum() if reduction == "sum" else y.sum() / weight.expand(x.shape).sum()
+    return (
+        y
+        if reduction == "none"
+        else y.sum()
+        if reduction == "sum"
+        else y.sum() / weight.expand(x.shape).sum()
+    )
 
 
 @composite(samples=PAIR)
@@ -106,7 +119,9 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     _same("huber_loss", input, target)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    loss = _huber(input, target, "none" if weight is not None else reduction_of(None, None, reduction), delta)
+    loss = _huber(
+        input, target, "none" if weight is not None else reduction_of(None, None, reduction), delta
+    )
     return loss if weight is None else _weighted(loss, weight, reduction)
 
 
@@ -134,14 +149,18 @@ def _bce(input, target, weight, reduction):
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
-def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+def binary_cross_entropy(
+    input, target, weight=None, size_average=None, reduce=None, reduction="mean"
+):
     """The cross-entropy of probabilities.
 
     errors: ValueError if the shapes differ; RuntimeError for inputs outside [0, 1]
     """
     reduction = reduction_of(size_average, reduce, reduction)
     if target.shape != input.shape:
-        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure they have the same size.")
+        raise ValueError(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure they have the same size."
+        )
     if input.numel() and not bool(((input >= 0).logical_and(input <= 1)).all()):
         raise RuntimeError("all elements of input should be between 0 and 1")
     return _bce(input, target, weight if weight is None else weight.expand(input.shape), reduction)
@@ -156,11 +175,17 @@ def _bce_logits(input, target, weight, pos_weight, reduction):
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
-def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
+def binary_cross_entropy_with_logits(
+    input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None
+):
     """The cross-entropy of probabilities given as logits."""
     if target.shape != input.shape:
-        raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
-    return _bce_logits(input, target, weight, pos_weight, reduction_of(size_average, reduce, reduction))
+        raise ValueError(
+            f"Target size ({target.shape}) must be the same as input size ({input.shape})"
+        )
+    return _bce_logits(
+        input, target, weight, pos_weight, reduction_of(size_average, reduce, reduction)
+    )
 
 
 def _hot(input, target):
@@ -215,18 +240,26 @@ def _check_classes(name, input, target, weight, ignore_index):
     expected = tuple(n for d, n in enumerate(input.shape) if d != dim)
     if tuple(target.shape) != expected:
         if input.ndim > 1 and target.ndim and input.shape[0] != target.shape[0]:
-            raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]}).")
-        raise RuntimeError(f"{name}: got a target of size {list(target.shape)}; expected {list(expected)}")
+            raise ValueError(
+                f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
+            )
+        raise RuntimeError(
+            f"{name}: got a target of size {list(target.shape)}; expected {list(expected)}"
+        )
     if target.dtype.kind == "f":
         raise RuntimeError(f"expected scalar type Long but found {target.dtype.name}")
     if weight is not None and tuple(weight.shape) != (input.shape[dim],):
-        raise RuntimeError(f"weight tensor should be defined either for all {input.shape[dim]} classes or no classes but got weight tensor of shape: {list(weight.shape)}")
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {input.shape[dim]} classes or no classes but got weight tensor of shape: {list(weight.shape)}"
+        )
     bad = target._first_outside(0, input.shape[dim], ignore_index)
     if bad is not None:
         raise IndexError(f"{name}: Target {bad} is out of bounds.")
 
 
-def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+def nll_loss(
+    input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"
+):
     """The negative of the log-probability given to the target class.
 
     shape:  input [N, C, ...] or [C], target [N, ...] or []
@@ -288,11 +321,22 @@ def _soft_cross_entropy(input, target, weight, reduction, smoothing):
         logp = logp * weight.reshape(tuple(-1 if d == dim else 1 for d in range(input.ndim)))
     loss = NEG(SUM(logp, (dim,), False))
     if reduction == "mean":
-        return SUM(loss, tuple(range(loss.ndim)), False) / (input.numel() // max(input.shape[dim], 1))
+        return SUM(loss, tuple(range(loss.ndim)), False) / (
+            input.numel() // max(input.shape[dim], 1)
+        )
     return reduced(loss, reduction)
 
 
-def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
+def cross_entropy(
+    input,
+    target,
+    weight=None,
+    size_average=None,
+    ignore_index=-100,
+    reduce=None,
+    reduction="mean",
+    label_smoothing=0.0,
+):
     """The cross-entropy of logits with classes, or with probabilities of the input's shape.
 
     shape:  input [N, C, ...] or [C]; target [N, ...] or [] of classes, or as input
@@ -303,7 +347,9 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if target.dtype.kind == "f":
         if target.shape != input.shape:
-            raise RuntimeError(f"Expected floating point type for target with class probabilities, got sizes {list(target.shape)} and {list(input.shape)}; expected equal sizes")
+            raise RuntimeError(
+                f"Expected floating point type for target with class probabilities, got sizes {list(target.shape)} and {list(input.shape)}; expected equal sizes"
+            )
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
         return _soft_cross_entropy(input, target, weight, reduction, float(label_smoothing))
@@ -315,7 +361,11 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
 def _kl_div(input, target, reduction="mean", log_target=False):
     if log_target:
         return reduced(EXP(target) * (target - input), reduction)
-    return reduced(WHERE(target > 0, target * LOG(WHERE(target > 0, target, 1.0)), target * 0) - target * input, reduction)
+    return reduced(
+        WHERE(target > 0, target * LOG(WHERE(target > 0, target, 1.0)), target * 0)
+        - target * input,
+        reduction,
+    )
 
 
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
@@ -343,11 +393,17 @@ def _margin_ranking(input1, input2, target, margin, reduction):
     return reduced(maximum(NEG(target) * (input1 - input2) + margin, 0.0), reduction)
 
 
-def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+def margin_ranking_loss(
+    input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"
+):
     """max(0, -target * (input1 - input2) + margin)."""
     if not input1.ndim == input2.ndim == target.ndim:
-        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: {input2.shape}, target: {target.shape} ")
-    return _margin_ranking(input1, input2, target, float(margin), reduction_of(size_average, reduce, reduction))
+        raise RuntimeError(
+            f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: {input2.shape}, target: {target.shape} "
+        )
+    return _margin_ranking(
+        input1, input2, target, float(margin), reduction_of(size_average, reduce, reduction)
+    )
 
 
 @composite(samples=PAIR)
@@ -356,9 +412,13 @@ def _hinge_embedding(input, target, reduction="mean", margin=1.0):
     return reduced(far + WHERE(target == -1, 0.0, input), reduction)
 
 
-def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+def hinge_embedding_loss(
+    input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"
+):
     """The input for targets 1, max(0, margin - input) for targets -1."""
-    return _hinge_embedding(input, target, reduction_of(size_average, reduce, reduction), float(margin))
+    return _hinge_embedding(
+        input, target, reduction_of(size_average, reduce, reduction), float(margin)
+    )
 
 
 @composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((3,), F), 0.1, "mean"),))
@@ -366,18 +426,30 @@ def _cosine_embedding(input1, input2, target, margin, reduction):
     dim = (input1.ndim - 1,)
     eps = 1e-12
     dots = SUM(input1 * input2, dim, False)
-    norms = ((SUM(input1 * input1, dim, False) + eps) * (SUM(input2 * input2, dim, False) + eps)).sqrt()
+    norms = (
+        (SUM(input1 * input1, dim, False) + eps) * (SUM(input2 * input2, dim, False) + eps)
+    ).sqrt()
     cos = dots / norms
     loss = WHERE(target == 1, 1 - cos, 0.0) + WHERE(target == -1, maximum(cos - margin, 0.0), 0.0)
     return reduced(loss, reduction)
 
 
-def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+def cosine_embedding_loss(
+    input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"
+):
     """1 - cos for targets 1, max(0, cos - margin) for targets -1."""
     if target.ndim + 1 != input1.ndim or target.ndim + 1 != input2.ndim:
-        kind = "1D target tensor expects 2D input tensors" if target.ndim == 1 else "0D target tensor expects 1D input tensors"
-        raise RuntimeError(f"{kind}, but found inputs with sizes {list(input1.shape)} and {list(input2.shape)}.")
-    return _cosine_embedding(input1, input2, target, float(margin), reduction_of(size_average, reduce, reduction))
+        kind = (
+            "1D target tensor expects 2D input tensors"
+            if target.ndim == 1
+            else "0D target tensor expects 1D input tensors"
+        )
+        raise RuntimeError(
+            f"{kind}, but found inputs with sizes {list(input1.shape)} and {list(input2.shape)}."
+        )
+    return _cosine_embedding(
+        input1, input2, target, float(margin), reduction_of(size_average, reduce, reduction)
+    )
 
 
 @composite(samples=(Sample(((3, 4), F), ((3, 4), F), True, False, 1e-8, "mean"),))
@@ -389,9 +461,20 @@ def _poisson_nll(input, target, log_input, full, eps, reduction):
     return reduced(loss, reduction)
 
 
-def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
+def poisson_nll_loss(
+    input,
+    target,
+    log_input=True,
+    full=False,
+    size_average=None,
+    eps=1e-8,
+    reduce=None,
+    reduction="mean",
+):
     """The negative log-likelihood of counts under a Poisson distribution."""
-    return _poisson_nll(input, target, log_input, full, eps, reduction_of(size_average, reduce, reduction))
+    return _poisson_nll(
+        input, target, log_input, full, eps, reduction_of(size_average, reduce, reduction)
+    )
 
 
 @composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((3, 4), "p"), False, 1e-6, "mean"),))
@@ -409,7 +492,9 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     if var.shape != input.shape:
         if tuple(input.shape[:-1]) == tuple(var.shape):
             var = var.unsqueeze(-1)
-        elif var.numel() != 1 and not (tuple(input.shape[:-1]) == tuple(var.shape[:-1]) and var.shape[-1] == 1):
+        elif var.numel() != 1 and not (
+            tuple(input.shape[:-1]) == tuple(var.shape[:-1]) and var.shape[-1] == 1
+        ):
             raise ValueError("var is of incorrect size")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(reduction + " is not valid")
@@ -418,21 +503,25 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     return _gaussian_nll(input, target, var, full, eps, reduction)
 
 
-def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+def multilabel_soft_margin_loss(
+    input, target, weight=None, size_average=None, reduce=None, reduction="mean"
+):
     """The mean over classes of the logistic loss of every label."""
     loss = binary_cross_entropy_with_logits(input, target.to(input.dtype), reduction="none")
     loss = loss if weight is None else loss * weight
     return reduced(loss.mean(-1), reduction_of(size_average, reduce, reduction))
 
 
-def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
+def multi_margin_loss(
+    input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"
+):
     """The hinge loss over classes."""
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
     _check_classes("multi_margin_loss", input, target, weight, -1 << 40)
     x = input if input.ndim == 2 else input.unsqueeze(0)
     t = target if input.ndim == 2 else target.unsqueeze(0)
-    hot = (t.unsqueeze(1) == t.new_tensor(range(x.shape[1])))
+    hot = t.unsqueeze(1) == t.new_tensor(range(x.shape[1]))
     own = (x * hot).sum(1, keepdim=True)
     z = maximum(margin - own + x, 0.0)
     z = z if p == 1 else z * z
@@ -447,7 +536,9 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     x = input if input.ndim == 2 else input.unsqueeze(0)
     t = target if target.ndim == 2 else target.unsqueeze(0)
     if x.shape != t.shape:
-        raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
+        raise RuntimeError(
+            f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}"
+        )
     kept = (t < 0).to(t.dtype).cumsum(1) == 0
     at = WHERE(kept, t, 0)
     n = x.shape[1]
@@ -464,7 +555,18 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     return (x1 - x2 + eps).norm(p, -1, keepdim)
 
 
-def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"):
+def triplet_margin_loss(
+    anchor,
+    positive,
+    negative,
+    margin=1.0,
+    p=2,
+    eps=1e-6,
+    swap=False,
+    size_average=None,
+    reduce=None,
+    reduction="mean",
+):
     """max(0, d(anchor, positive) - d(anchor, negative) + margin)."""
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
@@ -475,7 +577,9 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     return reduced(maximum(near - far + margin, 0.0), reduction_of(size_average, reduce, reduction))
 
 
-def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
+def triplet_margin_with_distance_loss(
+    anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"
+):
     """The triplet loss under any distance."""
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")

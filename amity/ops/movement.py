@@ -75,7 +75,10 @@ class Expand(Op):
 
     def view(self, x: Layout) -> tuple[Layout, int]:
         pad = len(self.shape) - x.ndim
-        strides = [0] * pad + [0 if n == 1 and m != 1 else s for n, s, m in zip(x.shape, x.strides, self.shape[pad:], strict=True)]
+        strides = [0] * pad + [
+            0 if n == 1 and m != 1 else s
+            for n, s, m in zip(x.shape, x.strides, self.shape[pad:], strict=True)
+        ]
         return layout(x.dtype, self.shape, strides, x.device), 0
 
     def reference(self, x):
@@ -124,7 +127,10 @@ class Embed(Op):
     step: int
     size: int
     runtime = ("start", "step")
-    samples = (Sample(((2, 3), F), dim=0, start=1, step=2, size=5), Sample(((2, 3), F), dim=1, start=0, step=1, size=4))
+    samples = (
+        Sample(((2, 3), F), dim=0, start=1, step=2, size=5),
+        Sample(((2, 3), F), dim=1, start=0, step=1, size=4),
+    )
 
     @property
     def structure(self):
@@ -243,7 +249,10 @@ def permute(input, *dims):
 @method
 def transpose(input, dim0, dim1):
     """Two dimensions swapped."""
-    a, b = canonical_dim("transpose", dim0, input.ndim), canonical_dim("transpose", dim1, input.ndim)
+    a, b = (
+        canonical_dim("transpose", dim0, input.ndim),
+        canonical_dim("transpose", dim1, input.ndim),
+    )
     order = list(range(input.ndim))
     if order:
         order[a], order[b] = order[b], order[a]
@@ -308,10 +317,14 @@ def narrow(input, dim, start, length):
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     n, start = input.shape[d], int(start)
     if not -n <= start <= n:
-        raise IndexError(f"narrow: start out of range (expected to be in range of [{-n}, {n}], but got {start})")
+        raise IndexError(
+            f"narrow: start out of range (expected to be in range of [{-n}, {n}], but got {start})"
+        )
     start = start + n if start < 0 else start
     if length < 0 or start + length > n:
-        raise RuntimeError(f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})")
+        raise RuntimeError(
+            f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})"
+        )
     return Slice(d, start, length, 1)(input)
 
 
@@ -322,7 +335,9 @@ def sum_to_size(input, *size):
     if size == tuple(input.shape):
         return input
     if broadcast_shapes("sum_to_size", size, input.shape) != tuple(input.shape):
-        raise RuntimeError(f"sum_to_size: size {list(size)} is not expandable to size {list(input.shape)}")
+        raise RuntimeError(
+            f"sum_to_size: size {list(size)} is not expandable to size {list(input.shape)}"
+        )
     pad = input.ndim - len(size)
     kept = [pad + d for d, n in enumerate(size) if n == 1 and input.shape[pad + d] != 1]
     out = input.sum(kept, keepdim=True) if kept else input
@@ -371,7 +386,9 @@ class StridedSum(Op):
         out = np.zeros(self.shape, x.dtype)
         at = np.full(x.shape, self.offset)
         for d, stride in enumerate(self.strides):
-            at = at + (np.arange(x.shape[d]) * stride).reshape([-1 if i == d else 1 for i in range(x.ndim)])
+            at = at + (np.arange(x.shape[d]) * stride).reshape(
+                [-1 if i == d else 1 for i in range(x.ndim)]
+            )
         np.add.at(out.reshape(-1), at.reshape(-1), x.reshape(-1))
         return out
 

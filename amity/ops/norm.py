@@ -56,9 +56,13 @@ def _layer_norm(input, weight, bias, count, eps):
 def _check_normalized(name, input, normalized_shape):
     shape = tuple(normalized_shape)
     if not shape:
-        raise RuntimeError(f"{name}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = {list(shape)}")
+        raise RuntimeError(
+            f"{name}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = {list(shape)}"
+        )
     if tuple(input.shape[-len(shape) :]) != shape:
-        raise RuntimeError(f"{name}: Given normalized_shape={list(shape)}, expected input with shape [*, {', '.join(map(str, shape))}], but got input of size{list(input.shape)}")
+        raise RuntimeError(
+            f"{name}: Given normalized_shape={list(shape)}, expected input with shape [*, {', '.join(map(str, shape))}], but got input of size{list(input.shape)}"
+        )
     return shape
 
 
@@ -72,7 +76,9 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     shape = _check_normalized("layer_norm", input, normalized_shape)
     for name, t in (("weight", weight), ("bias", bias)):
         if t is not None and tuple(t.shape) != shape:
-            raise RuntimeError(f"layer_norm: Expected {name} to be of same shape as normalized_shape, but got {name} of shape {list(t.shape)} and normalized_shape = {list(shape)}")
+            raise RuntimeError(
+                f"layer_norm: Expected {name} to be of same shape as normalized_shape, but got {name} of shape {list(t.shape)} and normalized_shape = {list(shape)}"
+            )
     if input.numel() == 0:
         return input * 1
     return _layer_norm(input, weight, bias, len(shape), eps)
@@ -106,7 +112,9 @@ def _batch_norm_grad(gs, input, weight, bias, eps, y1, y2):
     dims = _batch_dims(input)
     rstd = _per_channel((y2 + eps).rsqrt(), input.ndim)
     hat = (input - _per_channel(y1, input.ndim)) * rstd
-    gx = _normalized_grad(g if weight is None else g * _per_channel(weight, input.ndim), hat, rstd, dims)
+    gx = _normalized_grad(
+        g if weight is None else g * _per_channel(weight, input.ndim), hat, rstd, dims
+    )
     gw = None if weight is None else SUM(g * hat, dims, False)
     gb = None if bias is None else SUM(g, dims, False)
     return tuple(v for v, a in ((gx, input), (gw, weight), (gb, bias)) if a is not None)
@@ -116,7 +124,9 @@ def _batch_dims(x):
     return (0, *range(2, x.ndim))
 
 
-@composite(grad=_batch_norm_grad, samples=(Sample(((4, 3, 2, 2), F), ((3,), F), ((3,), F), eps=1e-5),))
+@composite(
+    grad=_batch_norm_grad, samples=(Sample(((4, 3, 2, 2), F), ((3,), F), ((3,), F), eps=1e-5),)
+)
 def _batch_norm_train(input, weight, bias, eps):
     """The result, and the mean and variance of the batch."""
     dims = _batch_dims(input)
@@ -127,7 +137,9 @@ def _batch_norm_train(input, weight, bias, eps):
     return y, mean.reshape(-1), var.reshape(-1)
 
 
-@composite(samples=(Sample(((4, 3, 2, 2), F), ((3,), F), ((3,), "p"), ((3,), F), ((3,), F), eps=1e-5),))
+@composite(
+    samples=(Sample(((4, 3, 2, 2), F), ((3,), F), ((3,), "p"), ((3,), F), ((3,), F), eps=1e-5),)
+)
 def _batch_norm_eval(input, mean, var, weight, bias, eps):
     n = input.ndim
     y = (input - _per_channel(mean, n)) * (_per_channel(var, n) + eps).rsqrt()
@@ -135,7 +147,9 @@ def _batch_norm_eval(input, mean, var, weight, bias, eps):
     return y if bias is None else y + _per_channel(bias, n)
 
 
-def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def batch_norm(
+    input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+):
     """Mean 0 and variance 1 for each channel, over the batch in training, else by running statistics.
 
     shape:  input [N, C, ...]; the others [C]
@@ -143,16 +157,27 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     source: Ioffe & Szegedy 2015, arXiv:1502.03167
     """
     channels = input.shape[1]
-    for name, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+    for name, t in (
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+        ("weight", weight),
+        ("bias", bias),
+    ):
         if t is not None and t.numel() != channels:
-            raise RuntimeError(f"batch_norm: {name} should contain {channels} elements not {t.numel()}")
+            raise RuntimeError(
+                f"batch_norm: {name} should contain {channels} elements not {t.numel()}"
+            )
     if not training:
         if running_mean is None or running_var is None:
-            raise RuntimeError("batch_norm: Expected running_mean and running_var to be defined when training=False")
+            raise RuntimeError(
+                "batch_norm: Expected running_mean and running_var to be defined when training=False"
+            )
         return _batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
     count = input.numel() // max(channels, 1)
     if count <= 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {input.shape}"
+        )
     y, mean, var = _batch_norm_train(input, weight, bias, eps)
     for running, new in ((running_mean, mean), (running_var, var)):
         if running is not None:
@@ -164,7 +189,12 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 # -- group and instance norm
 
 
-@composite(samples=(Sample(((2, 4, 3), F), ((4,), F), ((4,), F), groups=2, eps=1e-5), Sample(((2, 4, 3), F), None, None, groups=4, eps=1e-5)))
+@composite(
+    samples=(
+        Sample(((2, 4, 3), F), ((4,), F), ((4,), F), groups=2, eps=1e-5),
+        Sample(((2, 4, 3), F), None, None, groups=4, eps=1e-5),
+    )
+)
 def _group_norm(input, weight, bias, groups, eps):
     n, c = input.shape[:2]
     x = input.reshape((n, groups, c // groups, -1))
@@ -182,15 +212,28 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     source: Wu & He 2018, arXiv:1803.08494
     """
     if input.ndim < 2:
-        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
+        raise RuntimeError(
+            f"Expected at least 2 dimensions for input tensor but received {input.ndim}"
+        )
     if input.shape[1] % num_groups:
-        raise RuntimeError(f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and num_groups={num_groups}")
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and num_groups={num_groups}"
+        )
     if input.numel() == 0:
         return input * 1
     return _group_norm(input, weight, bias, num_groups, eps)
 
 
-def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
+def instance_norm(
+    input,
+    running_mean=None,
+    running_var=None,
+    weight=None,
+    bias=None,
+    use_input_stats=True,
+    momentum=0.1,
+    eps=1e-5,
+):
     """Mean 0 and variance 1 for each channel of each sample, or by running statistics.
 
     source: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022
@@ -199,13 +242,17 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     count = input.numel() // max(input.shape[0] * input.shape[1], 1)
     if count <= 1:
-        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
+        raise ValueError(
+            f"Expected more than 1 spatial element when training, got input size {input.shape}"
+        )
     if running_mean is not None or running_var is not None:
         x = input.detach()
         dims = tuple(range(2, x.ndim))
         mean, var = _moments(x, dims)
-        for running, new, scale in ((running_mean, mean, 1), (running_var, var, count / (count - 1))):
+        for running, new, scale in (
+            (running_mean, mean, 1),
+            (running_var, var, count / (count - 1)),
+        ):
             if running is not None:
                 running._blend(new.mean(0).reshape(-1), 1 - momentum, momentum * scale)
     return _group_norm(input, weight, bias, input.shape[1], eps)
-

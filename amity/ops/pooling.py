@@ -46,14 +46,18 @@ class Window(Op):
     def infer(self, x: Spec) -> Spec:
         size = self.output_size(x.shape[2:])
         if any(n <= 0 for n in size):
-            raise ShapeError(f"{self.name}: Given input size {list(x.shape)}: calculated output size {list(size)} is too small")
+            raise ShapeError(
+                f"{self.name}: Given input size {list(x.shape)}: calculated output size {list(size)} is too small"
+            )
         return Spec((*x.shape[:2], *size), x.dtype)
 
     def windows(self, x: np.ndarray):
         """For the oracle: output position, and the input positions of its window that are inside."""
         for at in np.ndindex(*self.output_size(x.shape[2:])):
             axes = []
-            for i, n, k, s, p, d in zip(at, x.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True):
+            for i, n, k, s, p, d in zip(
+                at, x.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True
+            ):
                 axes.append([j for j in range(i * s - p, i * s - p + d * k, d) if 0 <= j < n])
             yield at, list(itertools.product(*axes))
 
@@ -176,7 +180,9 @@ class AvgPool(Window):
     def reference(self, x):
         y = np.empty((*x.shape[:2], *self.output_size(x.shape[2:])), x.dtype)
         for at, inside in self.windows(x):
-            count = self.divisor or (self._padded(at, x.shape[2:]) if self.has_padding else len(inside))
+            count = self.divisor or (
+                self._padded(at, x.shape[2:]) if self.has_padding else len(inside)
+            )
             y[(..., *at)] = np.sum([x[(..., *p)] for p in inside], axis=0) / count
         return y
 
@@ -209,10 +215,20 @@ class AvgPoolGrad(Window):
 
     def reference(self, g):
         like = np.zeros((1, 1, *self.size))
-        pool = AvgPool(self.kernel, self.stride, self.padding, self.dilation, self.ceil, self.has_padding, self.divisor)
+        pool = AvgPool(
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil,
+            self.has_padding,
+            self.divisor,
+        )
         out = np.zeros((*g.shape[:2], *self.size), g.dtype)
         for at, inside in pool.windows(like):
-            count = self.divisor or (pool._padded(at, self.size) if self.has_padding else len(inside))
+            count = self.divisor or (
+                pool._padded(at, self.size) if self.has_padding else len(inside)
+            )
             for p in inside:
                 out[(..., *p)] += g[(..., *at)] / count
         return out
@@ -230,21 +246,31 @@ def batched(name: str, x, n: int):
     if x.ndim == n + 1:
         return x.unsqueeze(0), True
     if x.ndim != n + 2:
-        raise RuntimeError(f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor, but got input of size: {list(x.shape)}")
+        raise RuntimeError(
+            f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor, but got input of size: {list(x.shape)}"
+        )
     return x, False
 
 
 def _windows(name: str, n: int, kernel, stride, padding, dilation=1):
     kernel = spatial(name, kernel, n)
-    stride = kernel if stride is None or (not isinstance(stride, int) and len(stride) == 0) else spatial(name, stride, n)
+    stride = (
+        kernel
+        if stride is None or (not isinstance(stride, int) and len(stride) == 0)
+        else spatial(name, stride, n)
+    )
     padding, dilation = spatial(name, padding, n), spatial(name, dilation, n)
     if any(k <= 0 for k in kernel):
-        raise RuntimeError(f"{name}: kernel size should be greater than zero, but got {list(kernel)}")
+        raise RuntimeError(
+            f"{name}: kernel size should be greater than zero, but got {list(kernel)}"
+        )
     if any(s <= 0 for s in stride):
         raise RuntimeError(f"{name}: stride should be greater than zero, but got {list(stride)}")
     for p, k, d in zip(padding, kernel, dilation, strict=True):
         if p < 0 or p > ((k - 1) * d + 1) // 2:
-            raise RuntimeError(f"{name}: pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
+            raise RuntimeError(
+                f"{name}: pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}"
+            )
     return kernel, stride, padding, dilation
 
 
@@ -260,12 +286,16 @@ def _max_pool(n: int, x, kernel_size, stride, padding, dilation, ceil_mode, retu
     return y, index.squeeze(0) if added else index
 
 
-def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def max_pool1d(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+):
     """The largest element of every window along one dimension."""
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def max_pool2d(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+):
     """The largest element of every window of an image.
 
     shape:  [N, C, H, W] -> [N, C, (H + 2*padding - dilation*(K-1) - 1)//stride + 1, ...]
@@ -274,24 +304,34 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool3d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def max_pool3d(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+):
     """The largest element of every window of a volume."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-def max_pool1d_with_indices(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=True):
+def max_pool1d_with_indices(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=True
+):
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
-def max_pool2d_with_indices(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=True):
+def max_pool2d_with_indices(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=True
+):
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
-def max_pool3d_with_indices(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=True):
+def max_pool3d_with_indices(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=True
+):
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
-def _avg_pool(n: int, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
+def _avg_pool(
+    n: int, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+):
     name = f"avg_pool{n}d"
     x, added = batched(name, x, n)
     if divisor_override is not None and divisor_override == 0:
@@ -306,12 +346,31 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
-def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+def avg_pool2d(
+    input,
+    kernel_size,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    divisor_override=None,
+):
     """The mean of every window of an image."""
-    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _avg_pool(
+        2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
 
 
-def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+def avg_pool3d(
+    input,
+    kernel_size,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    divisor_override=None,
+):
     """The mean of every window of a volume."""
-    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
+    return _avg_pool(
+        3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )

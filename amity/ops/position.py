@@ -49,5 +49,3 @@ def one_hot(tensor, num_classes=-1):
     elif num_classes < top:
         raise RuntimeError("Class values must be smaller than num_classes.")
     return (tensor.unsqueeze(-1) == tensor.new_tensor(range(num_classes))).to(int64)
-
-

@@ -40,7 +40,9 @@ def _integer_power(k, x, z):
     if x.dtype[0] == "u":
         return out
     even = (z & 1).eq(0)
-    unit = k.select(x.eq(1), 1, k.select(x.eq(-1), k.select(even, k.const(1, x.dtype), k.const(-1, x.dtype)), 0))
+    unit = k.select(
+        x.eq(1), 1, k.select(x.eq(-1), k.select(even, k.const(1, x.dtype), k.const(-1, x.dtype)), 0)
+    )
     return k.select(z < 0, unit, out)
 
 
@@ -73,4 +75,3 @@ def pow(input, exponent, *, out=None):
                 f"pow: got exponent {exponent} for {input.dtype}; Integers to negative integer powers are not allowed."
             )
     return deliver(POW(input, exponent), out)
-

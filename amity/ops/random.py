@@ -44,7 +44,12 @@ def philox_numpy(seed: int, counter: np.ndarray) -> list[np.ndarray]:
     k0, k1 = seed & MASK, (seed >> 32) & MASK
     for _ in range(ROUNDS):
         p0, p1 = x[0] * np.uint64(M0), x[2] * np.uint64(M1)
-        x = [(p1 >> np.uint64(32)) ^ x[1] ^ np.uint64(k0), u32(p1), (p0 >> np.uint64(32)) ^ x[3] ^ np.uint64(k1), u32(p0)]
+        x = [
+            (p1 >> np.uint64(32)) ^ x[1] ^ np.uint64(k0),
+            u32(p1),
+            (p0 >> np.uint64(32)) ^ x[3] ^ np.uint64(k1),
+            u32(p0),
+        ]
         k0, k1 = (k0 + W0) & MASK, (k1 + W1) & MASK
     return x
 
@@ -70,7 +75,9 @@ class _Random(Op):
         return philox(b, s, counter)
 
     def numpy_words(self, seed, offset):
-        return philox_numpy(int(seed) & (1 << 64) - 1, np.arange(self.count, dtype=np.uint64) + np.uint64(offset))
+        return philox_numpy(
+            int(seed) & (1 << 64) - 1, np.arange(self.count, dtype=np.uint64) + np.uint64(offset)
+        )
 
 
 def unit(b, words, dtype: str):

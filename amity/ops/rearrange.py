@@ -25,10 +25,15 @@ def flatten(input, start_dim=0, end_dim=-1):
     """Dimensions from start to end as one."""
     if input.ndim == 0:
         return reshape(input, (1,))
-    a, b = canonical_dim("flatten", start_dim, input.ndim), canonical_dim("flatten", end_dim, input.ndim)
+    a, b = (
+        canonical_dim("flatten", start_dim, input.ndim),
+        canonical_dim("flatten", end_dim, input.ndim),
+    )
     if a > b:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
-    return reshape(input, (*input.shape[:a], math.prod(input.shape[a : b + 1]), *input.shape[b + 1 :]))
+    return reshape(
+        input, (*input.shape[:a], math.prod(input.shape[a : b + 1]), *input.shape[b + 1 :])
+    )
 
 
 @method
@@ -40,7 +45,9 @@ def unflatten(input, dim, sizes):
     try:
         new = infer_size("unflatten", tuple(sizes), input.shape[d])
     except RuntimeError:
-        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({input.shape[d]}) in the input tensor") from None
+        raise RuntimeError(
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({input.shape[d]}) in the input tensor"
+        ) from None
     return reshape(input, (*input.shape[:d], *new, *input.shape[d + 1 :]))
 
 
@@ -56,11 +63,15 @@ def movedim(input, source, destination):
     src = (source,) if isinstance(source, int) else tuple(source)
     dst = (destination,) if isinstance(destination, int) else tuple(destination)
     if len(src) != len(dst):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain the same number of dims as destination ({list(dst)} dims)")
+        raise RuntimeError(
+            f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain the same number of dims as destination ({list(dst)} dims)"
+        )
     a = [canonical_dim("movedim", d, input.ndim) for d in src]
     b = [canonical_dim("movedim", d, input.ndim) for d in dst]
     if len(set(a)) != len(a) or len(set(b)) != len(b):
-        raise RuntimeError(f"movedim: repeated dim in source or destination ({list(src)}, {list(dst)})")
+        raise RuntimeError(
+            f"movedim: repeated dim in source or destination ({list(src)}, {list(dst)})"
+        )
     order = [-1] * input.ndim
     for s, d in zip(a, b, strict=True):
         order[d] = s
@@ -94,7 +105,12 @@ class Flip(Op):
         return x
 
     def emit(self, k, x):
-        return x.load([n - 1 - i if d in self.dims else i for d, (i, n) in enumerate(zip(k.index, x.sizes, strict=False))][: len(x.sizes)])
+        return x.load(
+            [
+                n - 1 - i if d in self.dims else i
+                for d, (i, n) in enumerate(zip(k.index, x.sizes, strict=False))
+            ][: len(x.sizes)]
+        )
 
     def reference(self, x):
         return np.flip(x, self.dims).copy()
@@ -162,11 +178,17 @@ def roll(input, shifts, dims=None):
     """Elements shifted around; without dims the flattened tensor is."""
     if dims is None or dims == ():
         s = shifts if isinstance(shifts, int) else shifts[0]
-        return roll(flatten(input), s, 0).reshape(tuple(input.shape)) if input.numel() else input.clone()
+        return (
+            roll(flatten(input), s, 0).reshape(tuple(input.shape))
+            if input.numel()
+            else input.clone()
+        )
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(shifts) != len(dims):
-        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+        raise RuntimeError(
+            f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}"
+        )
     if input.numel() == 0:
         return input.clone()
     for s, d in zip(shifts, dims, strict=True):
@@ -184,7 +206,9 @@ def rot90(input, k=1, dims=(0, 1)):
         raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
     a, b = (canonical_dim("rot90", d, input.ndim) for d in dims)
     if a == b:
-        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {a} and dim1 = {b}")
+        raise RuntimeError(
+            f"expected rotation dims to be different, but got dim0 = {a} and dim1 = {b}"
+        )
     k %= 4
     if k == 0:
         return input.clone()
@@ -199,9 +223,13 @@ def repeat(input, *sizes):
     sizes = _sizes(sizes)
     pad = len(sizes) - input.ndim
     if pad < 0:
-        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+        raise RuntimeError(
+            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
+        )
     if any(s < 0 for s in sizes):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(sizes)}: {list(sizes)}")
+        raise RuntimeError(
+            f"Trying to create tensor with negative dimension {min(sizes)}: {list(sizes)}"
+        )
     shape = (1,) * pad + tuple(input.shape)
     inner = tuple(n for s in shape for n in (1, s))
     outer = tuple(n for r, s in zip(sizes, shape, strict=True) for n in (r, s))
@@ -221,19 +249,27 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     """Every element repeated in place, by one count or one for each."""
     if repeats is None:
         counts = input.numpy()
-        return input.new_tensor(np.repeat(np.arange(len(counts)), counts).tolist() or [0])[: int(counts.sum())]
+        return input.new_tensor(np.repeat(np.arange(len(counts)), counts).tolist() or [0])[
+            : int(counts.sum())
+        ]
     x = flatten(input) if dim is None else input
     d = 0 if dim is None else canonical_dim("repeat_interleave", dim, x.ndim)
     if isinstance(repeats, int):
         shape = tuple(x.shape)
-        wide = reshape(x, (*shape[: d + 1], 1, *shape[d + 1 :])).expand((*shape[: d + 1], repeats, *shape[d + 1 :]))
+        wide = reshape(x, (*shape[: d + 1], 1, *shape[d + 1 :])).expand(
+            (*shape[: d + 1], repeats, *shape[d + 1 :])
+        )
         return reshape(wide, (*shape[:d], shape[d] * repeats, *shape[d + 1 :])).contiguous()
     counts = repeats.numpy()
     if counts.ndim == 0 or counts.size == 1:
         return repeat_interleave(x, int(counts.reshape(-1)[0]), d)
     if counts.size != x.shape[d]:
-        raise RuntimeError(f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.size} and input.size({d}) = {x.shape[d]}")
-    return x.index_select(d, repeats.new_tensor(np.repeat(np.arange(counts.size), counts).astype(np.int64).tolist()))
+        raise RuntimeError(
+            f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.size} and input.size({d}) = {x.shape[d]}"
+        )
+    return x.index_select(
+        d, repeats.new_tensor(np.repeat(np.arange(counts.size), counts).astype(np.int64).tolist())
+    )
 
 
 # -- diagonals, windows, triangles
@@ -358,7 +394,9 @@ def unfold_dim(input, dimension, size, step):
     if input.ndim == 0:
         return reshape(input, (1,)) if size == 1 else reshape(input, (1,))[:size]
     if size > input.shape[d]:
-        raise RuntimeError(f"maximum size for tensor at dimension {d} is {input.shape[d]} but size is {size}")
+        raise RuntimeError(
+            f"maximum size for tensor at dimension {d} is {input.shape[d]} but size is {size}"
+        )
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
     return Unfold(d, size, step)(input)
@@ -372,7 +410,10 @@ class Triangle(Op):
     diagonal: int
     is_lower: bool
     runtime = ("diagonal",)
-    samples = (Sample(((3, 4), F), diagonal=0, is_lower=True), Sample(((2, 3, 3), F), diagonal=1, is_lower=False))
+    samples = (
+        Sample(((3, 4), F), diagonal=0, is_lower=True),
+        Sample(((2, 3, 3), F), diagonal=1, is_lower=False),
+    )
 
     @property
     def structure(self):
@@ -417,16 +458,23 @@ def meshgrid(*tensors, indexing="ij"):
     """Coordinate grids of vectors."""
     ts = tensors[0] if len(tensors) == 1 and not hasattr(tensors[0], "layout") else tensors
     if indexing not in ("ij", "xy"):
-        raise RuntimeError(f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+        raise RuntimeError(
+            f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}'
+        )
     for t in ts:
         if t.ndim > 1:
-            raise RuntimeError(f"meshgrid: Expected 0D or 1D tensor in the tensor list but got: {t.ndim}D")
+            raise RuntimeError(
+                f"meshgrid: Expected 0D or 1D tensor in the tensor list but got: {t.ndim}D"
+            )
     ts = [reshape(t, (-1,)) for t in ts]
     swap = indexing == "xy" and len(ts) > 1
     if swap:
         ts[0], ts[1] = ts[1], ts[0]
     shape = tuple(t.shape[0] for t in ts)
-    grids = [reshape(t, tuple(-1 if i == d else 1 for i in range(len(ts)))).expand(shape) for d, t in enumerate(ts)]
+    grids = [
+        reshape(t, tuple(-1 if i == d else 1 for i in range(len(ts)))).expand(shape)
+        for d, t in enumerate(ts)
+    ]
     if swap:
         grids = [transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
@@ -495,7 +543,16 @@ class Pad(Op):
         Sample(((4, 5), F), pad=((1, 2), (3, 1)), mode="replicate", value=0.0),
         Sample(((4, 5), F), pad=((1, 2), (3, 1)), mode="circular", value=0.0),
     )  # fmt: skip
-    errors = (ErrorSample(((1, 3), F), pad=((0, 0), (3, 0)), mode="reflect", value=0.0, error=RuntimeError, says="less than"),)
+    errors = (
+        ErrorSample(
+            ((1, 3), F),
+            pad=((0, 0), (3, 0)),
+            mode="reflect",
+            value=0.0,
+            error=RuntimeError,
+            says="less than",
+        ),
+    )
 
     @property
     def structure(self):
@@ -508,11 +565,17 @@ class Pad(Op):
         shape = tuple(n + a + b for n, (a, b) in zip(x.shape, self.pad, strict=True))
         for n, (a, b) in zip(x.shape, self.pad, strict=True):
             if self.mode == "reflect" and (a >= n or b >= n) and (a or b):
-                raise ShapeError(f"pad: Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({a}, {b}) at a dimension of size {n}")
+                raise ShapeError(
+                    f"pad: Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({a}, {b}) at a dimension of size {n}"
+                )
             if self.mode == "circular" and (a > n or b > n):
-                raise ShapeError(f"pad: Padding value causes wrapping around more than once: got ({a}, {b}) at a dimension of size {n}")
+                raise ShapeError(
+                    f"pad: Padding value causes wrapping around more than once: got ({a}, {b}) at a dimension of size {n}"
+                )
         if any(s < 0 for s in shape):
-            raise ShapeError(f"pad: the input size {list(x.shape)}, plus negative padding, resulted in a negative output size {list(shape)}")
+            raise ShapeError(
+                f"pad: the input size {list(x.shape)}, plus negative padding, resulted in a negative output size {list(shape)}"
+            )
         return Spec(shape, x.dtype)
 
     def emit(self, k, x):
@@ -531,14 +594,22 @@ class Pad(Op):
                 i = b.select(i < 0, i + n, b.select(i >= n, i - n, i))
             position.append(i)
         v = x.load(position, valid)
-        return v if valid is None or self.value == 0 else b.select(valid, v, _fill(self.value, v.dtype))
+        return (
+            v
+            if valid is None or self.value == 0
+            else b.select(valid, v, _fill(self.value, v.dtype))
+        )
 
     def reference(self, x):
-        cut = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, self.pad, strict=True))
+        cut = tuple(
+            slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, self.pad, strict=True)
+        )
         x, pad = x[cut], [(max(a, 0), max(b, 0)) for a, b in self.pad]
         if self.mode == "constant":
             return np.pad(x, pad, constant_values=np.asarray(self.value).astype(x.dtype))
-        return np.pad(x, pad, {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[self.mode])
+        return np.pad(
+            x, pad, {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[self.mode]
+        )
 
     def grad(self, g, like_x):
         return PadBack(self.pad, self.mode, tuple(like_x.shape))(g)
@@ -586,15 +657,21 @@ def pad(input, pad, mode="constant", value=None):
         raise RuntimeError(f"Padding length must be divisible by 2: got {len(pad)} values")
     pairs = len(pad) // 2
     if pairs > input.ndim:
-        raise RuntimeError(f"Padding length should be less than or equal to two times the input dimension but got padding length {len(pad)} and input of dimension {input.ndim}")
+        raise RuntimeError(
+            f"Padding length should be less than or equal to two times the input dimension but got padding length {len(pad)} and input of dimension {input.ndim}"
+        )
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if mode != "constant":
         if value not in (None, 0):
             raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
         if input.ndim not in (pairs + 1, pairs + 2):
-            raise NotImplementedError(f"Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: got {len(pad)} values for {input.ndim} dimensions")
-    sides = [(0, 0)] * (input.ndim - pairs) + [(pad[2 * i], pad[2 * i + 1]) for i in reversed(range(pairs))]
+            raise NotImplementedError(
+                f"Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: got {len(pad)} values for {input.ndim} dimensions"
+            )
+    sides = [(0, 0)] * (input.ndim - pairs) + [
+        (pad[2 * i], pad[2 * i + 1]) for i in reversed(range(pairs))
+    ]
     if mode == "constant" and not value and all(a <= 0 and b <= 0 for a, b in sides):
         for d, (a, b) in enumerate(sides):
             input = narrow(input, d, -a, input.shape[d] + a + b) if a or b else input

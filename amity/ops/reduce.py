@@ -54,7 +54,10 @@ class Spread(Op):
     dims: tuple[int, ...]
     keepdim: bool
     shape: tuple[int, ...]
-    samples = (Sample(((3,), _F), dims=(1,), keepdim=False, shape=(3, 4)), Sample(((1, 4), _F), dims=(0,), keepdim=True, shape=(3, 4)))
+    samples = (
+        Sample(((3,), _F), dims=(1,), keepdim=False, shape=(3, 4)),
+        Sample(((1, 4), _F), dims=(0,), keepdim=True, shape=(3, 4)),
+    )
 
     def infer(self, x: Spec) -> Spec:
         return Spec(self.shape, x.dtype)
@@ -180,7 +183,9 @@ class _Arg(Reduce):
 
     def infer(self, x: Spec) -> Spec:
         if builtins.any(x.shape[d] == 0 for d in self.dims):
-            raise IndexError(f"{self.name}: Expected reduction dim to have non-zero size; got shape {list(x.shape)}")
+            raise IndexError(
+                f"{self.name}: Expected reduction dim to have non-zero size; got shape {list(x.shape)}"
+            )
         return super().infer(x)
 
     def _reference(self, f, x):
@@ -192,7 +197,10 @@ class _Arg(Reduce):
 class Argmax(_Arg):
     name = "argmax"
     combine = "argmax"
-    samples = (Sample(((3, 4), _F), dims=(1,), keepdim=False), Sample(((3, 4), _F), dims=(0, 1), keepdim=False))
+    samples = (
+        Sample(((3, 4), _F), dims=(1,), keepdim=False),
+        Sample(((3, 4), _F), dims=(0, 1), keepdim=False),
+    )
 
     def reference(self, x):
         return self._reference(np.argmax, x)

@@ -55,7 +55,9 @@ class Cumprod(Scan):
             return _reverse_sum(g * y, self.dim) / x
         d, n = self.dim, x.shape[self.dim]
         total = []
-        for i in range(n):  # the derivative by x_i: products that leave x_i out, summed over what comes after
+        for i in range(
+            n
+        ):  # the derivative by x_i: products that leave x_i out, summed over what comes after
             head = x.narrow(d, 0, i)
             rest = x.narrow(d, i + 1, n - i - 1)
             left = head.prod(d, keepdim=True)
@@ -115,7 +117,9 @@ class CumExtreme(Op):
         f = np.maximum if self.is_max else np.minimum
         values = f.accumulate(x, self.dim)
         here = (x == values) | (x != x) if x.dtype.kind in "fV" else x == values
-        place = np.arange(x.shape[self.dim]).reshape([-1 if d == self.dim else 1 for d in range(x.ndim)])
+        place = np.arange(x.shape[self.dim]).reshape(
+            [-1 if d == self.dim else 1 for d in range(x.ndim)]
+        )
         return values, np.maximum.accumulate(np.where(here, place, 0), self.dim)
 
     def grad(self, gs, like_x, result1):
@@ -126,7 +130,9 @@ def _cum(name, input, dim, is_max):
     d = canonical_dim(name, dim, input.ndim)
     x = input if input.ndim else input.reshape(1)
     values, indices = CumExtreme(d, is_max)(x)
-    return ReturnTypes(name, values=values.reshape(tuple(input.shape)), indices=indices.reshape(tuple(input.shape)))
+    return ReturnTypes(
+        name, values=values.reshape(tuple(input.shape)), indices=indices.reshape(tuple(input.shape))
+    )
 
 
 @method

@@ -16,7 +16,10 @@ class Where(Pointwise):
 
     name = "where"
     arity = 3
-    samples = (Sample(((3, 1), "b"), ((3, 4), "f"), ((4,), "f")), Sample(((2,), "b"), ((2,), "i"), ((), "i")))
+    samples = (
+        Sample(((3, 1), "b"), ((3, 4), "f"), ((4,), "f")),
+        Sample(((2,), "b"), ((2,), "i"), ((), "i")),
+    )
 
     def compute_dtype(self, condition: Spec, x: Spec, z: Spec):
         return result_dtype([x, z])

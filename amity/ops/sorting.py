@@ -26,14 +26,19 @@ class Sort(Op):
     results = 2
     dim: int
     descending: bool
-    samples = (Sample(((3, 5), F), dim=1, descending=False), Sample(((4, 2), F), dim=0, descending=True))
+    samples = (
+        Sample(((3, 5), F), dim=1, descending=False),
+        Sample(((4, 2), F), dim=0, descending=True),
+    )
 
     def infer(self, x: Spec) -> tuple[Spec, Spec]:
         return Spec(x.shape, x.dtype), Spec(x.shape, int64)
 
     def reference(self, x):
         work = x.astype(np.float32) if x.dtype.name == "bfloat16" else x
-        if self.descending:  # a stable order from the back: sort the reversed and turn the result around
+        if (
+            self.descending
+        ):  # a stable order from the back: sort the reversed and turn the result around
             order = np.flip(np.argsort(np.flip(work, self.dim), self.dim, kind="stable"), self.dim)
             order = x.shape[self.dim] - 1 - order
         else:
@@ -58,7 +63,11 @@ def sort(input, dim=-1, descending=False, stable=False, *, out=None):
     """Elements in order along a dimension, and where they were."""
     d, x = _one("sort", input, dim)
     values, indices = Sort(d, bool(descending))(x)
-    return ReturnTypes("sort", values=values.reshape(tuple(input.shape)), indices=indices.reshape(tuple(input.shape)))
+    return ReturnTypes(
+        "sort",
+        values=values.reshape(tuple(input.shape)),
+        indices=indices.reshape(tuple(input.shape)),
+    )
 
 
 @method
@@ -101,7 +110,9 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
     """The k-th smallest element along a dimension, and where it is."""
     n = input.shape[canonical_dim("kthvalue", dim, input.ndim)] if input.ndim else 1
     if not 1 <= k <= n:
-        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {dim}: got {k}; expected 1..{n}")
+        raise RuntimeError(
+            f"kthvalue(): selected number k out of range for dimension {dim}: got {k}; expected 1..{n}"
+        )
     return _ranked("kthvalue", input, dim, keepdim, lambda x, d: k - 1)
 
 
@@ -146,7 +157,11 @@ def _pick(condition, a, b):
 def nanmedian(input, dim=None, keepdim=False, *, out=None):
     """The median of what is no NaN."""
     if dim is None:
-        return nanmedian(input.reshape(-1), 0).values if input.numel() else input.new_full((), math.nan)
+        return (
+            nanmedian(input.reshape(-1), 0).values
+            if input.numel()
+            else input.new_full((), math.nan)
+        )
     d, x = _one("nanmedian", input, dim)
     _, order = Sort(d, False)(x.detach())
     count = (x == x).sum(d, True)
@@ -190,7 +205,9 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
     if input.dtype.kind != "f":
         raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
     if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
-        raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}")
+        raise RuntimeError(
+            f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}"
+        )
     if not hasattr(q, "layout"):
         q = input.new_tensor(q)
     if q.numel() and not bool(((q >= 0).logical_and(q <= 1)).all()):
@@ -232,7 +249,9 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """The distinct elements in order; on demand where each went and how often it occurs."""
     array = input.detach().numpy()
-    values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
+    values, inverse, counts = np.unique(
+        array, return_inverse=True, return_counts=True, axis=dim, equal_nan=False
+    )
     inverse = inverse.reshape(array.shape if dim is None else -1)
     made = [input.new_tensor(values, dtype=input.dtype)]
     made += [input.new_tensor(inverse, dtype=int64)] if return_inverse else []
@@ -252,8 +271,14 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
     values = rows[at] if dim is None else np.moveaxis(rows[at], 0, dim)
     made = [input.new_tensor(values, dtype=input.dtype)]
     inverse = np.cumsum(first) - 1
-    made += [input.new_tensor(inverse.reshape(array.shape if dim is None else -1), dtype=int64)] if return_inverse else []
-    made += [input.new_tensor(np.diff(np.append(at, len(rows))), dtype=int64)] if return_counts else []
+    made += (
+        [input.new_tensor(inverse.reshape(array.shape if dim is None else -1), dtype=int64)]
+        if return_inverse
+        else []
+    )
+    made += (
+        [input.new_tensor(np.diff(np.append(at, len(rows))), dtype=int64)] if return_counts else []
+    )
     return made[0] if len(made) == 1 else tuple(made)
 
 
@@ -288,12 +313,18 @@ def histc(input, bins=100, min=0, max=0, *, out=None):
     return input.new_tensor(counts, dtype=input.dtype)
 
 
-def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None, out=None):
+def searchsorted(
+    sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None, out=None
+):
     """Where elements would have to go to keep sorted rows sorted."""
     if side not in (None, "left", "right"):
-        raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
+        raise RuntimeError(
+            f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}"
+        )
     if side == "left" and right:
-        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+        raise RuntimeError(
+            "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True"
+        )
     is_right = right or side == "right"
     scalar = not hasattr(input, "layout")
     values = np.asarray(input) if scalar else input.detach().numpy()
@@ -309,7 +340,9 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
                 "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
                 f"input value tensor must match, but we got boundaries tensor {list(rows.shape)} and input value tensor {list(values.shape)}"
             )
-        flat = zip(rows.reshape(-1, rows.shape[-1]), values.reshape(-1, values.shape[-1]), strict=True)
+        flat = zip(
+            rows.reshape(-1, rows.shape[-1]), values.reshape(-1, values.shape[-1]), strict=True
+        )
         found = np.array([np.searchsorted(r, v, where) for r, v in flat]).reshape(values.shape)
     return deliver(sorted_sequence.new_tensor(found, dtype=int32 if out_int32 else int64), out)
 
@@ -323,6 +356,10 @@ def bucketize(input, boundaries, *, out_int32=False, right=False, out=None):
 def isin(elements, test_elements, *, assume_unique=False, invert=False):
     """Whether each element is one of the others."""
     a = elements.detach().numpy() if hasattr(elements, "layout") else np.asarray(elements)
-    b = test_elements.detach().numpy() if hasattr(test_elements, "layout") else np.asarray(test_elements)
+    b = (
+        test_elements.detach().numpy()
+        if hasattr(test_elements, "layout")
+        else np.asarray(test_elements)
+    )
     some = elements if hasattr(elements, "layout") else test_elements
     return some.new_tensor(np.isin(a, b, invert=invert), dtype=bool_)

@@ -28,20 +28,67 @@ def each(f: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
     return over
 
 
-EXP2, exp2 = _math("exp2", np.exp2, lambda g, y: g * y * math.log(2), doc="2 to the power of each element.")
-LOG2, log2 = _math("log2", np.log2, lambda g, x: g / (x * math.log(2)), doc="The logarithm to base 2.")
-LOG10, log10 = _math("log10", np.log10, lambda g, x: g / (x * math.log(10)), doc="The logarithm to base 10.")
+EXP2, exp2 = _math(
+    "exp2", np.exp2, lambda g, y: g * y * math.log(2), doc="2 to the power of each element."
+)
+LOG2, log2 = _math(
+    "log2", np.log2, lambda g, x: g / (x * math.log(2)), doc="The logarithm to base 2."
+)
+LOG10, log10 = _math(
+    "log10", np.log10, lambda g, x: g / (x * math.log(10)), doc="The logarithm to base 10."
+)
 TAN, tan = _math("tan", np.tan, lambda g, y: g * (1 + y * y), doc="The tangent.")
-ASIN, asin = _math("asin", np.arcsin, lambda g, x: g * (1 - x * x).rsqrt(), doc="The angle whose sine it is.", aliases=("arcsin",))
-ACOS, acos = _math("acos", np.arccos, lambda g, x: -g * (1 - x * x).rsqrt(), doc="The angle whose cosine it is.", aliases=("arccos",))
-ATAN, atan = _math("atan", np.arctan, lambda g, x: g / (1 + x * x), doc="The angle whose tangent it is.", aliases=("arctan",))
+ASIN, asin = _math(
+    "asin",
+    np.arcsin,
+    lambda g, x: g * (1 - x * x).rsqrt(),
+    doc="The angle whose sine it is.",
+    aliases=("arcsin",),
+)
+ACOS, acos = _math(
+    "acos",
+    np.arccos,
+    lambda g, x: -g * (1 - x * x).rsqrt(),
+    doc="The angle whose cosine it is.",
+    aliases=("arccos",),
+)
+ATAN, atan = _math(
+    "atan",
+    np.arctan,
+    lambda g, x: g / (1 + x * x),
+    doc="The angle whose tangent it is.",
+    aliases=("arctan",),
+)
 SINH, sinh = _math("sinh", np.sinh, lambda g, x: g * COSH(x), doc="The hyperbolic sine.")
 COSH, cosh = _math("cosh", np.cosh, lambda g, x: g * SINH(x), doc="The hyperbolic cosine.")
-ASINH, asinh = _math("asinh", np.arcsinh, lambda g, x: g * (x * x + 1).rsqrt(), doc="The inverse hyperbolic sine.", aliases=("arcsinh",))
-ACOSH, acosh = _math("acosh", np.arccosh, lambda g, x: g * (x * x - 1).rsqrt(), doc="The inverse hyperbolic cosine.", aliases=("arccosh",))
-ATANH, atanh = _math("atanh", np.arctanh, lambda g, x: g / (1 - x * x), doc="The inverse hyperbolic tangent.", aliases=("arctanh",))
+ASINH, asinh = _math(
+    "asinh",
+    np.arcsinh,
+    lambda g, x: g * (x * x + 1).rsqrt(),
+    doc="The inverse hyperbolic sine.",
+    aliases=("arcsinh",),
+)
+ACOSH, acosh = _math(
+    "acosh",
+    np.arccosh,
+    lambda g, x: g * (x * x - 1).rsqrt(),
+    doc="The inverse hyperbolic cosine.",
+    aliases=("arccosh",),
+)
+ATANH, atanh = _math(
+    "atanh",
+    np.arctanh,
+    lambda g, x: g / (1 - x * x),
+    doc="The inverse hyperbolic tangent.",
+    aliases=("arctanh",),
+)
 arcsin, arccos, arctan, arcsinh, arccosh, arctanh = asin, acos, atan, asinh, acosh, atanh
-ERFC, erfc = _math("erfc", each(math.erfc), lambda g, x: g * EXP(-x * x) * (-2 / ROOT_PI), doc="1 - erf(x), exact for large x.")
+ERFC, erfc = _math(
+    "erfc",
+    each(math.erfc),
+    lambda g, x: g * EXP(-x * x) * (-2 / ROOT_PI),
+    doc="1 - erf(x), exact for large x.",
+)
 
 
 def _erfinv(y: float) -> float:
@@ -56,7 +103,9 @@ def _erfinv(y: float) -> float:
     return x
 
 
-ERFINV, erfinv = _math("erfinv", each(_erfinv), lambda g, y: g * EXP(y * y) * (ROOT_PI / 2), doc="The inverse of erf.")
+ERFINV, erfinv = _math(
+    "erfinv", each(_erfinv), lambda g, y: g * EXP(y * y) * (ROOT_PI / 2), doc="The inverse of erf."
+)
 
 
 def _digamma(x: float) -> float:
@@ -70,7 +119,12 @@ def _digamma(x: float) -> float:
         out -= 1 / x
         x += 1
     s = 1 / (x * x)
-    return out + math.log(x) - 0.5 / x - s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s / 132))))
+    return (
+        out
+        + math.log(x)
+        - 0.5 / x
+        - s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s / 132))))
+    )
 
 
 def _lgamma(x: float) -> float:
@@ -79,8 +133,12 @@ def _lgamma(x: float) -> float:
     return math.lgamma(x)
 
 
-LGAMMA, lgamma = _math("lgamma", each(_lgamma), lambda g, x: g * DIGAMMA(x), doc="The logarithm of |gamma(x)|.")
-DIGAMMA, digamma = _math("digamma", each(_digamma), lambda g, x: g * polygamma(1, x), doc="The derivative of lgamma.")
+LGAMMA, lgamma = _math(
+    "lgamma", each(_lgamma), lambda g, x: g * DIGAMMA(x), doc="The logarithm of |gamma(x)|."
+)
+DIGAMMA, digamma = _math(
+    "digamma", each(_digamma), lambda g, x: g * polygamma(1, x), doc="The derivative of lgamma."
+)
 
 
 def _zeta(s: float, q: float) -> float:
@@ -139,15 +197,40 @@ def _i1(x: float) -> float:
     return total
 
 
-I0, i0 = _math("i0", lambda x: np.i0(x.astype(np.float64)).reshape(x.shape).astype(x.dtype), lambda g, x: g * I1(x), doc="The modified Bessel function of order 0.")
+I0, i0 = _math(
+    "i0",
+    lambda x: np.i0(x.astype(np.float64)).reshape(x.shape).astype(x.dtype),
+    lambda g, x: g * I1(x),
+    doc="The modified Bessel function of order 0.",
+)
 I0E, i0e = _math("i0e", lambda x: (np.i0(x.astype(np.float64)).reshape(x.shape) * np.exp(-np.abs(x))).astype(x.dtype),
                  lambda g, x, y: g * (I1E(x) - x.sign() * y), doc="exp(-|x|) i0(x).")  # fmt: skip
-I1, i1 = _math("i1", each(_i1), lambda g, x, y: g * WHERE(x == 0, 0.5, I0(x) - y / WHERE(x == 0, 1.0, x)), doc="The modified Bessel function of order 1.")
+I1, i1 = _math(
+    "i1",
+    each(_i1),
+    lambda g, x, y: g * WHERE(x == 0, 0.5, I0(x) - y / WHERE(x == 0, 1.0, x)),
+    doc="The modified Bessel function of order 1.",
+)
 I1E, i1e = _math("i1e", lambda x: (each(_i1)(x) * np.exp(-np.abs(x))).astype(x.dtype),
                  lambda g, x, y: g * WHERE(x == 0, 0.5, I0E(x) - y * (x.sign() + 1 / WHERE(x == 0, 1.0, x))), doc="exp(-|x|) i1(x).")  # fmt: skip
-NDTR, ndtr = _math("ndtr", each(lambda v: 0.5 * math.erfc(-v / math.sqrt(2))), lambda g, x: g * EXP(-0.5 * x * x) / math.sqrt(2 * math.pi), doc="The normal distribution function.")
-NDTRI, ndtri = _math("ndtri", each(lambda p: math.sqrt(2) * _erfinv(2 * p - 1)), lambda g, y: g * EXP(0.5 * y * y) * math.sqrt(2 * math.pi), doc="The inverse of the normal distribution function.")
-LOG_NDTR, log_ndtr = _math("log_ndtr", each(lambda v: math.log(0.5 * math.erfc(-v / math.sqrt(2)))), lambda g, x, y: g * EXP(-0.5 * x * x - y) / math.sqrt(2 * math.pi), doc="The logarithm of ndtr.")
+NDTR, ndtr = _math(
+    "ndtr",
+    each(lambda v: 0.5 * math.erfc(-v / math.sqrt(2))),
+    lambda g, x: g * EXP(-0.5 * x * x) / math.sqrt(2 * math.pi),
+    doc="The normal distribution function.",
+)
+NDTRI, ndtri = _math(
+    "ndtri",
+    each(lambda p: math.sqrt(2) * _erfinv(2 * p - 1)),
+    lambda g, y: g * EXP(0.5 * y * y) * math.sqrt(2 * math.pi),
+    doc="The inverse of the normal distribution function.",
+)
+LOG_NDTR, log_ndtr = _math(
+    "log_ndtr",
+    each(lambda v: math.log(0.5 * math.erfc(-v / math.sqrt(2)))),
+    lambda g, x, y: g * EXP(-0.5 * x * x - y) / math.sqrt(2 * math.pi),
+    doc="The logarithm of ndtr.",
+)
 for _name in ("i0e", "i1", "i1e", "ndtr", "ndtri", "log_ndtr", "zeta"):
     METHODS.pop(_name), INPLACE.pop(_name, None)
 
@@ -158,7 +241,14 @@ def _sinc(k, x):
     return k.select(x.eq(0), 1, k.math("sin", safe) / safe)
 
 
-SINC = pointwise("sinc", np.sinc, _sinc, lambda g, x: g * WHERE(x == 0, 0.0, _sinc_slope(WHERE(x == 0, 1.0, x))), rule="float", samples=UNARY)
+SINC = pointwise(
+    "sinc",
+    np.sinc,
+    _sinc,
+    lambda g, x: g * WHERE(x == 0, 0.0, _sinc_slope(WHERE(x == 0, 1.0, x))),
+    rule="float",
+    samples=UNARY,
+)
 sinc = publish(SINC, "sin(pi x) / (pi x), 1 at 0.")
 
 
@@ -171,7 +261,15 @@ def _logit(k, x):
     return k.math("log", x / (1 - x))
 
 
-LOGIT = costly(pointwise("logit_of", lambda x: np.log(x / (1 - x)), _logit, lambda g, x: g / (x * (1 - x)), rule="float"))
+LOGIT = costly(
+    pointwise(
+        "logit_of",
+        lambda x: np.log(x / (1 - x)),
+        _logit,
+        lambda g, x: g / (x * (1 - x)),
+        rule="float",
+    )
+)
 
 
 @method(inplace=True)
@@ -181,8 +279,28 @@ def logit(input, eps=None, *, out=None):
     return deliver(LOGIT(x), out)
 
 
-deg2rad = publish(pointwise("deg2rad", np.deg2rad, lambda k, x: x * (math.pi / 180), lambda g: g * (math.pi / 180), rule="float", samples=UNARY), "Degrees as radians.")
-rad2deg = publish(pointwise("rad2deg", np.rad2deg, lambda k, x: x * (180 / math.pi), lambda g: g * (180 / math.pi), rule="float", samples=UNARY), "Radians as degrees.")
+deg2rad = publish(
+    pointwise(
+        "deg2rad",
+        np.deg2rad,
+        lambda k, x: x * (math.pi / 180),
+        lambda g: g * (math.pi / 180),
+        rule="float",
+        samples=UNARY,
+    ),
+    "Degrees as radians.",
+)
+rad2deg = publish(
+    pointwise(
+        "rad2deg",
+        np.rad2deg,
+        lambda k, x: x * (180 / math.pi),
+        lambda g: g * (180 / math.pi),
+        rule="float",
+        samples=UNARY,
+    ),
+    "Radians as degrees.",
+)
 
 # -- of two elements
 
@@ -190,15 +308,34 @@ PAIR = (Sample(((3, 4), F), ((3, 4), F)), Sample(((3, 1), F), ((4,), F)))
 
 
 def _two(name: str, function, grad, doc: str, aliases=(), inplace=True, **more):
-    op = costly(pointwise(name, function, lambda k, x, z: k.math(name, x, z), grad, samples=PAIR, **more))
+    op = costly(
+        pointwise(name, function, lambda k, x, z: k.math(name, x, z), grad, samples=PAIR, **more)
+    )
     return op, publish(op, doc, *aliases, inplace=inplace)
 
 
-ATAN2, atan2 = _two("atan2", np.arctan2, lambda g, x, z: (g * z / (x * x + z * z), -g * x / (x * x + z * z)), "The angle of the point (other, input).", ("arctan2",), rule="float")
+ATAN2, atan2 = _two(
+    "atan2",
+    np.arctan2,
+    lambda g, x, z: (g * z / (x * x + z * z), -g * x / (x * x + z * z)),
+    "The angle of the point (other, input).",
+    ("arctan2",),
+    rule="float",
+)
 arctan2 = atan2
-HYPOT, hypot = _two("hypot", np.hypot, lambda g, x, z, y: (g * x / y, g * z / y), "sqrt(x^2 + y^2).", takes="f")
-COPYSIGN, copysign = _two("copysign", np.copysign, lambda g, x, z: (g * WHERE(x == 0, 0.0, COPYSIGN(1.0, z) * x.sign()), g * 0), "The magnitude of x with the sign of y.", rule="float")
-NEXTAFTER, nextafter = _two("nextafter", np.nextafter, None, "The next number after x towards y.", takes="f")
+HYPOT, hypot = _two(
+    "hypot", np.hypot, lambda g, x, z, y: (g * x / y, g * z / y), "sqrt(x^2 + y^2).", takes="f"
+)
+COPYSIGN, copysign = _two(
+    "copysign",
+    np.copysign,
+    lambda g, x, z: (g * WHERE(x == 0, 0.0, COPYSIGN(1.0, z) * x.sign()), g * 0),
+    "The magnitude of x with the sign of y.",
+    rule="float",
+)
+NEXTAFTER, nextafter = _two(
+    "nextafter", np.nextafter, None, "The next number after x towards y.", takes="f"
+)
 
 
 def _logaddexp(k, x, z):
@@ -207,7 +344,16 @@ def _logaddexp(k, x, z):
     return high + k.math("log1p", k.math("exp", apart))
 
 
-LOGADDEXP = costly(pointwise("logaddexp", np.logaddexp, _logaddexp, lambda g, x, z, y: (g * EXP(x - y), g * EXP(z - y)), takes="f", samples=PAIR))
+LOGADDEXP = costly(
+    pointwise(
+        "logaddexp",
+        np.logaddexp,
+        _logaddexp,
+        lambda g, x, z, y: (g * EXP(x - y), g * EXP(z - y)),
+        takes="f",
+        samples=PAIR,
+    )
+)
 logaddexp = publish(LOGADDEXP, "log(exp(x) + exp(y)) without overflow.", inplace=False)
 
 
@@ -225,7 +371,9 @@ def _xlogy(k, x, z):
 
 def _xlogy_numpy(x, z):
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.isnan(z), z, np.where(x == 0, 0.0, x * np.log(z))).astype(np.result_type(x, z, np.float32))
+        return np.where(np.isnan(z), z, np.where(x == 0, 0.0, x * np.log(z))).astype(
+            np.result_type(x, z, np.float32)
+        )
 
 
 XLOGY = costly(pointwise("xlogy", _xlogy_numpy, _xlogy, lambda g, x, z: (g * WHERE((x == 0).logical_and(z <= 0), 0.0, LOG(z)), g * x / z),
@@ -253,7 +401,11 @@ def ldexp(input, other, *, out=None):
 def frexp(input):
     """Mantissas in [0.5, 1) and exponents."""
     m, e = np.frexp(input.detach().numpy())
-    return ReturnTypes("frexp", mantissa=input.new_tensor(m), exponent=input.new_tensor(e.astype(np.int32), dtype=int32))
+    return ReturnTypes(
+        "frexp",
+        mantissa=input.new_tensor(m),
+        exponent=input.new_tensor(e.astype(np.int32), dtype=int32),
+    )
 
 
 @method

@@ -25,16 +25,30 @@ def _var_grad(g, input, dims, correction, keepdim):
     if not keepdim:
         for d in dims:
             spread = spread.unsqueeze(d)
-    return (input - centre) * spread * (2.0 / builtins.max(n - correction, 0) if n > correction else math.nan)
+    return (
+        (input - centre)
+        * spread
+        * (2.0 / builtins.max(n - correction, 0) if n > correction else math.nan)
+    )
 
 
-@composite(grad=_var_grad, samples=(Sample(((3, 4), F), dims=(1,), correction=1, keepdim=False), Sample(((3, 4), F), dims=(0, 1), correction=0, keepdim=True)))
+@composite(
+    grad=_var_grad,
+    samples=(
+        Sample(((3, 4), F), dims=(1,), correction=1, keepdim=False),
+        Sample(((3, 4), F), dims=(0, 1), correction=0, keepdim=True),
+    ),
+)
 def _var(input, dims, correction, keepdim):
     n = count_of(input.shape, dims)
     centred = input - SUM(input, dims, True) / n if n else input
     total = SUM(centred * centred, dims, keepdim)
     left = n - correction
-    return total / left if left > 0 else total * (math.nan if left <= 0 and n <= correction and n < 2 else math.inf)
+    return (
+        total / left
+        if left > 0
+        else total * (math.nan if left <= 0 and n <= correction and n < 2 else math.inf)
+    )
 
 
 def _correction(unbiased, correction) -> float:
@@ -89,7 +103,9 @@ for _name in ("var_mean", "std_mean"):
 def _extreme(name, whole, arg, pairwise, input, dim, keepdim):
     if dim is None:
         if input.numel() == 0:
-            raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+            raise RuntimeError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+            )
         return whole(tuple(range(input.ndim)), False)(input)
     if hasattr(dim, "layout"):
         return pairwise(input, dim)
@@ -146,7 +162,9 @@ def nanmean(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """The mean of what is no NaN."""
     x = input if dtype is None else input.to(dtype)
     if x.dtype.kind != "f":
-        raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {x.dtype.name}")
+        raise RuntimeError(
+            f"nanmean(): expected input to have floating point or complex dtype but got {x.dtype.name}"
+        )
     dims = canonical_dims("nanmean", dim, x.ndim)
     count = SUM((x == x), dims, keepdim).to(x.dtype)
     return deliver(nansum(x, dims, keepdim) / count, out)
@@ -155,7 +173,12 @@ def nanmean(input, dim=None, keepdim=False, *, dtype=None, out=None):
 # -- norms
 
 
-@composite(samples=(Sample(((3, 4), F), dims=(1,), keepdim=False), Sample(((3, 4), F), dims=(0,), keepdim=True)))
+@composite(
+    samples=(
+        Sample(((3, 4), F), dims=(1,), keepdim=False),
+        Sample(((3, 4), F), dims=(0,), keepdim=True),
+    )
+)
 def _logsumexp(input, dims, keepdim):
     top = Amax(dims, True)(input)
     top = WHERE(ABS(top) == math.inf, 0.0, top)
@@ -193,7 +216,13 @@ def _norm_grad(g, input, y, p, dims, keepdim):
     return WHERE(size == 0, 0.0, input.sign() * (WHERE(size == 0, 1.0, size) / safe) ** (p - 1)) * g
 
 
-@composite(grad=_norm_grad, samples=(Sample(((3, 4), F), p=2.0, dims=(1,), keepdim=False), Sample(((3, 4), F), p=3.0, dims=(0, 1), keepdim=True)))
+@composite(
+    grad=_norm_grad,
+    samples=(
+        Sample(((3, 4), F), p=2.0, dims=(1,), keepdim=False),
+        Sample(((3, 4), F), p=3.0, dims=(0, 1), keepdim=True),
+    ),
+)
 def _p_norm(input, p, dims, keepdim):
     if p == 2:
         return SUM(input * input, dims, keepdim).sqrt()
@@ -206,12 +235,16 @@ def vector_norm(input, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     """The p-norm of all elements, or over dimensions."""
     x = input if dtype is None else input.to(dtype)
     if x.dtype.kind != "f":
-        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.name}")
+        raise RuntimeError(
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.name}"
+        )
     dims = canonical_dims("vector_norm", dim, x.ndim)
     if ord == math.inf or ord == -math.inf:
         size = ABS(x)
         if any_empty(x.shape, dims):
-            raise RuntimeError(f"linalg.vector_norm cannot compute the {ord} norm on an empty dimension because the operation does not have an identity")
+            raise RuntimeError(
+                f"linalg.vector_norm cannot compute the {ord} norm on an empty dimension because the operation does not have an identity"
+            )
         return deliver((Amax if ord > 0 else Amin)(dims, keepdim)(size), out)
     if ord == 0:
         return deliver(SUM(x != 0, dims, keepdim).to(x.dtype), out)
@@ -222,7 +255,9 @@ def vector_norm(input, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
 def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
     """The norm: "fro" (the 2-norm of all elements) or a number."""
     if p == "nuc":
-        raise RuntimeError("norm: got p='nuc'; expected 'fro' or a number: use singular values of amity.linalg")
+        raise RuntimeError(
+            "norm: got p='nuc'; expected 'fro' or a number: use singular values of amity.linalg"
+        )
     if p is None or p == "fro":
         p = 2
     if isinstance(p, str):
@@ -272,11 +307,19 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
     if w is None:
         n = x.shape[1]
         centred = x - x.mean(1, keepdim=True)
-        c = centred @ centred.t() / builtins.max(n - correction, 0) if n > correction else centred @ centred.t() * math.inf
+        c = (
+            centred @ centred.t() / builtins.max(n - correction, 0)
+            if n > correction
+            else centred @ centred.t() * math.inf
+        )
     else:
         total = w.sum().to(x.dtype)
         centred = x - (x * w).sum(1, keepdim=True) / total
-        left = total - correction if aweights is None else total - correction * (w * aweights).sum() / total
+        left = (
+            total - correction
+            if aweights is None
+            else total - correction * (w * aweights).sum() / total
+        )
         c = (centred * w) @ centred.t() / left
     return c.squeeze() if input.ndim < 2 else c
 
@@ -289,4 +332,3 @@ def corrcoef(input):
         return c / c
     s = c.diagonal().sqrt()
     return (c / s.unsqueeze(1) / s.unsqueeze(0)).clamp(-1, 1)
-

@@ -5,12 +5,12 @@ import types
 
 import numpy as np
 import pytest
-from amity.frontend.tensor import Tensor
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amity.data import default_collate, default_convert
 from amity.frontend import create
+from amity.frontend.tensor import Tensor
 
 torch = pytest.importorskip("torch")
 peer = torch.utils.data

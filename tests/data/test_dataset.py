@@ -3,7 +3,6 @@
 import warnings
 
 import pytest
-from amity.frontend.random import Generator
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from amity.data import (
     random_split,
 )
 from amity.frontend import create
+from amity.frontend.random import Generator
 
 torch = pytest.importorskip("torch")
 peer = torch.utils.data

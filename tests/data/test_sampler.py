@@ -3,7 +3,6 @@
 import collections
 
 import pytest
-from amity.frontend.random import Generator, manual_seed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from amity.data import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from amity.frontend.random import Generator, manual_seed
 
 torch = pytest.importorskip("torch")
 peer = torch.utils.data

@@ -13,7 +13,9 @@ class Loader:
     def __init__(self) -> None:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
-        machine = binding.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default")
+        machine = binding.Target.from_default_triple().create_target_machine(
+            reloc="pic", codemodel="default"
+        )
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self.lock = threading.RLock()  # taken around a fork too
 

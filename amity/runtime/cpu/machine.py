@@ -16,12 +16,28 @@ from .loader import Loader, bind_symbol
 FASTCALL, ONE_ARGUMENT, NO_ARGUMENTS = 0x80, 8, 4
 SCRATCH_BYTES = 8 << 20
 KEPT_LIMIT = 1 << 30  # bytes of large blocks kept for reuse
-FUNCTIONS = ("run", "allocate", "alias", "external", "make", "get_version", "get_root", "bump", "dealloc", "trim")
+FUNCTIONS = (
+    "run",
+    "allocate",
+    "alias",
+    "external",
+    "make",
+    "get_version",
+    "get_root",
+    "bump",
+    "dealloc",
+    "trim",
+)
 NATIVE_NAMES = [f"amity_{n}" for n in FUNCTIONS] + ["amity_worker", "amity_parallel"]
 
 
 class MethodDef(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("meth", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("meth", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    ]
 
 
 class Slot(ctypes.Structure):
@@ -115,7 +131,9 @@ class Machine:
             Slot(TP_GETSET, ctypes.addressof(getset)),
             Slot(0, None),
         )
-        spec = TypeSpec(b"amity.Storage", native.HEADER, 0, 1 << 7, slots)  # 1 << 7: no instantiation
+        spec = TypeSpec(
+            b"amity.Storage", native.HEADER, 0, 1 << 7, slots
+        )  # 1 << 7: no instantiation
         make = ctypes.pythonapi.PyType_FromSpec
         make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p]
         self._keep += [members, getset, slots, spec]
@@ -132,7 +150,10 @@ class Machine:
             self._method_defs[name] = definition
             self._keep.append(text)
         new = ctypes.pythonapi.PyCFunction_NewEx
-        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+        new.restype, new.argtypes = (
+            ctypes.py_object,
+            [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p],
+        )
         return new(ctypes.addressof(definition), payload, None)
 
     def pool(self, nbytes: int) -> int:

@@ -53,7 +53,9 @@ def code(slots: dict[str, int], has_madvise: bool) -> str:
     for name, signature in PYTHON.items():
         result, params = signature.split(" ", 1)
         signatures.append(f"declare {result} @{name}{params}")
-    return "\n".join([*signatures, _GLOBALS, _allocator(has_madvise), _tensors(slots), _runner(), _builtins()])
+    return "\n".join(
+        [*signatures, _GLOBALS, _allocator(has_madvise), _tensors(slots), _runner(), _builtins()]
+    )
 
 
 def text(name: str, words: str) -> str:
@@ -67,7 +69,16 @@ _GLOBALS = """
 declare i32 @posix_memalign(ptr, i64, i64)
 declare void @free(ptr)
 """
-CELLS = ("storage_type", "tensor_type", "state", "pool_context", "none", "memory_error", "type_error", "scratch_pool")
+CELLS = (
+    "storage_type",
+    "tensor_type",
+    "state",
+    "pool_context",
+    "none",
+    "memory_error",
+    "type_error",
+    "scratch_pool",
+)
 
 
 def cell(name: str) -> str:

@@ -34,7 +34,10 @@ def declarations() -> str:
     )
     names = ("mutex_lock", "mutex_unlock")
     lines = [f"declare i32 @pthread_{n}(ptr)" for n in names]
-    lines += ["declare i32 @pthread_cond_wait(ptr, ptr)", "declare i32 @pthread_cond_broadcast(ptr)"]
+    lines += [
+        "declare i32 @pthread_cond_wait(ptr, ptr)",
+        "declare i32 @pthread_cond_broadcast(ptr)",
+    ]
     return "\n".join([hint, *lines])
 
 
@@ -250,7 +253,9 @@ class Pool:
         if self._word(BUSY).value:
             raise RuntimeError("set_num_threads: got a call while a kernel runs; expected none")
         self._stop()
-        self._scratch = [ctypes.create_string_buffer(WORKER_SCRATCH + 64) for _ in range(threads - 1)]
+        self._scratch = [
+            ctypes.create_string_buffer(WORKER_SCRATCH + 64) for _ in range(threads - 1)
+        ]
         for i, raw in enumerate(self._scratch):
             slot = ctypes.c_void_p.from_address(self.context + SCRATCH + 8 * i)
             slot.value = (ctypes.addressof(raw) + 63) & ~63
