@@ -3,12 +3,14 @@
 from .activation import *
 from .adaptive_pooling import *
 from .attention import *
+from .bag import *
 from .convolution import *
 from .dropout import *
 from .einsum import *
 from .elementwise import *
 from .embedding import *
 from .gather import *
+from .image import *
 from .indexing import *
 from .integer import *
 from .joining import *
@@ -16,15 +18,21 @@ from .loss import *
 from .matmul import *
 from .movement import *
 from .norm import *
+from .pairs import *
+from .padding import *
 from .pooling import *
 from .position import *
 from .power import *
 from .recurrent import *
 from .rearrange import *
 from .reduce import *
+from .resize import *
 from .scan import *
 from .select import *
 from .sorting import *
 from .special import *
 from .statistics import *
 from .unpooling import *
+
+# Functions, not the records and constants beside them.
+__all__ = [n for n, v in globals().items() if n[0] != "_" and n.islower() and callable(v)]

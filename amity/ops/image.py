@@ -1,0 +1,179 @@
+"""Images rearranged: sliding blocks, and values moved between channels and places."""
+
+from __future__ import annotations
+
+import math
+
+from .convolution import spatial
+from .joining import stack
+from .movement import Embed, Slice
+from .rearrange import pad
+
+
+def _block_counts(name: str, size, kernel, dilation, padding, stride) -> tuple[int, ...]:
+    """How many sliding blocks fit in each dimension."""
+    for what, values, low in (("kernel size", kernel, 1), ("dilation", dilation, 1),
+                              ("padding", padding, 0), ("stride", stride, 1)):  # fmt: skip
+        if min(values) < low:
+            raise RuntimeError(f"{name}: got {what} {values}; expected at least {low}")
+    counts = tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, d, p, s in zip(size, kernel, dilation, padding, stride, strict=True)
+    )
+    if min(counts) <= 0:
+        raise RuntimeError(
+            f"{name}: given spatial size {tuple(size)}, kernel_size={kernel}, "
+            f"dilation={dilation}, padding={padding}, stride={stride}, calculated shape of the "
+            f"array of sliding blocks as {counts}, but its components must be at least one."
+        )
+    return counts
+
+
+def _places(kernel, dilation):
+    """The first row and column of each element of the kernel."""
+    return [(i * dilation[0], j * dilation[1]) for i in range(kernel[0]) for j in range(kernel[1])]
+
+
+def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
+    """Sliding blocks of an image as columns.
+
+    shape:  [N, C, H, W] or [C, H, W] -> [(N,) C * prod(kernel_size), number of blocks]
+    errors: RuntimeError for blocks that do not fit
+    """
+    if input.ndim not in (3, 4) or any(n == 0 for n in input.shape[-3:]):
+        raise RuntimeError(
+            "Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero "
+            f"dimensions for input, but got: {list(input.shape)}"
+        )
+    x = input if input.ndim == 4 else input.unsqueeze(0)
+    kernel, dilation, padding, stride = (
+        spatial("unfold", v, 2) for v in (kernel_size, dilation, padding, stride)
+    )
+    high, wide = _block_counts("unfold", x.shape[2:], kernel, dilation, padding, stride)
+    if any(padding):
+        x = pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    parts = [
+        Slice(3, j, wide, stride[1])(Slice(2, i, high, stride[0])(x))
+        for i, j in _places(kernel, dilation)
+    ]
+    y = stack(parts, 2).reshape(x.shape[0], -1, high * wide)
+    return y if input.ndim == 4 else y.squeeze(0)
+
+
+def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
+    """Columns of sliding blocks added up into an image.
+
+    shape:  [N, C * prod(kernel_size), number of blocks] -> [N, C, *output_size]; N may be absent
+    errors: RuntimeError for sizes that do not fit together
+    """
+    if input.ndim not in (2, 3):
+        raise RuntimeError(
+            "Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and "
+            f"non-zero dimensions for input, but got: {list(input.shape)}"
+        )
+    x = input if input.ndim == 3 else input.unsqueeze(0)
+    size, kernel, dilation, padding, stride = (
+        spatial("fold", v, 2) for v in (output_size, kernel_size, dilation, padding, stride)
+    )
+    if x.shape[1] % math.prod(kernel):
+        raise RuntimeError(
+            "Expected size of input's dimension 1 to be divisible by the product of kernel_size, "
+            f"but got input.size(1)={x.shape[1]} and kernel_size={kernel}."
+        )
+    high, wide = _block_counts("fold", size, kernel, dilation, padding, stride)
+    if x.shape[2] != high * wide:
+        raise RuntimeError(
+            f"Given output_size={size}, kernel_size={kernel}, dilation={dilation}, "
+            f"padding={padding}, stride={stride}, expected size of input's dimension 2 to match "
+            f"the calculated number of sliding blocks {high} * {wide} = {high * wide}, but got "
+            f"input.size(2)={x.shape[2]}."
+        )
+    full = [n + 2 * p for n, p in zip(size, padding, strict=True)]
+    x = x.reshape(x.shape[0], -1, math.prod(kernel), high, wide)
+    y: Any = None
+    for at, (i, j) in enumerate(_places(kernel, dilation)):
+        part = Embed(2, i, stride[0], full[0])(x.select(2, at))
+        part = Embed(3, j, stride[1], full[1])(part)
+        y = part if y is None else y + part
+    if any(padding):
+        y = Slice(3, padding[1], size[1], 1)(Slice(2, padding[0], size[0], 1)(y)).contiguous()
+    return y if input.ndim == 3 else y.squeeze(0)
+
+
+def _image(name: str, x) -> None:
+    if x.ndim < 3:
+        raise RuntimeError(
+            f"{name} expects input to have at least 3 dimensions, but got input with {x.ndim} "
+            "dimension(s)"
+        )
+
+
+def pixel_shuffle(input, upscale_factor):
+    """Groups of channels spread over a finer image.
+
+    shape:  [*, C r^2, H, W] -> [*, C, H r, W r]
+    errors: RuntimeError for channels that are no multiple of r^2
+    source: Shi et al. 2016, arXiv:1609.05158
+    """
+    _image("pixel_shuffle", input)
+    r = upscale_factor
+    if r <= 0:
+        raise RuntimeError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
+    *lead, c, h, w = input.shape
+    if c % (r * r):
+        raise RuntimeError(
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square "
+            f"of upscale_factor, but input.size(-3)={c} is not divisible by {r * r}"
+        )
+    x = input.reshape(*lead, c // (r * r), r, r, h, w)
+    n = len(lead)
+    x = x.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
+    return x.reshape(*lead, c // (r * r), h * r, w * r)
+
+
+def pixel_unshuffle(input, downscale_factor):
+    """The places of a fine image gathered into channels.
+
+    shape:  [*, C, H r, W r] -> [*, C r^2, H, W]
+    errors: RuntimeError for sizes that are no multiple of r
+    """
+    _image("pixel_unshuffle", input)
+    r = downscale_factor
+    if r <= 0:
+        raise RuntimeError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
+    *lead, c, h, w = input.shape
+    for what, size in (("height", h), ("width", w)):
+        if size % r:
+            raise RuntimeError(
+                f"pixel_unshuffle expects {what} to be divisible by downscale_factor, but "
+                f"{size} is not divisible by {r}"
+            )
+    x = input.reshape(*lead, c, h // r, r, w // r, r)
+    n = len(lead)
+    x = x.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
+    return x.reshape(*lead, c * r * r, h // r, w // r)
+
+
+def channel_shuffle(input, groups):
+    """The channels of groups, interleaved.
+
+    shape:  [N, C, *] -> the same
+    errors: RuntimeError for channels that are no multiple of `groups`
+    source: Zhang et al. 2017, arXiv:1707.01083
+    """
+    if input.ndim < 3:
+        raise RuntimeError(
+            f"channel_shuffle expects input with > 2 dims, but got input with sizes "
+            f"{list(input.shape)}"
+        )
+    n, c, *rest = input.shape
+    if groups <= 0 or c % groups:
+        raise RuntimeError(
+            f"channel_shuffle: got {c} channels and groups={groups}; expected a positive number "
+            "of groups that divides the channels"
+        )
+    x = input.reshape(n, groups, c // groups, *rest)
+    return x.transpose(1, 2).reshape(n, c, *rest)
+
+
+native_channel_shuffle = channel_shuffle
