@@ -1,6 +1,8 @@
 """amity: one deep-learning framework, written like PyTorch, compiled and shipped like TensorFlow."""
 
 from . import autograd
+import importlib
+
 from .core.device import Device as device
 from .core.dtype import (
     DType as dtype,
@@ -89,8 +91,6 @@ del attach, indexing
 
 def __getattr__(name):
     """Parts that only some programs need, loaded when first named."""
-    import importlib
-
     if name in ("nn", "optim", "data", "io"):
         return importlib.import_module(f"amity.{name}")
     if name in ("save", "load"):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 
-import llvmlite.binding as binding
-
 from amity.core import flags
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
 
-from .llvm import Printer, emit_assembly, emit_object
+from .llvm import Printer, binding, emit_assembly, emit_object
 
 # What AMITY_CPU may cap the features to: (LLVM cpu, vector bytes, vector registers, abilities).
 CAPS = {

@@ -55,4 +55,4 @@ class Lowered:
     temporaries: dict[int, int] = field(default_factory=dict)  # place -> bytes, without a layout
 
 
-GRAIN_WORK = 16384  # elements that are worth another thread
+GRAIN_WORK = 32768  # elements that are worth another thread

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from amity.ir.kernel import Builder, Kernel, Value, register_type
+from amity.ir.kernel import Builder, Kernel, Value
 from amity.ir.target import Target
 
 from .accessor import Accessor, IndexedBuilder

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from amity.compiler.numerics import expand
 from amity.core import flags
 from amity.ir.target import Target
 
@@ -23,7 +24,6 @@ class Kernels:
             cpu,
             llvm,
         )  # lazy: LLVM takes 0.1 s to load and only kernels need it
-        from amity.compiler.numerics import expand
 
         self._codegen, self._llvm, self._math = cpu, llvm, expand
         self.target: Target = cpu.host_target()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from .convolution import spatial
 from .joining import stack
 from .movement import Embed, Slice
-from .rearrange import pad
+from .padding import pad
 
 
 def _block_counts(name: str, size, kernel, dilation, padding, stride) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from amity.core.errors import ShapeError, fail
 
 from .matmul import matmul
 from .pooling import avg_pool2d
-from .rearrange import pad
+from .padding import pad
 
 
 def bilinear(input1, input2, weight, bias=None):

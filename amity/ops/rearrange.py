@@ -7,14 +7,13 @@ import math
 
 import numpy as np
 
-from amity.core.errors import ShapeError
 from amity.core.layout import layout
 from amity.core.shape import broadcast_shapes, canonical_dim, canonical_dims, infer_size
 from amity.ir.graph import Spec
 
 from .joining import cat, stack
-from .movement import Embed, Permute, _sizes, narrow, reshape, transpose
-from .record import METHODS, ErrorSample, Op, Sample, method
+from .movement import Embed, Permute, _sizes, reshape, transpose
+from .record import METHODS, Op, Sample, method
 from .select import WHERE
 
 F = "f"
@@ -524,159 +523,3 @@ def block_diag(*tensors):
 @method
 def view_as_real(input):
     raise RuntimeError("view_as_real is only supported for complex tensors")
-
-
-# -- padding
-
-
-class Pad(Op):
-    """Values put around a tensor; `pad` holds (before, after) of every dimension."""
-
-    name = "pad"
-    kind = "indexed"
-    pad: tuple[tuple[int, int], ...]
-    mode: str
-    value: float
-    samples = (
-        Sample(((3, 4), F), pad=((1, 0), (2, 1)), mode="constant", value=0.5),
-        Sample(((1, 4, 5), F), pad=((0, 0), (1, 2), (3, 1)), mode="reflect", value=0.0),
-        Sample(((4, 5), F), pad=((1, 2), (3, 1)), mode="replicate", value=0.0),
-        Sample(((4, 5), F), pad=((1, 2), (3, 1)), mode="circular", value=0.0),
-    )  # fmt: skip
-    errors = (
-        ErrorSample(
-            ((1, 3), F),
-            pad=((0, 0), (3, 0)),
-            mode="reflect",
-            value=0.0,
-            error=RuntimeError,
-            says="less than",
-        ),
-    )
-
-    @property
-    def structure(self):
-        return ("pad", self.mode, self.value)
-
-    def parameters(self, x: Spec) -> list[int]:
-        return [before for before, _ in self.pad]
-
-    def infer(self, x: Spec) -> Spec:
-        shape = tuple(n + a + b for n, (a, b) in zip(x.shape, self.pad, strict=True))
-        for n, (a, b) in zip(x.shape, self.pad, strict=True):
-            if self.mode == "reflect" and (a >= n or b >= n) and (a or b):
-                raise ShapeError(
-                    f"pad: Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({a}, {b}) at a dimension of size {n}"
-                )
-            if self.mode == "circular" and (a > n or b > n):
-                raise ShapeError(
-                    f"pad: Padding value causes wrapping around more than once: got ({a}, {b}) at a dimension of size {n}"
-                )
-        if any(s < 0 for s in shape):
-            raise ShapeError(
-                f"pad: the input size {list(x.shape)}, plus negative padding, resulted in a negative output size {list(shape)}"
-            )
-        return Spec(shape, x.dtype)
-
-    def emit(self, k, x):
-        b, position, valid = k.b, [], None
-        for d, n in enumerate(x.sizes):
-            i = k.index[d] - k.parameter(d)
-            if self.mode == "constant":
-                inside = (i >= 0) & (i < n)
-                valid = inside if valid is None else valid & inside
-            elif self.mode == "reflect":
-                i = b.select(i < 0, -i, i)
-                i = b.select(i >= n, (n - 1) * 2 - i, i)
-            elif self.mode == "replicate":
-                i = b.max(b.min(i, n - 1), b.const(0, "i64"))
-            else:
-                i = b.select(i < 0, i + n, b.select(i >= n, i - n, i))
-            position.append(i)
-        v = x.load(position, valid)
-        return (
-            v
-            if valid is None or self.value == 0
-            else b.select(valid, v, _fill(self.value, v.dtype))
-        )
-
-    def reference(self, x):
-        cut = tuple(
-            slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, self.pad, strict=True)
-        )
-        x, pad = x[cut], [(max(a, 0), max(b, 0)) for a, b in self.pad]
-        if self.mode == "constant":
-            return np.pad(x, pad, constant_values=np.asarray(self.value).astype(x.dtype))
-        return np.pad(
-            x, pad, {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[self.mode]
-        )
-
-    def grad(self, g, like_x):
-        return PadBack(self.pad, self.mode, tuple(like_x.shape))(g)
-
-
-def _fill(value: float, dtype: str):
-    return value if dtype[0] == "f" else bool(value) if dtype == "bool" else int(value)
-
-
-class PadBack(Op):
-    """The gradient of padding: what was copied out is added up again."""
-
-    name = "pad_back"
-    kind = "host"
-    pad: tuple[tuple[int, int], ...]
-    mode: str
-    shape: tuple[int, ...]
-
-    def infer(self, g: Spec) -> Spec:
-        return Spec(self.shape, g.dtype)
-
-    def reference(self, g):
-        axes = [np.arange(n) for n in self.shape]
-        out = g
-        for d, (n, (a, b)) in enumerate(zip(self.shape, self.pad, strict=True)):
-            source = Pad(((a, b),), self.mode, -1.0).reference(axes[d]) if n else np.full(a + b, -1)
-            source = np.asarray(source, np.int64)
-            matrix = np.zeros((*out.shape[:d], n, *out.shape[d + 1 :]), out.dtype)
-            keep = source >= 0
-            np.add.at(np.moveaxis(matrix, d, 0), source[keep], np.moveaxis(out, d, 0)[keep])
-            out = matrix
-        return out
-
-    def grad(self, g):
-        return Pad(self.pad, self.mode, 0.0)(g)
-
-
-def pad(input, pad, mode="constant", value=None):
-    """Padding around the last dimensions: (before, after) of the last, then of the one before it, …
-
-    errors: RuntimeError for padding that the mode cannot give
-    """
-    pad = tuple(int(p) for p in pad)
-    if len(pad) % 2:
-        raise RuntimeError(f"Padding length must be divisible by 2: got {len(pad)} values")
-    pairs = len(pad) // 2
-    if pairs > input.ndim:
-        raise RuntimeError(
-            f"Padding length should be less than or equal to two times the input dimension but got padding length {len(pad)} and input of dimension {input.ndim}"
-        )
-    if mode not in ("constant", "reflect", "replicate", "circular"):
-        raise NotImplementedError(f"Unrecognised padding mode {mode}")
-    if mode != "constant":
-        if value not in (None, 0):
-            raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
-        if input.ndim not in (pairs + 1, pairs + 2):
-            raise NotImplementedError(
-                f"Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: got {len(pad)} values for {input.ndim} dimensions"
-            )
-    sides = [(0, 0)] * (input.ndim - pairs) + [
-        (pad[2 * i], pad[2 * i + 1]) for i in reversed(range(pairs))
-    ]
-    if mode == "constant" and not value and all(a <= 0 and b <= 0 for a, b in sides):
-        for d, (a, b) in enumerate(sides):
-            input = narrow(input, d, -a, input.shape[d] + a + b) if a or b else input
-        return input.clone()
-    return Pad(tuple(sides), mode, float(value or 0))(input)
-
-
-METHODS["_pad_zeros"] = pad

@@ -1,6 +1,8 @@
 """The worker pool, as code generated once: fork and join over ranges of a kernel's grid.
 
-Workers spin for a moment, then sleep on a condition variable; so does the thread that joins. One
+A worker joins a task only while it is open; the caller closes it when nothing is left to take and
+waits for those who joined, so a worker that the system does not run holds nobody up. Workers spin
+for a moment, then sleep on a condition variable; so does the thread that waits. One
 caller at a time uses the pool; another that comes meanwhile runs its kernel alone.
 """
 
@@ -10,6 +12,7 @@ import ctypes
 import os
 import platform
 
+OPEN = 1 << 30  # in the pending word: workers may still join; the bits below count those that have
 SPIN = 4000  # turns of waiting before a thread sleeps: some 100 us
 WORKER_SCRATCH = 8 << 20
 # Byte offsets in the shared context; what threads write stands in cache lines of its own.
@@ -45,9 +48,8 @@ def field(name: str, offset: int) -> str:
     return f"%{name} = getelementptr i8, ptr %c, i64 {offset}"
 
 
-def code() -> str:
-    """`amity_parallel(ctx, kernel, meta, buffers, n, grain, scratch)` and the workers' loop."""
-    return f"""
+# `amity_parallel(ctx, kernel, meta, buffers, n, grain, scratch)` and the workers' loop.
+CODE = f"""
 {declarations()}
 ; take ranges until none is left
 define internal void @drain(ptr %c, ptr %scratch) nounwind {{
@@ -145,6 +147,16 @@ rest:
   %leave = icmp ne i32 %stopped, 0
   br i1 %leave, label %out, label %work
 work:
+  %state = load atomic i32, ptr %pending seq_cst, align 4
+  %openbit = and i32 %state, {OPEN}
+  %isopen = icmp ne i32 %openbit, 0
+  br i1 %isopen, label %enter, label %finished
+enter:
+  %one = add i32 %state, 1
+  %pair = cmpxchg ptr %pending, i32 %state, i32 %one seq_cst seq_cst
+  %entered = extractvalue {{ i32, i1 }} %pair, 1
+  br i1 %entered, label %take, label %work
+take:
   call void @drain(ptr %c, ptr %scratch)
   %left = atomicrmw sub ptr %pending, i32 1 seq_cst
   %last = icmp eq i32 %left, 1
@@ -157,7 +169,8 @@ finished:
 out:
   ret ptr null
 }}
-define void @amity_parallel(ptr %c, ptr %f, ptr %meta, ptr %buf, i64 %n, i64 %grain, ptr %scratch) nounwind {{
+define void @amity_parallel(
+    ptr %c, ptr %f, ptr %meta, ptr %buf, i64 %n, i64 %grain, ptr %scratch) nounwind {{
 entry:
   {field("busy", BUSY)}
   {field("count", COUNT)}
@@ -191,10 +204,11 @@ fork:
   store i64 %n, ptr %np
   store i64 %grain, ptr %grainp
   store i64 0, ptr %next
-  store atomic i32 %workers, ptr %pending seq_cst, align 4
+  store atomic i32 {OPEN}, ptr %pending seq_cst, align 4
   %s = atomicrmw add ptr %c, i32 1 seq_cst
   call void @wake(ptr %c, ptr %sleepers, ptr %wakec)
   call void @drain(ptr %c, ptr %scratch)
+  %shut = atomicrmw and ptr %pending, i32 {OPEN - 1} seq_cst
   br label %join
 join:
   %p = load atomic i32, ptr %pending seq_cst, align 4
