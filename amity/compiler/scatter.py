@@ -248,13 +248,13 @@ def _offsets_launch(op: Any, indices: Sequence[Layout], joined: Sequence[int], o
 
 def _single_stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
     """The one step by which several dimensions are walked in row-major order, if there is one."""
-    step = None
+    step, first = None, 0
     for n, s in reversed([(n, s) for n, s in zip(sizes, strides, strict=True) if n != 1]):
         if step is not None and s != step:
             return None
         first = s if step is None else first
         step = s * n
-    return 0 if step is None else first
+    return first
 
 
 def plan_index_put(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> tuple:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 
@@ -130,6 +132,10 @@ def can_cast(from_: DType, to: DType) -> bool:
 
 class Info:
     """Limits of a dtype, by the names that `finfo` and `iinfo` give them."""
+
+    min: Any
+    max: Any
+    eps: Any
 
     def __init__(self, dtype: DType, **limits: object) -> None:
         self.dtype = dtype.name

@@ -44,7 +44,6 @@ def relu(input, inplace=False):
     return input.relu_() if inplace else RELU(input)
 
 
-relu.op = RELU
 METHODS["relu"] = INPLACE["relu"] = relu
 ERF = costly(pointwise("erf", lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x, lambda k, x: k.math("erf", x),
                        lambda g, x: g * EXP(-x * x) * (2 / math.sqrt(math.pi)), rule="float", samples=ONE))  # fmt: skip

@@ -315,7 +315,7 @@ class Clamp(Pointwise):
         out = [WHERE(outside, 0.0, g)]
         if low is not None:
             out.append(
-                WHERE(under if over is None else under.logical_and(over.logical_not()), g, 0.0)
+                WHERE(under if over is None or under is None else under.logical_and(over.logical_not()), g, 0.0)
             )
         if high is not None:
             out.append(WHERE(over, g, 0.0))

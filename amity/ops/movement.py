@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from amity.core.dtype import float32
 from amity.core.layout import Layout, layout
 from amity.core.shape import broadcast_shapes, canonical_dim, infer_size
 from amity.ir.graph import Spec
@@ -147,7 +148,7 @@ class Embed(Op):
         return x.load([at if d == self.dim else p for d, p in enumerate(k.index)], inside)
 
     def reference(self, x):
-        out = np.zeros(self.infer(Spec(x.shape, None)).shape, x.dtype)
+        out = np.zeros(self.infer(Spec(x.shape, float32)).shape, x.dtype)
         at = [slice(None)] * x.ndim
         at[self.dim] = slice(self.start, self.start + self.step * x.shape[self.dim], self.step)
         out[tuple(at)] = x

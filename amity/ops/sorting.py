@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -331,7 +332,7 @@ def searchsorted(
     rows = sorted_sequence.detach().numpy()
     if sorter is not None:
         rows = np.take_along_axis(rows, sorter.numpy(), -1)
-    where = "right" if is_right else "left"
+    where: Any = "right" if is_right else "left"
     if rows.ndim == 1:
         found = np.searchsorted(rows, values, where)
     else:

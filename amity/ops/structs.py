@@ -8,6 +8,9 @@ from typing import Any
 class ReturnTypes(tuple):
     """A tuple whose parts have names too."""
 
+    _op: str
+    _names: tuple[str, ...]
+
     def __new__(cls, op: str, **parts: Any) -> ReturnTypes:
         self = super().__new__(cls, parts.values())
         self.__dict__.update(parts)
