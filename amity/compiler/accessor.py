@@ -10,7 +10,9 @@ from amity.ir.kernel import Builder, Value
 class IndexedBuilder:
     """What an indexed op's `emit` writes with: the builder, the output position and its run-time words."""
 
-    def __init__(self, b: Builder, width: int, mask: Value | None, index: list[Value], first: int) -> None:
+    def __init__(
+        self, b: Builder, width: int, mask: Value | None, index: list[Value], first: int
+    ) -> None:
         self.b, self.index, self.width, self.mask = b, index, width, mask
         self._first = first
 
@@ -22,7 +24,13 @@ class Accessor:
     """A tensor that an indexed op reads at positions it computes."""
 
     def __init__(
-        self, b: Builder, pointer: Value, dtype: str, sizes: list[Value], strides: list[Value], is_unit: bool
+        self,
+        b: Builder,
+        pointer: Value,
+        dtype: str,
+        sizes: list[Value],
+        strides: list[Value],
+        is_unit: bool,
     ) -> None:
         self.b, self.pointer, self.dtype = b, pointer, dtype
         self.sizes, self.strides, self.is_unit = sizes, strides, is_unit
@@ -32,7 +40,13 @@ class Accessor:
         b, width = self.b, max((i.width for i in index), default=1)
         start = self._start(index) if width > 1 and self.is_unit else None
         if start is not None:
-            return b.load(self.pointer, start, self.dtype, width, None if mask is None else b.splat(mask, width))
+            return b.load(
+                self.pointer,
+                start,
+                self.dtype,
+                width,
+                None if mask is None else b.splat(mask, width),
+            )
         at = b.const(0, "i64")
         for i, stride in zip(index, self.strides, strict=True):
             at = at + i * stride

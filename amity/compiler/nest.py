@@ -65,7 +65,17 @@ class Nest:
     def key(self) -> tuple:
         body = tuple(i.key for i in self.body)
         ops = tuple((o.dtype, o.classes, o.rank) for o in self.operands)
-        return ("nest", self.dims, self.vector_rows, ops, self.inputs, body, self.stores, self.spill, self.split)
+        return (
+            "nest",
+            self.dims,
+            self.vector_rows,
+            ops,
+            self.inputs,
+            body,
+            self.stores,
+            self.spill,
+            self.split,
+        )
 
     @property
     def vector_dim(self) -> int:
@@ -215,7 +225,9 @@ def make_nest(
         operands.append(Operand(a.dtype, classes))
     reduced = numel([n for n, f in zip(out, dims, strict=True) if f == "d"])
     spill = not vector_rows and "d" in dims and reduced * 8 * 4 <= SPILL_BYTES
-    nest = Nest(dims, vector_rows, tuple(operands), inputs, tuple(body), tuple(stores), spill, bool(split))
+    nest = Nest(
+        dims, vector_rows, tuple(operands), inputs, tuple(body), tuple(stores), spill, bool(split)
+    )
     meta = [*out, *([total] if split else []), *numbers]
     for a in accesses:
         if a.whole is not None:
@@ -225,13 +237,17 @@ def make_nest(
 
 def _renumbered(body: Sequence[Instruction], flags: str) -> list[Instruction]:
     """`index` instructions with the dimension's place in the nest: rows first, then the reduced one."""
-    order = [d for d, f in enumerate(flags) if f == "r"] + [d for d, f in enumerate(flags) if f == "d"]
+    order = [d for d, f in enumerate(flags) if f == "r"] + [
+        d for d, f in enumerate(flags) if f == "d"
+    ]
     extra = 0 if "r" in flags else 1  # a nest of only reduced dimensions gets a row of size 1
     out = []
     for i in body:
         if i.op == "index":
             is_reduced = flags[i.what] == "d"
-            place: int | str = "linear" if is_reduced and flags.count("d") == 1 else order.index(i.what) + extra
+            place: int | str = (
+                "linear" if is_reduced and flags.count("d") == 1 else order.index(i.what) + extra
+            )
             i = Instruction("index", place, i.args, i.dtype)
         out.append(i)
     return out

@@ -29,14 +29,18 @@ def _build_gemm(key: GemmKey, name: str, target: Target, math: Callable) -> Any:
     return build_gemm(target, key, math, name=name)
 
 
-def plan_matmul(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+def plan_matmul(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> Plan:
     """`a @ b`, or with three inputs `beta * d + alpha * (a @ b)`."""
     (c,) = outs
     *addend, a, b = ins
     m, k = a.shape[-2:]
     n = b.shape[-1]
     batch = tuple(c.shape[:-2])
-    strides = [broadcast_strides(x, (*batch, *last)) for x, last in ((a, (m, k)), (b, (k, n)), (c, (m, n)))]
+    strides = [
+        broadcast_strides(x, (*batch, *last)) for x, last in ((a, (m, k)), (b, (k, n)), (c, (m, n)))
+    ]
     d = broadcast_strides(addend[0], (*batch, m, n)) if addend else None
     alpha, beta = getattr(op, "alpha", 1), getattr(op, "beta", 1)
     plan = plan_gemm(target, c.dtype.code, m, n, k, *strides, d, batch, alpha, beta, "", threads)
@@ -44,10 +48,23 @@ def plan_matmul(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: 
     places = (first, first + 1, first + 2, 0 if addend else first + 2)
     key = ("gemm", plan.key.name)
     buffers = [places[i] for i in plan.order]
-    return [Launch(key, partial(_build_gemm, plan.key), plan.meta, buffers, plan.grid, plan.grain, True, "gemm")], []
+    return [
+        Launch(
+            key,
+            partial(_build_gemm, plan.key),
+            plan.meta,
+            buffers,
+            plan.grid,
+            plan.grain,
+            True,
+            "gemm",
+        )
+    ], []
 
 
-def plan_linear(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+def plan_linear(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> Plan:
     """`x @ weight.T + bias` as the product of x and the weight read the other way."""
     x, w, *bias = ins
     turned = layout(w.dtype, w.shape[::-1], w.strides[::-1])
@@ -61,10 +78,18 @@ def plan_linear(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: 
 def broadcast_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of a layout broadcast to a shape."""
     pad = len(shape) - x.ndim
-    return (*[0] * pad, *(0 if n == 1 and m != 1 else s for n, s, m in zip(x.shape, x.strides, shape[pad:], strict=True)))
+    return (
+        *[0] * pad,
+        *(
+            0 if n == 1 and m != 1 else s
+            for n, s, m in zip(x.shape, x.strides, shape[pad:], strict=True)
+        ),
+    )
 
 
-def plan_convolution(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+def plan_convolution(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> Plan:
     """A convolution or one of its gradients, as `op.role` says."""
     (out,) = outs
     x, w, y = op.operands(ins, out)
@@ -76,19 +101,25 @@ def plan_convolution(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], tar
     return list(plan.launches), list(plan.temporaries)
 
 
-def plan_cat(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+def plan_cat(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> Plan:
     """A copy of every input into its part of the result."""
     (out,) = outs
     launches, at = [], 0
     for i, x in enumerate(ins):
         if x.numel:
             start = at * out.strides[op.dim] * out.dtype.itemsize
-            launches.append(copy_launch(x, out.dtype.code, x.shape, out.strides, i, (len(ins), start)))
+            launches.append(
+                copy_launch(x, out.dtype.code, x.shape, out.strides, i, (len(ins), start))
+            )
         at += x.shape[op.dim]
     return launches, []
 
 
-def plan_running(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> Plan:
+def plan_running(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> Plan:
     """A scan; an input that is not row-major is copied first."""
     (x,), (y,) = ins, outs
     if x.is_contiguous:
@@ -101,7 +132,8 @@ def plan_running(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target:
 
 
 PLANNERS: dict[str, Callable[..., Plan]] = {
-    "matmul": plan_matmul, "linear": plan_linear,
+    "matmul": plan_matmul,
+    "linear": plan_linear,
     "conv": plan_convolution,
     "cat": plan_cat,
     "scan": plan_running,

@@ -80,7 +80,9 @@ def make_plan(op: Op, values: Sequence[Any]) -> Callable:
     devices = {k.device for k in key if isinstance(k, Layout)}
     if len(devices) > 1:
         names = " and ".join(sorted(str(d) for d in devices))
-        raise DeviceError(f"{op.name}: got tensors on {names}; expected all tensors on the same device")
+        raise DeviceError(
+            f"{op.name}: got tensors on {names}; expected all tensors on the same device"
+        )
     specs = [spec_of(v) for v in values]
     results = op.infer(*specs)
     if op.kind == "view":
@@ -92,7 +94,9 @@ def make_plan(op: Op, values: Sequence[Any]) -> Callable:
         results = results if isinstance(results, tuple) else (results,)
         outputs = [Node(op, inputs, s, i) for i, s in enumerate(results)]
         mode = program.TENSOR if op.results == 1 else program.TUPLE
-        plan = program.build(Graph(inputs, outputs), [argument_layout(v) for v in values], mode=mode)
+        plan = program.build(
+            Graph(inputs, outputs), [argument_layout(v) for v in values], mode=mode
+        )
     if len(op.plans) > PLANS_KEPT:
         op.plans.clear()
     op.plans[key] = plan
@@ -215,7 +219,15 @@ def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Calla
         args=", ".join(names) + ("," if len(names) == 1 else ""), key=key, tape=tape, every=every,
         tapes="; ".join(f"{n}_ = {n}.tape" for n in names), some=" or ".join(f"{n}_ is not None" for n in names),
     )  # fmt: skip
-    space = {"plans": plans, "other": other, "modes": modes, "next_seq": next_seq, "rule": rule, "record": record, "op": op}
+    space = {
+        "plans": plans,
+        "other": other,
+        "modes": modes,
+        "next_seq": next_seq,
+        "rule": rule,
+        "record": record,
+        "op": op,
+    }
     exec(compile(source, f"<call of {op.name}>", "exec"), space)
     return space["method"]
 

@@ -23,7 +23,9 @@ PLANS_KEPT = 256
 _plans: dict[tuple, Callable] = {}
 
 
-def update(function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dict[str, float]) -> None:
+def update(
+    function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dict[str, float]
+) -> None:
     """`p, *state = function(p, grad, *state, **scalars)` for every tuple `(p, grad, *state)`.
 
     The results are written into the tensors of the tuple, the gradient excepted.
@@ -53,7 +55,9 @@ def _identity(function: Callable) -> Any:
     return function
 
 
-def _build(function: Callable, tensors: Sequence[Sequence[Tensor]], names: Sequence[str]) -> Callable:
+def _build(
+    function: Callable, tensors: Sequence[Sequence[Tensor]], names: Sequence[str]
+) -> Callable:
     numbers = [Node(None, (), Spec((), float64, True)) for _ in names]
     marks = {n: traced(x) for n, x in zip(names, numbers, strict=True)}
     inputs: list[Node] = []
@@ -67,7 +71,9 @@ def _build(function: Callable, tensors: Sequence[Sequence[Tensor]], names: Seque
         for at, result in zip([first, *range(first + 2, first + len(row))], results, strict=True):
             given[len(outputs)] = at
             outputs.append(result.layout.node)
-    layouts = [argument_layout(t) for row in tensors for t in row] + [argument_layout(0.0) for _ in names]
+    layouts = [argument_layout(t) for row in tensors for t in row] + [
+        argument_layout(0.0) for _ in names
+    ]
     graph = Graph([*inputs, *numbers], outputs)
     return program.build(graph, layouts, given, sorted(set(given.values())), program.NONE)
 
@@ -79,11 +85,15 @@ def _call(function: Callable, row: Sequence[Tensor], scalars: dict[str, Any]) ->
     out = out if isinstance(out, tuple) else (out,)
     kept = [row[0], *row[2:]]
     if len(out) != len(kept):
-        raise ValueError(f"foreach.update: got {len(out)} results; expected {len(kept)}, one for each tensor but the gradient")
+        raise ValueError(
+            f"foreach.update: got {len(out)} results; expected {len(kept)}, one for each tensor but the gradient"
+        )
     return [o if o.dtype is t.dtype else o.to(t.dtype) for o, t in zip(out, kept, strict=True)]
 
 
-def _update_traced(function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dict[str, float]) -> None:
+def _update_traced(
+    function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dict[str, float]
+) -> None:
     for row in tensors:
         for t, new in zip([row[0], *row[2:]], _call(function, row, scalars), strict=True):
             t.layout = new.layout

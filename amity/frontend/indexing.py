@@ -34,7 +34,11 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     """`x[key] = value`: written in place, also through the views that slices are."""
     shown, advanced = parse(x, key)
     if not isinstance(value, Tensor):
-        value = create.tensor(value, dtype=x.dtype) if not isinstance(value, np.ndarray) else create.tensor(value).to(x.dtype)
+        value = (
+            create.tensor(value, dtype=x.dtype)
+            if not isinstance(value, np.ndarray)
+            else create.tensor(value).to(x.dtype)
+        )
     value = value if value.dtype is x.dtype else value.to(x.dtype)
     if not advanced:
         while value.ndim > shown.ndim and value.shape[0] == 1:
@@ -100,7 +104,9 @@ def _as_index(k: Any) -> Any:
         return t if t.numel() else t.to(int64)
     if hasattr(k, "__index__"):
         return k.__index__()
-    raise TypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(k).__name__})")
+    raise TypeError(
+        f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(k).__name__})"
+    )
 
 
 def _takes(k: Any) -> int:
@@ -114,7 +120,9 @@ def _slice(x: Tensor, d: int, k: slice) -> Tensor:
     if k.step is not None and int(k.step) <= 0:
         raise ValueError("step must be greater than zero")
     n = x.shape[d]
-    start, stop, step = slice(*(None if v is None else int(v) for v in (k.start, k.stop, k.step))).indices(n)
+    start, stop, step = slice(
+        *(None if v is None else int(v) for v in (k.start, k.stop, k.step))
+    ).indices(n)
     length = max(0, -(-(stop - start) // step))
     if start == 0 and length == n and step == 1:
         return Slice(d, 0, n, 1)(x)
@@ -143,7 +151,9 @@ def check_range(name: str, k: Tensor, n: int, d: int) -> None:
     array = engine.array_of(k.storage, k.layout)
     low, high = int(array.min()), int(array.max())
     if low < -n or high >= n:
-        raise IndexError(f"{name}: index {low if low < -n else high} is out of bounds for dimension {d} with size {n}")
+        raise IndexError(
+            f"{name}: index {low if low < -n else high} is out of bounds for dimension {d} with size {n}"
+        )
 
 
 @composite
@@ -167,14 +177,18 @@ def index_list(indices: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(slice(None) if i is None else i for i in indices)
 
 
-def index_put(input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
+def index_put(
+    input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False
+) -> Tensor:
     """A copy of `input` with values written, or added, at positions."""
     x, advanced = parse(input, index_list(indices))
     dims, at = zip(*sorted(advanced.items()), strict=True)
     return IndexPut(dims, accumulate)(x, values, *at)
 
 
-def index_put_(self: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
+def index_put_(
+    self: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False
+) -> Tensor:
     """Values written, or added, at positions."""
     inplace.check_writable("index_put_", self)
     return inplace.assign(self, index_put(self, indices, values, accumulate))

@@ -41,7 +41,9 @@ class OpRule(Rule):
         self._picks: dict[int, list[tuple[int, int]]] = {}
         self.is_fused = op.fuses_grad
 
-    def uses(self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]) -> tuple[bool, ...] | None:
+    def uses(
+        self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]
+    ) -> tuple[bool, ...] | None:
         """Which saved values the wanted gradients need: found by tracing the rule once."""
         if not self.is_fused or not self.op.saved:
             return None
@@ -49,17 +51,26 @@ class OpRule(Rule):
         specs = [spec(v.layout) if isinstance(v, Tensor) else weak_spec(v) for v in values]
         saved: list[Spec] = []
         for how, which in self.op.saved:
-            saved += {"input": specs[which : which + 1], "inputs": specs, "result": [spec(outs[0].layout)]}.get(how, [])
+            saved += {
+                "input": specs[which : which + 1],
+                "inputs": specs,
+                "result": [spec(outs[0].layout)],
+            }.get(how, [])
         nodes = [Node(None, (), x) for x in (spec(outs[0].layout), *saved)]
         marks = [traced(n) for n in nodes]
-        lays = tuple(layout(s.dtype, s.shape) if not s.is_weak else type(v) for s, v in zip(specs, values, strict=True))
+        lays = tuple(
+            layout(s.dtype, s.shape) if not s.is_weak else type(v)
+            for s, v in zip(specs, values, strict=True)
+        )
         with no_grad():
             out = self.run(marks[:1], marks[1:], lays, needs)
         wanted = [x.layout.node for x, n in zip(out, needs, strict=True) if n and x is not None]
         reached = {id(n) for n in Graph(nodes, wanted).nodes()}
         return tuple(id(n) in reached for n in nodes[1:])
 
-    def picks(self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]) -> list[tuple[int, int]]:
+    def picks(
+        self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]
+    ) -> list[tuple[int, int]]:
         """What `record` keeps, as (kind, index), for this pattern of wanted gradients and numbers."""
         out: list[tuple[int, int]] = []
         for how, which in self.op.saved:
@@ -73,7 +84,9 @@ class OpRule(Rule):
             out = [p if used else (UNUSED, 0) for p, used in zip(out, uses, strict=True)]
         return out
 
-    def record(self, outs: Sequence[Tensor], values: Sequence[Any], edges: tuple, layouts: tuple) -> None:
+    def record(
+        self, outs: Sequence[Tensor], values: Sequence[Any], edges: tuple, layouts: tuple
+    ) -> None:
         pattern = 1
         for e, v in zip(edges, values, strict=True):
             pattern = pattern * 3 + (2 if e is not None else 1 if isinstance(v, Tensor) else 0)
@@ -121,7 +134,9 @@ class OpRule(Rule):
             out.append(s)
         return out
 
-    def run(self, gs: Sequence[Any], saved: Sequence[Any], layouts: tuple, needs: tuple) -> Sequence[Any]:
+    def run(
+        self, gs: Sequence[Any], saved: Sequence[Any], layouts: tuple, needs: tuple
+    ) -> Sequence[Any]:
         """The rule, op by op: in a trace, for gradients of gradients, and for what does not fuse."""
         # a value that was not kept is not needed for the wanted gradients: anything stands for it
         it = iter([gs[0] if s is None else s for s in saved] if self.is_fused else saved)
@@ -142,10 +157,13 @@ class OpRule(Rule):
         if not isinstance(self.op, Pointwise):
             return out
         return tuple(
-            fit(x, lay) if need and x is not None else None for x, lay, need in zip(out, layouts, needs, strict=True)
+            fit(x, lay) if need and x is not None else None
+            for x, lay, need in zip(out, layouts, needs, strict=True)
         )
 
-    def _run_fused(self, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple) -> Sequence[Any]:
+    def _run_fused(
+        self, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple
+    ) -> Sequence[Any]:
         key = (g.layout, layouts, needs)
         plan = self.plans.get(key)
         if plan is None:
@@ -158,10 +176,14 @@ class OpRule(Rule):
         it = iter(out)
         return tuple(next(it) if n else None for n in needs)
 
-    def _build(self, key: tuple, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple) -> Callable:
+    def _build(
+        self, key: tuple, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple
+    ) -> Callable:
         arguments = [g, *(s for s in saved if s is not None)]
         nodes = [
-            input_node(a.layout.dtype, a.layout.shape) if isinstance(a, Tensor) else Node(None, (), weak_spec(a))
+            input_node(a.layout.dtype, a.layout.shape)
+            if isinstance(a, Tensor)
+            else Node(None, (), weak_spec(a))
             for a in arguments
         ]
         marks = [traced(n) for n in nodes]

@@ -82,14 +82,19 @@ def test_a_shared_index_and_other_memory_orders():
          tx.transpose(0, 1).scatter_add(1, ti.transpose(0, 1), ts.transpose(0, 1)))  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int64", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int8", "int16", "int64", "float16", "bfloat16"]
+)
 def test_index_add_of_every_dtype(dtype):
     index = rng.integers(0, 5, 23)
     x, tx = pair(rng.integers(0, 3, (5, 17)), dtype)
     s, ts = pair(rng.integers(0, 3, (23, 17)), dtype)
     i, ti = pair(index)
     same(x.index_add(0, i, s), tx.index_add(0, ti, ts))
-    same(x.scatter(0, i.unsqueeze(1).expand(23, 17)[:1], s), tx.scatter(0, ti.unsqueeze(1).expand(23, 17)[:1], ts))
+    same(
+        x.scatter(0, i.unsqueeze(1).expand(23, 17)[:1], s),
+        tx.scatter(0, ti.unsqueeze(1).expand(23, 17)[:1], ts),
+    )
 
 
 def test_sums_of_16_bits_round_once():
@@ -104,9 +109,16 @@ def test_index_add_along_every_dimension(dim):
     shape, wide = [6, 7, 80], [6, 7, 80]
     wide[dim] = 11
     index = rng.integers(0, shape[dim], 11)
-    (x, tx), (s, ts), (i, ti) = pair(rng.standard_normal(shape)), pair(rng.standard_normal(wide)), pair(index)
+    (x, tx), (s, ts), (i, ti) = (
+        pair(rng.standard_normal(shape)),
+        pair(rng.standard_normal(wide)),
+        pair(index),
+    )
     same(x.index_add(dim, i, s, alpha=2), tx.index_add(dim, ti, ts, alpha=2))
-    same(x.index_copy(dim, i[:1], s.narrow(dim, 0, 1)), tx.index_copy(dim, ti[:1], ts.narrow(dim, 0, 1)))
+    same(
+        x.index_copy(dim, i[:1], s.narrow(dim, 0, 1)),
+        tx.index_copy(dim, ti[:1], ts.narrow(dim, 0, 1)),
+    )
     same(x.index_fill(dim, i, 3.5), tx.index_fill(dim, ti, 3.5))
 
 
@@ -144,15 +156,24 @@ def test_put_adds_broadcast_and_transposed_values():
     same(x.index_put((i,), row, accumulate=True), tx.index_put((ti,), trow, accumulate=True))
     v, tv = (t.permute(2, 1, 0) for t in pair(rng.standard_normal((5, 4, 3))))
     same(x.index_put((i,), v, accumulate=True), tx.index_put((ti,), tv, accumulate=True))
-    same(x.index_put((i.t(),), v.transpose(0, 1), accumulate=True), tx.index_put((ti.t(),), tv.transpose(0, 1), accumulate=True))
+    same(
+        x.index_put((i.t(),), v.transpose(0, 1), accumulate=True),
+        tx.index_put((ti.t(),), tv.transpose(0, 1), accumulate=True),
+    )
     flat, tflat = pair(rng.integers(0, 30, 50))
     s, ts = pair(rng.standard_normal(50))
     same(x.put(flat, s, accumulate=True), tx.put(tflat, ts, accumulate=True))
 
 
-@pytest.mark.parametrize("rows, width, count", [(10, 5, (7,)), (50, 64, (4, 100)), (900, 300, (3000,)), (5, 1, (9,)), (7, 16, (0,))])
+@pytest.mark.parametrize(
+    "rows, width, count",
+    [(10, 5, (7,)), (50, 64, (4, 100)), (900, 300, (3000,)), (5, 1, (9,)), (7, 16, (0,))],
+)
 def test_embedding_and_its_gradient(rows, width, count):
-    (w, tw), (i, ti) = pair(rng.standard_normal((rows, width)), grad=True), pair(rng.integers(0, rows, count))
+    (w, tw), (i, ti) = (
+        pair(rng.standard_normal((rows, width)), grad=True),
+        pair(rng.integers(0, rows, count)),
+    )
     y, ty = ops.embedding(i, w, padding_idx=3), torch.nn.functional.embedding(ti, tw, padding_idx=3)
     same(y, ty)
     g, tg = pair(rng.standard_normal(tuple(ty.shape)))
@@ -175,7 +196,9 @@ def test_gradients_of_gradients():
     s = amity.randn(5, 3, dtype=amity.float64).requires_grad_()
     i = amity.tensor(rng.integers(0, 4, (5, 3)))
     for reduce in ("sum", "prod", "mean"):
-        assert amity.autograd.gradgradcheck(lambda x, s, r=reduce: x.scatter_reduce(0, i, s, r), (x, s))
+        assert amity.autograd.gradgradcheck(
+            lambda x, s, r=reduce: x.scatter_reduce(0, i, s, r), (x, s)
+        )
 
 
 @pytest.mark.parametrize("error, says, call", [
