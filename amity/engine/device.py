@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from typing import Any
 
 import numpy as np
 
+from amity.core import flags
 from amity.core.layout import Layout
 
 from .kernels import Kernels
@@ -37,12 +39,27 @@ def machine() -> Any:
         with _lock:
             found = _state.get("machine")
             if found is None:
-                from amity.runtime.cpu.machine import Machine  # lazy: loads LLVM's engine
-
-                found = Machine(_state["tensor"], kernels().text_object)
-                kernels().load = found.loader.load
+                found = _machine_type()(_state["tensor"], kernels().text_object)
+                kernels().load = found.load
                 _state["machine"] = found
     return found
+
+
+def _machine_type() -> type:
+    """The machine that the settings and this Python allow."""
+    if flags.device == "null":
+        from amity.runtime.null.machine import Machine  # lazy: only one of the three is needed
+    elif flags.native and is_known_python():
+        from amity.runtime.cpu.machine import Machine  # lazy: loads LLVM's engine
+    else:
+        from amity.runtime.cpu.portable import Machine  # lazy: loads LLVM's engine
+    return Machine
+
+
+def is_known_python() -> bool:
+    """Whether generated builtins fit this Python: CPython as released, with the GIL."""
+    is_plain = sys.implementation.name == "cpython" and not getattr(sys, "abiflags", "")
+    return is_plain and (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 
 def is_started() -> bool:
@@ -55,7 +72,7 @@ def locks() -> list[Any]:
     if "kernels" in _state:
         made.append(_state["kernels"].lock)
     if "machine" in _state:
-        made.append(_state["machine"].loader.lock)
+        made += _state["machine"].locks
     return made
 
 
@@ -83,6 +100,11 @@ def storage_of(array: np.ndarray, nbytes: int) -> Any:
         array = np.ascontiguousarray(array)
         ctypes.memmove(storage.data, array.ctypes.data, array.nbytes)
     return storage
+
+
+def blank(layout: Layout) -> Any:
+    """A tensor with whatever its new memory holds."""
+    return machine().make(machine().allocate(max(layout.nbytes, 1)), layout)
 
 
 def from_host(array: np.ndarray, layout: Layout) -> Any:

@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from amity.compiler.lower import lower
-from amity.compiler.plan import HostCall, Launch, Lowered
+from amity.compiler.plan import HostCall, Launch, Lowered, Place
+from amity.core import flags
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
+from amity.runtime import plan
 
 from . import device
 
-NONE, TENSOR, TUPLE, FIRST = range(4)
-RELEASE_GIL, SCRATCH = 1, 2
+NONE, TENSOR = plan.GIVES_NONE, plan.GIVES_TENSOR
+TUPLE, FIRST = plan.GIVES_TUPLE, plan.GIVES_FIRST
+KINDS = {False: plan.TENSOR, "f": plan.FLOAT}  # of an argument, by the kind of number that it is
 LONG_WORK = 1 << 19  # elements from which on other Python threads may run meanwhile
 ALIGN = 64
 
@@ -23,18 +26,19 @@ class HostProgram:
     """A Program of one NumPy call."""
 
     def __init__(self, lowered: Lowered, call: HostCall) -> None:
-        self.op, self.call = call.op, call
-        self.places = lowered.places
+        self.op = call.op
+        self.inputs = [lowered.places[p] for p in call.inputs]
         self.outputs = [lowered.places[p].layout for p in lowered.outputs]
 
     def __call__(self, *args: Any) -> Any:
-        arrays = [
-            device.host_array(args[self.places[p].argument], self.places[p].layout)
-            for p in self.call.inputs
-        ]
-        out = self.op.reference(*arrays)
-        out = out if isinstance(out, tuple) else (out,)
-        tensors = tuple(device.from_host(a, m) for a, m in zip(out, self.outputs, strict=True))
+        if flags.device == "null":
+            tensors = tuple(device.blank(m) for m in self.outputs)
+        else:
+            arrays = [device.host_array(args[p.argument], p.layout) for p in self.inputs]
+            out = self.op.reference(*arrays)
+            out = out if isinstance(out, tuple) else (out,)
+            pairs = zip(out, self.outputs, strict=True)
+            tensors = tuple(device.from_host(a, m) for a, m in pairs)
         return tensors[0] if self.op.results == 1 else tensors
 
 
@@ -75,54 +79,30 @@ class HostInside(Exception):
 def assemble(
     lowered: Lowered, weak: Sequence[Any], given: set[int], bumps: Sequence[int], mode: int
 ) -> Callable:
-    """The plan's words (their form: runtime/cpu/native.py) as a callable."""
-    machine = device.machine()
+    """The plan of a lowered graph (its form: runtime/plan.py) as a callable."""
     places, n = lowered.places, len(weak)
     fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
     slots, sizes, arena = _memory(lowered, n, fresh)
-    kinds = [0 if not w else 1 if w == "f" else 2 for w in weak]
-    words: list[int] = []
-    keep: list[Any] = [places]
-    for p in fresh:
-        words += _output_words(machine, places, p, n)
-    words += bumps
-    most, flags_, work = 1, 0, 0
+    kinds = [KINDS.get(w, plan.INT) for w in weak]
+    outputs = [_output(places[p], n) for p in fresh]
+    steps, bits, work = [], 0, 0
     for step in lowered.steps:
-        meta = array("q", step.meta)
-        keep.append(meta)
         address = device.kernels().address(step.key, step.build, step.label)
-        words += [address, meta.buffer_info()[0], step.grid, step.grain, len(step.buffers)]
-        for p in step.buffers:
-            words += [slots[places[p].base], places[p].offset + sizes.get(places[p].base, 0)]
-        most = max(most, len(step.buffers))
-        flags_ |= SCRATCH if step.has_scratch else 0
+        used = [places[p] for p in step.buffers]
+        buffers = [(slots[x.base], x.offset + sizes.get(x.base, 0)) for x in used]
+        steps.append(plan.Step(address, array("q", step.meta), step.grid, step.grain, buffers))
+        bits |= plan.SCRATCH if step.has_scratch else 0
         work += step.grid * (16384 // max(step.grain, 1) if step.grain < 16384 else 1)
-    flags_ |= RELEASE_GIL if work > LONG_WORK else 0
-    head = [
-        n,
-        len(fresh),
-        len(lowered.steps),
-        machine.pool(arena) if arena else 0,
-        flags_,
-        mode,
-        len(bumps),
-        most,
-    ]
-    plan = array("q", [*head, *kinds, *words])
-    return machine.program(plan, keep)
+    bits |= plan.RELEASE_GIL if work > LONG_WORK else 0
+    made = plan.Plan(kinds, outputs, mode, list(bumps), steps, arena, bits)
+    return device.machine().program(made)
 
 
-def _output_words(machine: Any, places: Sequence[Any], p: int, n: int) -> list[int]:
-    """Pool, layout and aliasing of one output."""
-    place = places[p]
-    if place.base < n:  # a view of an argument
-        return [machine.pool(0), id(place.layout), place.base + 1, place.offset]
-    return [
-        machine.pool(max(place.layout.extent * place.layout.dtype.itemsize, 1)),
-        id(place.layout),
-        0,
-        0,
-    ]
+def _output(place: Place, arguments: int) -> plan.Output:
+    """A view of an argument, or memory of its own."""
+    if place.base < arguments:
+        return plan.Output(place.layout, source=place.base, offset=place.offset)
+    return plan.Output(place.layout, max(place.layout.extent * place.layout.dtype.itemsize, 1))
 
 
 def _memory(

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from amity.core import flags
 from amity.core.errors import OutOfMemoryError
+from amity.runtime.plan import Plan
 
-from . import native, pool
+from . import abi, native, pool
+from .blocks import KEPT_LIMIT, SCRATCH_BYTES, size_class
 from .loader import Loader, bind_symbol
 
 FASTCALL, ONE_ARGUMENT, NO_ARGUMENTS = 0x80, 8, 4
-SCRATCH_BYTES = 8 << 20
-KEPT_LIMIT = 1 << 30  # bytes of large blocks kept for reuse
 FUNCTIONS = (
     "run",
     "allocate",
@@ -69,27 +69,20 @@ def slot_offset(cls: type, name: str) -> int:
     return ctypes.c_ssize_t.from_address(member + Member.offset.offset).value
 
 
-def size_class(nbytes: int) -> int:
-    """The block size that serves a request: few classes, at most an eighth wasted above 4 KiB."""
-    if nbytes <= 4096:
-        return (nbytes + 63) & ~63
-    step = 1 << max(6, (nbytes - 1).bit_length() - 4)
-    return (nbytes + step - 1) & ~(step - 1)
-
-
 class Machine:
     """The running side of the CPU: made once, when the first tensor is."""
 
     def __init__(self, tensor_type: type, compile: Callable[[str], bytes]) -> None:
         offsets = {n: slot_offset(tensor_type, n) for n in ("storage", "layout", "tape", "base")}
-        self.loader = Loader()
+        loader = Loader()
+        self.load, self.locks = loader.load, [loader.lock]
         self._keep: list = []
-        self._cells = (ctypes.c_void_p * 8)()
+        self._cells = (ctypes.c_void_p * len(abi.CELLS))()
         bind_symbol("amity_cells", ctypes.addressof(self._cells))
         for name, address in native.python_symbols().items():
             bind_symbol(name, address)
-        code = compile(pool.code() + native.code(offsets, sys.platform == "linux"))
-        self._address = dict(zip(NATIVE_NAMES, self.loader.load(code, NATIVE_NAMES), strict=True))
+        code = compile(pool.CODE + native.code(offsets, sys.platform == "linux"))
+        self._address = dict(zip(NATIVE_NAMES, self.load(code, NATIVE_NAMES), strict=True))
         self._pools: dict[int, int] = {}
         self._state = (ctypes.c_int64 * 2)(0, KEPT_LIMIT)
         self.storage_type = self._make_type()
@@ -110,14 +103,14 @@ class Machine:
             "none": id(None), "memory_error": id(OutOfMemoryError), "type_error": id(TypeError),
             "scratch_pool": self.pool(SCRATCH_BYTES),
         }  # fmt: skip
-        for i, name in enumerate(native.CELLS):
+        for i, name in enumerate(abi.CELLS):
             self._cells[i] = values[name]
 
     def _make_type(self) -> type:
         get = self._address
         members = (Member * 3)(
-            Member(b"data", LONGLONG, native.DATA, 1, b"address of the first byte"),
-            Member(b"nbytes", LONGLONG, native.NBYTES, 1, b"bytes of the block"),
+            Member(b"data", LONGLONG, abi.DATA, 1, b"address of the first byte"),
+            Member(b"nbytes", LONGLONG, abi.NBYTES, 1, b"bytes of the block"),
             Member(),
         )
         getset = (GetSet * 3)(
@@ -131,9 +124,7 @@ class Machine:
             Slot(TP_GETSET, ctypes.addressof(getset)),
             Slot(0, None),
         )
-        spec = TypeSpec(
-            b"amity.Storage", native.HEADER, 0, 1 << 7, slots
-        )  # 1 << 7: no instantiation
+        spec = TypeSpec(b"amity.Storage", abi.HEADER, 0, 1 << 7, slots)  # 1 << 7: no instantiation
         make = ctypes.pythonapi.PyType_FromSpec
         make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p]
         self._keep += [members, getset, slots, spec]
@@ -161,7 +152,7 @@ class Machine:
         size = size_class(nbytes)
         found = self._pools.get(size)
         if found is None:
-            words = (ctypes.c_int64 * native.POOL_WORDS)(0, size, 0, 0)
+            words = (ctypes.c_int64 * abi.POOL_WORDS)(0, size, 0, 0)
             self._keep.append(words)
             found = self._pools.setdefault(size, ctypes.addressof(words))
         return found
@@ -182,10 +173,11 @@ class Machine:
             free(address)
         self._state[0] = 0
 
-    def program(self, words: array, keep: list) -> Callable:
+    def program(self, plan: Plan) -> Callable:
         """A native callable for a plan; what the plan points to lives as long as the callable."""
+        words = plan.words(self.pool)
         payload = _PlanBytes(self._words(words.buffer_info()[0]))
-        payload.keep = (words, keep)
+        payload.keep = (words, plan)
         return self._builtin("run", FASTCALL, payload)
 
 

@@ -1,0 +1,37 @@
+"""Where things lie in memory that both Python and generated code touch."""
+
+from __future__ import annotations
+
+# Storage: 0 refcount, 8 type, then
+DATA, ROOT, VERSION, OWNER, POOL, NBYTES, HEADER = 16, 24, 32, 40, 48, 56, 64
+# Pool of blocks of one size: free list, block size, blocks kept free, bytes a block counts for
+HEAD, BLOCK_SIZE, KEPT = 0, 8, 16
+POOL_WORDS = 4
+# State shared by all pools: bytes kept free, their limit
+KEPT_BYTES, KEPT_LIMIT = 0, 8
+PAYLOAD = bytes.__basicsize__ - 1  # where the data of a bytes object starts
+
+# Cells that Python fills in: types, exceptions and shared state.
+CELLS = (
+    "storage_type",
+    "tensor_type",
+    "state",
+    "pool_context",
+    "none",
+    "memory_error",
+    "type_error",
+    "scratch_pool",
+)
+
+
+def cell(name: str) -> str:
+    return f"getelementptr ([8 x ptr], ptr @amity_cells, i64 0, i64 {CELLS.index(name)})"
+
+
+def at(name: str, base: str, offset: int | str) -> str:
+    return f"%{name} = getelementptr i8, ptr %{base}, i64 {offset}"
+
+
+def text(name: str, words: str) -> str:
+    """A C string constant."""
+    return f'@{name} = private constant [{len(words) + 1} x i8] c"{words}\\00"'

@@ -1,0 +1,240 @@
+"""The processor as a device, in plain Python and ctypes: where generated builtins do not fit.
+
+Slower by some microseconds a call, with the same results: free-threaded and unknown Pythons use it,
+and it is what the generated glue is tested against.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from array import array
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from amity.core import flags
+from amity.core.errors import OutOfMemoryError
+from amity.runtime import plan as form
+from amity.runtime.plan import Plan, Step
+
+from . import pool
+from .blocks import (
+    ADVISE_HUGE,
+    ALIGNMENT,
+    HUGE,
+    HUGE_PAGE,
+    KEPT_LIMIT,
+    LARGE,
+    NOT_A_TENSOR,
+    OUT_OF_MEMORY,
+    SCRATCH_BYTES,
+    size_class,
+)  # fmt: skip
+from .loader import Loader
+
+POINTER, WORD = ctypes.c_void_p, ctypes.c_int64
+KERNEL = ctypes.CFUNCTYPE(None, POINTER, POINTER, WORD, WORD, POINTER)
+PARALLEL = ctypes.CFUNCTYPE(None, POINTER, POINTER, POINTER, POINTER, WORD, WORD, POINTER)
+
+
+class Heap:
+    """Blocks of memory from the C library, kept for reuse by size."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(None)
+        self._library.free.argtypes = [POINTER]
+        self._kept: defaultdict[int, deque[int]] = defaultdict(deque)
+        self.kept_bytes = 0  # of large blocks
+        self.lock = (
+            threading.RLock()
+        )  # reentrant: collecting garbage may give blocks back meanwhile
+
+    def take(self, size: int) -> int:
+        """The address of a block of a size class."""
+        try:
+            address = self._kept[size].pop()
+        except IndexError:
+            return self._fresh(size)
+        if size >= LARGE:
+            with self.lock:
+                self.kept_bytes -= size
+        return address
+
+    def _fresh(self, size: int) -> int:
+        found, is_huge = POINTER(), size >= HUGE
+        align = HUGE_PAGE if is_huge else ALIGNMENT
+        size = max(size, ALIGNMENT)
+        if self._library.posix_memalign(
+            ctypes.byref(found), ctypes.c_size_t(align), ctypes.c_size_t(size)
+        ):
+            raise OutOfMemoryError(OUT_OF_MEMORY)
+        if is_huge and sys.platform == "linux":
+            self._library.madvise(found, ctypes.c_size_t(size), ADVISE_HUGE)
+        return found.value or 0
+
+    def give(self, size: int, address: int) -> None:
+        """Take a block back."""
+        if size >= LARGE:
+            with self.lock:
+                is_over = self.kept_bytes + size > KEPT_LIMIT
+                self.kept_bytes += 0 if is_over else size
+            if is_over:
+                self._library.free(address)
+                return
+        self._kept[size].append(address)
+
+    def trim(self) -> None:
+        """Give the blocks that are kept for reuse back to the system."""
+        for size, addresses in list(self._kept.items()):
+            while addresses:
+                self._library.free(self.take(size))
+
+
+class Storage:
+    """Memory with a count of the writes to it; a part of another has that one as its root."""
+
+    __slots__ = ("__weakref__", "_heap", "_root", "_size", "_writes", "data", "nbytes", "owner")
+
+    def __init__(
+        self, data: int, nbytes: int, root: Storage | None = None, owner: Any = None
+    ) -> None:
+        self.data, self.nbytes, self.owner = data, nbytes, owner
+        self._root, self._writes = root, 0
+        self._heap: Heap | None = None
+        self._size = 0
+
+    @property
+    def root(self) -> Storage:
+        """The storage that owns the memory."""
+        return self._root or self
+
+    @property
+    def version(self) -> int:
+        """Writes so far."""
+        return self.root._writes
+
+    def __del__(self) -> None:
+        if self._heap is not None:
+            self._heap.give(self._size, self.data)
+
+
+class Program:
+    """A plan ready to call."""
+
+    __slots__ = ("kinds", "machine", "plan")
+
+    def __init__(self, machine: Machine, plan: Plan) -> None:
+        self.machine, self.plan, self.kinds = machine, plan, tuple(plan.kinds)
+
+    def __call__(self, *args: Any) -> Any:
+        plan, machine = self.plan, self.machine
+        numbers: list[array] = []
+        slots = self._arguments(args, numbers)
+        made = [machine.output(o, args) for o in plan.outputs]
+        slots += [s.data for s in made]
+        arena = machine.allocate(plan.arena) if plan.arena else None
+        scratch = machine.allocate(SCRATCH_BYTES) if plan.flags & form.SCRATCH else None
+        slots.append(arena.data if arena else 0)
+        for step in plan.steps:
+            machine.launch(step, slots, scratch.data if scratch else 0)
+        for a in plan.bumps:
+            machine.bump(args[a].storage)
+        return self._result(args, made)
+
+    def _arguments(self, args: Sequence[Any], numbers: list[array]) -> list[int]:
+        """Where each argument is; `numbers` keeps Python numbers in memory."""
+        if len(args) != len(self.kinds):
+            raise TypeError(NOT_A_TENSOR)
+        slots = []
+        for kind, value in zip(self.kinds, args, strict=True):
+            if kind == form.TENSOR:
+                if not isinstance(value, self.machine.tensor_type):
+                    raise TypeError(NOT_A_TENSOR)
+                slots.append(value.storage.data)
+            else:
+                numbers.append(array("d" if kind == form.FLOAT else "q", (value,)))
+                slots.append(numbers[-1].buffer_info()[0])
+        return slots
+
+    def _result(self, args: Sequence[Any], made: Sequence[Storage]) -> Any:
+        plan, make = self.plan, self.machine.make
+        if plan.result == form.GIVES_FIRST:
+            return args[0]
+        if plan.result == form.GIVES_NONE:
+            return None
+        tensors = tuple([make(s, o.layout) for s, o in zip(made, plan.outputs, strict=True)])
+        return tensors if plan.result == form.GIVES_TUPLE else tensors[0]
+
+
+class Machine:
+    """The running side of the CPU: made once, when the first tensor is."""
+
+    def __init__(self, tensor_type: type, compile: Callable[[str], bytes]) -> None:
+        self.tensor_type, self.heap = tensor_type, Heap()
+        self.start(compile)
+
+    def start(self, compile: Callable[[str], bytes]) -> None:
+        """Get ready to run kernels."""
+        loader = Loader()
+        self.load, self.locks = loader.load, [loader.lock, self.heap.lock]
+        worker, parallel = self.load(compile(pool.CODE), ["amity_worker", "amity_parallel"])
+        self.workers = pool.Pool(worker, flags.threads or pool.usable_cores())
+        self._parallel = PARALLEL(parallel)
+        self._kernels: dict[int, Callable] = {}
+
+    # -- memory
+    def allocate(self, nbytes: int) -> Storage:
+        """A fresh Storage of at least that many bytes."""
+        size = size_class(nbytes)
+        storage = Storage(self.heap.take(size), size)
+        storage._heap, storage._size = self.heap, size
+        return storage
+
+    def alias(self, storage: Storage, offset: int) -> Storage:
+        """A Storage of a part of another, from so many bytes on."""
+        return Storage(storage.data + offset, storage.nbytes - offset, storage.root)
+
+    def external(self, address: int, owner: Any, nbytes: int) -> Storage:
+        """A Storage of memory that `owner` keeps alive."""
+        return Storage(address, nbytes, None, owner)
+
+    def bump(self, storage: Storage) -> None:
+        """Count a write."""
+        storage.root._writes += 1
+
+    def trim(self) -> None:
+        """Give the blocks that are kept for reuse back to the system."""
+        self.heap.trim()
+
+    def make(self, storage: Storage, layout: Any) -> Any:
+        """A Tensor on a Storage."""
+        t = object.__new__(self.tensor_type)
+        t.storage, t.layout, t.tape, t.base = storage, layout, None, None
+        return t
+
+    # -- programs
+    def program(self, plan: Plan) -> Program:
+        """A callable for a plan."""
+        return Program(self, plan)
+
+    def output(self, output: form.Output, args: Sequence[Any]) -> Storage:
+        """Memory for an output: fresh, or an argument's."""
+        if output.source < 0:
+            return self.allocate(output.nbytes)
+        return self.alias(args[output.source].storage, output.offset)
+
+    def launch(self, step: Step, slots: Sequence[int], scratch: int) -> None:
+        """Run one kernel, on several threads if its grid is worth it. The GIL is not held."""
+        buffers = (POINTER * len(step.buffers))(*[slots[s] + at for s, at in step.buffers])
+        meta = step.meta.buffer_info()[0]
+        if step.grid > step.grain:
+            self._parallel(
+                self.workers.context, step.kernel, meta, buffers, step.grid, step.grain, scratch
+            )
+            return
+        kernel = self._kernels.get(step.kernel)
+        if kernel is None:
+            kernel = self._kernels[step.kernel] = KERNEL(step.kernel)
+        kernel(meta, buffers, 0, step.grid, scratch)

@@ -1,0 +1,78 @@
+"""The plan of a Program: what one call of it takes, makes and runs, and its form as words.
+
+Native calls read a plan as an array of 64-bit words:
+
+    head     arguments, outputs, steps, arena, flags, result, bumps, most   (indices below)
+    then     a kind for each argument
+             pool, layout, source, offset for each output
+             the bumped arguments
+             kernel, meta, grid, grain, buffers for each step, and after them slot and offset of
+             each of its buffers
+
+Slots count the arguments, then the outputs, then the arena. Arena and pool are pools of blocks of
+one size, layout and meta addresses; `source` is 0 for an output with memory of its own, else one
+more than the argument that it is a view of. `most` is the largest number of buffers of a step.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ARGUMENTS, OUTPUTS, STEPS, ARENA, FLAGS, RESULT, BUMPS, MOST, HEAD = range(9)
+POOL, LAYOUT, SOURCE, OFFSET, OUTPUT_WORDS = range(5)
+KERNEL, META, GRID, GRAIN, BUFFERS, STEP_WORDS = range(6)
+TENSOR, FLOAT, INT = range(3)  # kinds of arguments
+GIVES_NONE, GIVES_TENSOR, GIVES_TUPLE, GIVES_FIRST = range(4)  # results
+RELEASE_GIL, SCRATCH = 1, 2  # flags
+
+
+@dataclass(slots=True)
+class Output:
+    """A fresh tensor, or (from `source` on) a view of an argument, `offset` bytes further."""
+
+    layout: Any
+    nbytes: int = 0
+    source: int = -1
+    offset: int = 0
+
+
+@dataclass(slots=True)
+class Step:
+    """One launch: the kernel's address, parameters and grid; (slot, byte offset) of each buffer."""
+
+    kernel: int
+    meta: array
+    grid: int
+    grain: int
+    buffers: Sequence[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class Plan:
+    """All that a machine must know to make a Program callable. `arena` counts bytes."""
+
+    kinds: Sequence[int]
+    outputs: Sequence[Output]
+    result: int
+    bumps: Sequence[int] = ()
+    steps: list[Step] = field(default_factory=list)
+    arena: int = 0
+    flags: int = 0
+
+    def words(self, pool: Callable[[int], int]) -> array:
+        """The plan as words; `pool` gives the address of the pool of blocks of a size."""
+        most = max((len(s.buffers) for s in self.steps), default=0)
+        arena = pool(self.arena) if self.arena else 0
+        head = [len(self.kinds), len(self.outputs), len(self.steps), arena]
+        out = [*head, self.flags, self.result, len(self.bumps), max(most, 1), *self.kinds]
+        for o in self.outputs:
+            out += [pool(o.nbytes), id(o.layout), o.source + 1, o.offset]
+        out += self.bumps
+        for s in self.steps:
+            out += [s.kernel, s.meta.buffer_info()[0], s.grid, s.grain, len(s.buffers)]
+            for slot, offset in s.buffers:
+                out += [slot, offset]
+        return array("q", out)
