@@ -25,7 +25,7 @@ class Kernels:
             llvm,
         )  # lazy: LLVM takes 0.1 s to load and only kernels need it
 
-        self._codegen, self._llvm, self._math = cpu, llvm, expand
+        self.codegen, self._llvm, self.math = cpu, llvm, expand
         self.target: Target = cpu.host_target()
         self._stamp = f"{source_stamp()}|{self.target.key}"
         self._address: dict[tuple, int] = {}
@@ -65,8 +65,8 @@ class Kernels:
 
         def make() -> bytes:
             start = time.perf_counter()
-            kernel = build(name, self.target, self._math)
-            code = self._codegen.compile_kernel(kernel, self.target)
+            kernel = build(name, self.target, self.math)
+            code = self.codegen.compile_kernel(kernel, self.target)
             if flags.show:
                 self._show(kernel, text, time.perf_counter() - start)
             return code
@@ -79,6 +79,6 @@ class Kernels:
         if "kernel" in flags.show:
             print(f"-- kernel {kernel.name}\n{key}", file=out)
         if "code" in flags.show:
-            print(self._codegen.print_kernel(kernel, self.target), file=out)
+            print(self.codegen.print_kernel(kernel, self.target), file=out)
         if "time" in flags.show:
             print(f"-- {kernel.name}: built in {seconds * 1e3:.1f} ms", file=out)
