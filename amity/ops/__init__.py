@@ -5,11 +5,13 @@ from .adaptive_pooling import *
 from .attention import *
 from .bag import *
 from .convolution import *
+from .ctc import *
 from .dropout import *
 from .einsum import *
 from .elementwise import *
 from .embedding import *
 from .gather import *
+from .grid import *
 from .image import *
 from .indexing import *
 from .integer import *
