@@ -219,7 +219,8 @@ def main() -> None:
                 gc.enable()
                 mark = "" if ratio <= row.wanted else "  slower than wanted"
                 print(
-                    f"{row.name:44s} {row.threads:7d} {a * 1e6:9.2f}us {b * 1e6:9.2f}us {ratio:6.2f} {row.wanted:6.2f}{mark}",
+                    f"{row.name:44s} {row.threads:7d} {a * 1e6:9.2f}us {b * 1e6:9.2f}us "
+                    f"{ratio:6.2f} {row.wanted:6.2f}{mark}",
                     flush=True,
                 )
 

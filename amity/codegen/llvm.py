@@ -79,7 +79,8 @@ class Printer:
     def function(self, f: Function) -> str:
         self.lines, self.block = [], "entry"
         params = ", ".join(
-            f"{type_of(a.dtype)}{' noalias' if a.dtype == 'ptr' and a.attr == 'scratch' else ''} %v{a.id}"
+            f"{type_of(a.dtype)}{' noalias' if a.dtype == 'ptr' and a.attr == 'scratch' else ''} "
+            f"%v{a.id}"
             for a in f.args
         )
         link = "" if f.is_entry else "internal "
@@ -412,12 +413,14 @@ class Printer:
         low = self.temp(f"and {i32} {wide}, {c(0x7FFF)}")
         moved = self.temp(f"shl {i32} {low}, {c(13)}")
         scaled = self.temp(
-            f"fmul {f32} {self.temp(f'bitcast {i32} {moved} to {f32}')}, {constant(2.0**112, 'f32', w)}"
+            f"fmul {f32} {self.temp(f'bitcast {i32} {moved} to {f32}')}, "
+            f"{constant(2.0**112, 'f32', w)}"
         )
         special = self.temp(f"icmp uge {i32} {low}, {c(0x7C00)}")
         infnan = self.temp(f"or {i32} {moved}, {c(0x7F800000)}")
         magnitude = self.temp(
-            f"select {type_of('bool', w)} {special}, {i32} {infnan}, {i32} {self.temp(f'bitcast {f32} {scaled} to {i32}')}"
+            f"select {type_of('bool', w)} {special}, {i32} {infnan}, {i32} "
+            f"{self.temp(f'bitcast {f32} {scaled} to {i32}')}"
         )
         sign = self.temp(f"shl {i32} {self.temp(f'and {i32} {wide}, {c(0x8000)}')}, {c(16)}")
         return f"bitcast {i32} {self.temp(f'or {i32} {magnitude}, {sign}')} to {f32}"
@@ -456,7 +459,8 @@ class Printer:
         )
         normal = self.temp(f"lshr {i32} {normal}, {c(13)}")
         out = self.temp(
-            f"select {bit} {self.temp(f'icmp ult {i32} {mag}, {c(113 << 23)}')}, {i32} {tiny}, {i32} {normal}"
+            f"select {bit} {self.temp(f'icmp ult {i32} {mag}, {c(113 << 23)}')}, {i32} {tiny}, "
+            f"{i32} {normal}"
         )
         over = self.temp(f"icmp uge {i32} {mag}, {c(0x477FF000)}")
         out = self.temp(f"select {bit} {over}, {i32} {c(0x7C00)}, {i32} {out}")
@@ -498,7 +502,8 @@ class Printer:
         for carried, start, new in zip(loop.carry, loop.init, loop.new, strict=True):
             t = type_of(carried.dtype, carried.width)
             phis.append(
-                f"  %v{carried.id} = phi {t} [ {self.ref(start)}, %{before} ], [ {self.ref(new)}, %{latch} ]"
+                f"  %v{carried.id} = phi {t} [ {self.ref(start)}, %{before} ], [ "
+                f"{self.ref(new)}, %{latch} ]"
             )
         self.lines[slot:slot] = phis
         self.label(f"x{k}")

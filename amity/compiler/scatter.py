@@ -23,7 +23,14 @@ from .plan import GRAIN_WORK, Launch
 from .reduction import COMBINE, highest, lowest
 
 BLOCK = 256  # columns of a task
-JOINS = {"add": "sum", "sum": "sum", "multiply": "prod", "prod": "prod", "amax": "max", "amin": "min"}
+JOINS = {
+    "add": "sum",
+    "sum": "sum",
+    "multiply": "prod",
+    "prod": "prod",
+    "amax": "max",
+    "amin": "min",
+}
 OFFSET_BLOCK = 4096  # positions of a task that computes offsets
 
 
@@ -63,7 +70,16 @@ class _Scatter:
         b, key, r = self.b, self.key, self.key.rank
         with b.entry():
             self.words = [b.param(i) for i in range(8 + 4 * r)]
-            self.rows, self.parts, self.chunk, self.wrap, self.step, self.at_row, self.src_row, blocks = self.words[:8]
+            (
+                self.rows,
+                self.parts,
+                self.chunk,
+                self.wrap,
+                self.step,
+                self.at_row,
+                self.src_row,
+                blocks,
+            ) = self.words[:8]
             self.sizes, self.out_strides, self.at_strides, self.src_strides = (
                 self.words[8 + i * r : 8 + (i + 1) * r] for i in range(4)
             )
@@ -91,8 +107,14 @@ class _Scatter:
                 self.placed(here, lambda base: self.columns(lo, hi, out + base, source))
             else:
                 with b.loop(lo, hi) as c:
-                    to, of = out + c.index * self.out_strides[-1], source + c.index * self.src_strides[-1]
-                    self.placed(here + c.index * self.at_strides[-1], lambda base, to=to, of=of: self.write(to + base, of, 1))
+                    to, of = (
+                        out + c.index * self.out_strides[-1],
+                        source + c.index * self.src_strides[-1],
+                    )
+                    self.placed(
+                        here + c.index * self.at_strides[-1],
+                        lambda base, to=to, of=of: self.write(to + base, of, 1),
+                    )
 
     def placed(self, here: Value, body: Callable[[Value], None]) -> None:
         """`body` at the position that `here` holds, if it is in this task's range."""
@@ -106,7 +128,9 @@ class _Scatter:
         b, width = self.b, self.key.width
         if width == 1:
             with b.loop(lo, hi) as c:
-                self.write(out + c.index * self.out_strides[-1], src + c.index * self.src_strides[-1], 1)
+                self.write(
+                    out + c.index * self.out_strides[-1], src + c.index * self.src_strides[-1], 1
+                )
             return
         whole = lo + ((hi - lo) & b.const(-width, "i64"))
         with b.loop(lo, whole, width) as c:
@@ -145,11 +169,18 @@ def scatter_launch(
     target: Target, threads: int, buffers: Sequence[Any], neutral: str = "",
 ) -> Launch:  # fmt: skip
     """One pass over all positions; `strides` of the result, positions and values over the columns."""
-    accesses = [Access(d, tuple(s)) for d, s in zip((source, at, out.dtype.code), (strides[2], strides[1], strides[0]), strict=True)]
+    accesses = [
+        Access(d, tuple(s))
+        for d, s in zip(
+            (source, at, out.dtype.code), (strides[2], strides[1], strides[0]), strict=True
+        )
+    ]
     sizes, _, (ss, as_, os) = collapse(columns, "r" * len(columns), accesses, False)
     if not sizes:
         sizes, ss, as_, os = [1], [0], [0], [0]
-    if run.source == 1 and sizes[-1] > 1 and ss[-1] != 1:  # values run along the positions: a column a task
+    if (
+        run.source == 1 and sizes[-1] > 1 and ss[-1] != 1
+    ):  # values run along the positions: a column a task
         sizes, ss, as_, os = [*sizes, 1], [*ss, 0], [*as_, 0], [*os, 0]
     is_shared, inner = as_[-1] == 0, sizes[-1]
     lanes = target.lanes(itemsize(register_type(out.dtype.code)))
@@ -162,11 +193,33 @@ def scatter_launch(
     if tasks < threads and inner >= 8 and run.rows * inner > 2 * GRAIN_WORK:
         parts = max(1, min(-(-threads // max(tasks, 1)), run.range))
     chunk = -(-run.range // parts)
-    meta = [run.rows, parts, chunk, run.range, run.step, run.at, run.source, blocks, *sizes, *os, *as_, *ss]
+    meta = [
+        run.rows,
+        parts,
+        chunk,
+        run.range,
+        run.step,
+        run.at,
+        run.source,
+        blocks,
+        *sizes,
+        *os,
+        *as_,
+        *ss,
+    ]
     work = run.rows * min(inner, BLOCK) // parts
     grain = max(1, GRAIN_WORK // max(work, 1))
     launch_key = ("scatter", *key)
-    return Launch(launch_key, partial(_build_scatter, key), meta, buffers, tasks * parts, grain, False, "scatter")
+    return Launch(
+        launch_key,
+        partial(_build_scatter, key),
+        meta,
+        buffers,
+        tasks * parts,
+        grain,
+        False,
+        "scatter",
+    )
 
 
 def _is_widened(mode: str, out: Layout) -> bool:
@@ -174,7 +227,14 @@ def _is_widened(mode: str, out: Layout) -> bool:
     return out.dtype.kind == "f" and out.dtype.itemsize == 2 and JOINS.get(mode) in ("sum", "prod")
 
 
-def _around(x: Layout, out: Layout, mode: str, first: int, passes: Callable[[Layout, int], list[Launch]], n: int):
+def _around(
+    x: Layout,
+    out: Layout,
+    mode: str,
+    first: int,
+    passes: Callable[[Layout, int], list[Launch]],
+    n: int,
+):
     """Launches of `passes` over a copy of x in the result, or in an f32 temporary; `n` buffers are known."""
     if not _is_widened(mode, out):
         start = copy_launch(x, out.dtype.code, out.shape, out.strides, 0, first)
@@ -185,7 +245,9 @@ def _around(x: Layout, out: Layout, mode: str, first: int, passes: Callable[[Lay
     return [start, *passes(wide, n), end], [wide.nbytes]
 
 
-def plan_scatter(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> tuple:
+def plan_scatter(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> tuple:
     """`x` with values of `src` joined in along one dimension."""
     x, index, src = (m if m.ndim else layout(m.dtype, (1,)) for m in ins)
     out = outs[0] if outs[0].ndim else layout(outs[0].dtype, (1,))
@@ -197,9 +259,25 @@ def plan_scatter(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target:
             return []
         strides = [[s for i, s in enumerate(m.strides) if i != d] for m in (to, index, src)]
         run = Run(index.shape[d], index.strides[d], src.strides[d], out.shape[d], to.strides[d])
-        modes = [(op.reduce, "")] if op.include_self or op.reduce == "assign" else [("reset", op.reduce), (op.reduce, "")]
+        modes = (
+            [(op.reduce, "")]
+            if op.include_self or op.reduce == "assign"
+            else [("reset", op.reduce), (op.reduce, "")]
+        )
         return [
-            scatter_launch(mode, to, index.dtype.code, src.dtype.code, run, columns, strides, target, threads, [place, 1, 2], n)
+            scatter_launch(
+                mode,
+                to,
+                index.dtype.code,
+                src.dtype.code,
+                run,
+                columns,
+                strides,
+                target,
+                threads,
+                [place, 1, 2],
+                n,
+            )
             for mode, n in modes
         ]
 
@@ -235,7 +313,9 @@ def build_offsets(key: tuple, name: str, target: Target, math: Callable) -> Kern
     return b.kernel
 
 
-def _offsets_launch(op: Any, indices: Sequence[Layout], joined: Sequence[int], out: Layout, buffers: list) -> Launch:
+def _offsets_launch(
+    op: Any, indices: Sequence[Layout], joined: Sequence[int], out: Layout, buffers: list
+) -> Launch:
     key = ("offsets", tuple(i.dtype.code for i in indices), len(joined))
     total = numel(joined)
     meta = [*joined, total]
@@ -243,7 +323,16 @@ def _offsets_launch(op: Any, indices: Sequence[Layout], joined: Sequence[int], o
         pad = len(joined) - i.ndim
         strides = [0] * pad + [0 if n == 1 else s for n, s in zip(i.shape, i.strides, strict=True)]
         meta += [out.shape[d], out.strides[d], *strides]
-    return Launch(key, partial(build_offsets, key), meta, buffers, -(-total // OFFSET_BLOCK), 4, False, "offsets")
+    return Launch(
+        key,
+        partial(build_offsets, key),
+        meta,
+        buffers,
+        -(-total // OFFSET_BLOCK),
+        4,
+        False,
+        "offsets",
+    )
 
 
 def _single_stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
@@ -257,7 +346,9 @@ def _single_stride(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
     return first
 
 
-def plan_index_put(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int) -> tuple:
+def plan_index_put(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> tuple:
     """`x` with values put, or added, where index tensors say."""
     x, values, *indices = ins
     (out,) = outs
@@ -266,7 +357,9 @@ def plan_index_put(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], targe
     rows, mode = numel(joined), "add" if op.accumulate else "assign"
     known, temporaries, before = len(ins) + 1, [], []
     here = slice(at, at + len(joined))
-    walk = [0] * (len(shape) - values.ndim) + [0 if n == 1 else s for n, s in zip(values.shape, values.strides, strict=True)]
+    walk = [0] * (len(shape) - values.ndim) + [
+        0 if n == 1 else s for n, s in zip(values.shape, values.strides, strict=True)
+    ]
     source, step = 1, _single_stride(joined, walk[here])
     if step is None:
         flat = layout(values.dtype, shape)
@@ -293,7 +386,18 @@ def plan_index_put(op: Any, ins: Sequence[Layout], outs: Sequence[Layout], targe
         else:
             run, code, positions = Run(rows, 1, step, to.extent, 1), "i64", offsets
             first = [_offsets_launch(op, indices, joined, to, [*range(2, len(ins)), offsets])]
-        put = scatter_launch(mode, to, code, values.dtype.code, run, columns, strides, target, threads, [place, positions, source])
+        put = scatter_launch(
+            mode,
+            to,
+            code,
+            values.dtype.code,
+            run,
+            columns,
+            strides,
+            target,
+            threads,
+            [place, positions, source],
+        )
         return [*first, put]
 
     launches, wide = _around(x, out, mode, len(ins), passes, known)

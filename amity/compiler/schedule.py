@@ -34,7 +34,9 @@ def build_nest(nest: Nest, name: str, target: Target, math: Callable) -> Kernel:
 class Point:
     """Where the body is evaluated: operand offsets, the vector's first index, its width and mask."""
 
-    def __init__(self, width: int, mask: Value | None, at: Value, offsets: Sequence[Value], indices) -> None:
+    def __init__(
+        self, width: int, mask: Value | None, at: Value, offsets: Sequence[Value], indices
+    ) -> None:
         self.width, self.mask, self.at = width, mask, at
         self.offsets, self.indices = offsets, indices
         self.values: dict[int, Value] = {}
@@ -126,7 +128,9 @@ class _Schedule:
             offsets.append(at)
         return offsets, indices
 
-    def _vectors(self, lo: Value, hi: Value, body: Callable[[Value, int, Value | None], None]) -> None:
+    def _vectors(
+        self, lo: Value, hi: Value, body: Callable[[Value, int, Value | None], None]
+    ) -> None:
         """`body(at, width, mask)` over [lo, hi): whole vectors, then the rest."""
         b, w = self.b, self.width
         if w == 1:
@@ -156,7 +160,9 @@ class _Schedule:
         with b.loop(b.lo, b.hi) as L:
             offsets, indices = self._walk_rows(L.index, range(last))
             self._vectors(
-                self.zero, self.sizes[last], lambda at, w, m: self._store_all(Point(w, m, at, offsets, indices))
+                self.zero,
+                self.sizes[last],
+                lambda at, w, m: self._store_all(Point(w, m, at, offsets, indices)),
             )
 
     def _store_all(self, p: Point) -> None:
@@ -168,7 +174,9 @@ class _Schedule:
         x = self.evaluate(p, value)
         x = self.b.splat(x, p.width) if is_vector else x
         dtype = self.nest.operands[operand].dtype
-        self.b.store(self.pointers[operand], self._index(p, operand), x, dtype, p.mask if is_vector else None)
+        self.b.store(
+            self.pointers[operand], self._index(p, operand), x, dtype, p.mask if is_vector else None
+        )
 
     def _needed_mask(self, p: Point, operand: int) -> Value | None:
         return p.mask if self.nest.operands[operand].classes[self.nest.vector_dim] != "0" else None
@@ -208,7 +216,13 @@ class _Schedule:
             operand = self.nest.operands[i.what]
             c = operand.classes[self.nest.vector_dim]
             width = 1 if c == "0" else p.width
-            return b.load(self.pointers[i.what], self._index(p, i.what), operand.dtype, width, self._needed_mask(p, i.what))
+            return b.load(
+                self.pointers[i.what],
+                self._index(p, i.what),
+                operand.dtype,
+                width,
+                self._needed_mask(p, i.what),
+            )
         if i.op == "const":
             return b.const(i.what, i.dtype)
         if i.op == "cast":
@@ -264,7 +278,11 @@ class _Schedule:
                 done = indices[self.rows - 1] * last
                 last = b.max(b.min(last, b.param(self.words.total) - done), 0)
             for level in range(1, self._passes() + 1):
-                wanted = [v for v, i in enumerate(self.nest.body) if i.op == "reduce" and self.level[v] == level]
+                wanted = [
+                    v
+                    for v, i in enumerate(self.nest.body)
+                    if i.op == "reduce" and self.level[v] == level
+                ]
                 self._reduce_pass(wanted, offsets, indices, last)
             self._finish_row(offsets, indices, last)
 
@@ -275,7 +293,9 @@ class _Schedule:
         for operand, value in self.nest.stores:
             if self._is_row_operand(operand):
                 o = self.nest.operands[operand]
-                self.b.store(self.pointers[operand], offsets[operand], self.evaluate(point, value), o.dtype)
+                self.b.store(
+                    self.pointers[operand], offsets[operand], self.evaluate(point, value), o.dtype
+                )
             else:
                 full.append((operand, value))
         if not full:
@@ -397,11 +417,15 @@ class _Schedule:
     def _accumulate(self, p: Point, wanted, kinds: list[Reduction], acc) -> list[Value]:
         b, out, at = self.b, [], 0
         for v, k in zip(wanted, kinds, strict=True):
-            x = b.splat(b.convert(self.evaluate(p, self.nest.body[v].args[0]), self._type(v)), p.width)
+            x = b.splat(
+                b.convert(self.evaluate(p, self.nest.body[v].args[0]), self._type(v)), p.width
+            )
             index = self._position(p, "linear") if k.parts == 2 else None
             new = k.step(b, acc[at : at + k.parts], x, index)
             if p.mask is not None:
-                new = [b.select(p.mask, a, c) for a, c in zip(new, acc[at : at + k.parts], strict=True)]
+                new = [
+                    b.select(p.mask, a, c) for a, c in zip(new, acc[at : at + k.parts], strict=True)
+                ]
             out += new
             at += k.parts
         return out
@@ -411,14 +435,26 @@ class _Schedule:
         """Costly full values that this pass computes and a later one needs."""
         if not self.nest.spill:
             return []
-        later = [v for v, i in enumerate(self.nest.body) if i.op == "reduce" and self.level[v] > self.level[wanted[0]]]
+        later = [
+            v
+            for v, i in enumerate(self.nest.body)
+            if i.op == "reduce" and self.level[v] > self.level[wanted[0]]
+        ]
         later += [v for _, v in self.nest.stores]
         now = self._reached(wanted)
-        return [v for v in sorted(now & self._reached(later)) if self._costly(v) and self.full[v] and v not in self.spilled]
+        return [
+            v
+            for v in sorted(now & self._reached(later))
+            if self._costly(v) and self.full[v] and v not in self.spilled
+        ]
 
     def _reached(self, roots: list[int]) -> set[int]:
         seen: set[int] = set()
-        stack = [a for r in roots for a in (self.nest.body[r].args if self.nest.body[r].op == "reduce" else (r,))]
+        stack = [
+            a
+            for r in roots
+            for a in (self.nest.body[r].args if self.nest.body[r].op == "reduce" else (r,))
+        ]
         while stack:
             v = stack.pop()
             if v in seen or v in self.row_values or v in self.spilled:
@@ -438,7 +474,9 @@ class _Schedule:
     def _spill(self, p: Point, spills: list[int]) -> None:
         for n, v in enumerate(spills):
             value = self.b.splat(p.values[v], p.width)
-            self.b.store(self.b.scratch, self._slot(p, len(self.spilled) + n), value, value.dtype, p.mask)
+            self.b.store(
+                self.b.scratch, self._slot(p, len(self.spilled) + n), value, value.dtype, p.mask
+            )
 
     def _reload(self, p: Point, v: int) -> Value:
         dtype = self.nest.body[v].dtype
@@ -452,17 +490,31 @@ class _Schedule:
         with b.loop(b.lo, b.hi) as L:
             row = L.index // blocks if last else self.zero
             at = (L.index - row * blocks) * COLUMN_BLOCK
-            offsets, indices = self._walk_rows(row, range(last)) if last else ([self.zero] * len(self.nest.operands), {})
+            offsets, indices = (
+                self._walk_rows(row, range(last))
+                if last
+                else ([self.zero] * len(self.nest.operands), {})
+            )
             end = b.min(at + COLUMN_BLOCK, n)
-            self._vectors(at, end, lambda i, width, mask: self._column(i, width, mask, offsets, indices))
+            self._vectors(
+                at, end, lambda i, width, mask: self._column(i, width, mask, offsets, indices)
+            )
 
     def _column(self, at, width, mask, offsets, indices) -> None:
         b = self.b
         self.row_values = {}
         for level in range(1, self._passes() + 1):
-            wanted = [v for v, i in enumerate(self.nest.body) if i.op == "reduce" and self.level[v] == level]
+            wanted = [
+                v
+                for v, i in enumerate(self.nest.body)
+                if i.op == "reduce" and self.level[v] == level
+            ]
             kinds = [COMBINE[self.nest.body[v].what] for v in wanted]
-            start = [s for v, k in zip(wanted, kinds, strict=True) for s in k.start(b, self._type(v), width)]
+            start = [
+                s
+                for v, k in zip(wanted, kinds, strict=True)
+                for s in k.start(b, self._type(v), width)
+            ]
 
             def leaf(offsets, linear, carry, wanted=wanted, kinds=kinds):
                 p = Point(width, mask, at, offsets, indices | {"linear": linear})
@@ -494,7 +546,9 @@ class _Schedule:
     def _accumulate_column(self, p: Point, wanted, kinds, acc, linear) -> list[Value]:
         b, out, at = self.b, [], 0
         for v, k in zip(wanted, kinds, strict=True):
-            x = b.splat(b.convert(self.evaluate(p, self.nest.body[v].args[0]), self._type(v)), p.width)
+            x = b.splat(
+                b.convert(self.evaluate(p, self.nest.body[v].args[0]), self._type(v)), p.width
+            )
             index = b.splat(linear, p.width) if k.parts == 2 else None
             out += k.step(b, acc[at : at + k.parts], x, index)
             at += k.parts

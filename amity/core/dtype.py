@@ -82,7 +82,8 @@ def set_default_dtype(dtype: DType) -> None:
     """Set the floating dtype that Python floats become."""
     if not isinstance(dtype, DType) or dtype.kind != "f":
         raise TypeError(
-            f"set_default_dtype: got {dtype!r}; only floating-point types are supported as the default type"
+            f"set_default_dtype: got {dtype!r}; only floating-point types are supported as the "
+            "default type"
         )
     _default[0] = dtype
 

@@ -45,7 +45,8 @@ def canonical_dim(op: str, dim: int, ndim: int) -> int:
     n = max(ndim, 1)
     if not -n <= dim < n:
         raise DimError(
-            f"{op}: Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})"
+            f"{op}: Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got "
+            f"{dim})"
         )
     return dim % n
 

@@ -149,7 +149,8 @@ def lift(op: Op, value: Any) -> Node:
     if type(value.layout) is Symbol:
         return value.layout.node
     raise RuntimeError(
-        f"{op.name}: got an ordinary tensor inside a traced function; expected every tensor as an argument"
+        f"{op.name}: got an ordinary tensor inside a traced function; expected every tensor as "
+        "an argument"
     )
 
 
@@ -212,7 +213,8 @@ def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Calla
         tuple_of = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
         tape = (
             f"t.tape = [next_seq(), rule, {tuple_of(f'{n}_' for n in names)}, {tuple_of(saved)}, "
-            f"{tuple_of(f'{n}.storage.version' for n in saved)}, {tuple_of(f'{n}.layout' for n in names)}, None, None]"
+            f"{tuple_of(f'{n}.storage.version' for n in saved)}, "
+            f"{tuple_of(f'{n}.layout' for n in names)}, None, None]"
         )
         every = " and ".join(f"{n}_ is not None" for n in names) if saved else "True"
     source = TEMPLATE.format(

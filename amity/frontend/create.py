@@ -96,7 +96,8 @@ def _as_array(data: Any) -> tuple[np.ndarray, DType]:
             wide = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}.get(array.dtype)
             if wide is None:
                 raise TypeError(
-                    f"tensor: got a NumPy array of dtype {array.dtype}; expected bool, an integer or a float up to 64 bits"
+                    f"tensor: got a NumPy array of dtype {array.dtype}; expected bool, an "
+                    "integer or a float up to 64 bits"
                 )
             array = array.astype(wide)
         return array, BY_NUMPY[array.dtype]
@@ -180,15 +181,18 @@ def from_numpy(array: np.ndarray) -> Tensor:
     found = BY_NUMPY.get(array.dtype)
     if found is None or not array.dtype.isnative:
         raise TypeError(
-            f"can't convert np.ndarray of type {array.dtype}. The only supported types are: float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, and bool."
+            f"can't convert np.ndarray of type {array.dtype}. The only supported types are: "
+            "float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, and bool."
         )
     if any(s < 0 for s in array.strides):
         raise ValueError(
-            "from_numpy: got negative strides; expected an array without them: copy it first, e.g. with array.copy()"
+            "from_numpy: got negative strides; expected an array without them: copy it first, "
+            "e.g. with array.copy()"
         )
     if any(s % array.itemsize for s in array.strides):
         raise ValueError(
-            "from_numpy: got strides that are no multiple of the element size; expected whole elements"
+            "from_numpy: got strides that are no multiple of the element size; expected whole "
+            "elements"
         )
     lay = layout(found, array.shape, [s // array.itemsize for s in array.strides])
     machine = engine.machine()

@@ -86,7 +86,8 @@ def _call(function: Callable, row: Sequence[Tensor], scalars: dict[str, Any]) ->
     kept = [row[0], *row[2:]]
     if len(out) != len(kept):
         raise ValueError(
-            f"foreach.update: got {len(out)} results; expected {len(kept)}, one for each tensor but the gradient"
+            f"foreach.update: got {len(out)} results; expected {len(kept)}, one for each tensor "
+            "but the gradient"
         )
     return [o if o.dtype is t.dtype else o.to(t.dtype) for o, t in zip(out, kept, strict=True)]
 

@@ -79,7 +79,8 @@ def gradcheck(
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not wanted:
         raise ValueError(
-            "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
+            "gradcheck expects at least one input tensor to require gradient, but none of the "
+            "them have requires_grad=True."
         )
     with enable_grad():
         outs = _tensors(func(*inputs))
@@ -93,7 +94,8 @@ def gradcheck(
             if not np.allclose(a, n, rtol, atol, equal_nan=True):
                 if raise_exception:
                     raise GradcheckError(
-                        f"Jacobian mismatch for output {o} with respect to input {i},\nnumerical:{n}\nanalytical:{a}\n"
+                        f"Jacobian mismatch for output {o} with respect to input "
+                        f"{i},\nnumerical:{n}\nanalytical:{a}\n"
                     )
                 return False
     return True

@@ -105,7 +105,8 @@ def _as_index(k: Any) -> Any:
     if hasattr(k, "__index__"):
         return k.__index__()
     raise TypeError(
-        f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(k).__name__})"
+        "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are "
+        f"valid indices (got {type(k).__name__})"
     )
 
 
@@ -134,7 +135,8 @@ def _tensor_index(x: Tensor, d: int, k: Tensor, advanced: dict[int, Tensor]) -> 
         for i, n in enumerate(k.shape):
             if n != x.shape[d + i]:
                 raise IndexError(
-                    f"The shape of the mask {list(k.shape)} at index {i} does not match the shape of the indexed tensor {list(x.shape)} at index {d + i}"
+                    f"The shape of the mask {list(k.shape)} at index {i} does not match the "
+                    f"shape of the indexed tensor {list(x.shape)} at index {d + i}"
                 )
         for i, where in enumerate(np.nonzero(engine.array_of(k._memory("index"), k.layout))):
             advanced[d + i] = create.tensor(where, dtype=int64)
@@ -152,7 +154,8 @@ def check_range(name: str, k: Tensor, n: int, d: int) -> None:
     low, high = int(array.min()), int(array.max())
     if low < -n or high >= n:
         raise IndexError(
-            f"{name}: index {low if low < -n else high} is out of bounds for dimension {d} with size {n}"
+            f"{name}: index {low if low < -n else high} is out of bounds for dimension {d} with "
+            f"size {n}"
         )
 
 

@@ -34,11 +34,13 @@ def check_writable(name: str, t: Tensor) -> None:
             )
         if t.base is not None and t.base.tape is not None and is_leaf(t.base.tape):
             raise RuntimeError(
-                "a view of a leaf Variable that requires grad is being used in an in-place operation."
+                "a view of a leaf Variable that requires grad is being used in an in-place "
+                "operation."
             )
     if any(s == 0 and n > 1 for n, s in zip(t.layout.shape, t.layout.strides, strict=True)):
         raise RuntimeError(
-            f"{name}: unsupported operation: more than one element of the written-to tensor refers to a single "
+            f"{name}: unsupported operation: more than one element of the written-to tensor "
+            "refers to a single "
             "memory location. Please clone() the tensor before performing the operation."
         )
 
@@ -46,11 +48,13 @@ def check_writable(name: str, t: Tensor) -> None:
 def check_result(name: str, t: Tensor, shape: Sequence[int], dtype: Any) -> None:
     if not can_cast(dtype, t.layout.dtype):
         raise RuntimeError(
-            f"{name}: result type {dtype.name} can't be cast to the desired output type {t.layout.dtype.name}"
+            f"{name}: result type {dtype.name} can't be cast to the desired output type "
+            f"{t.layout.dtype.name}"
         )
     if tuple(shape) != tuple(t.layout.shape):
         raise RuntimeError(
-            f"{name}: output with shape {list(t.layout.shape)} doesn't match the broadcast shape {list(shape)}"
+            f"{name}: output with shape {list(t.layout.shape)} doesn't match the broadcast "
+            f"shape {list(shape)}"
         )
 
 
@@ -216,7 +220,8 @@ class CopySlices(Rule):
 def _in_row_major(shown: Layout, base: Layout) -> tuple[int, ...]:
     if not base.is_contiguous:
         raise RuntimeError(
-            "copy_slices: got a base that is not contiguous; expected a row-major base of the written view"
+            "copy_slices: got a base that is not contiguous; expected a row-major base of the "
+            "written view"
         )
     return tuple(shown.strides)
 
@@ -264,11 +269,13 @@ def receive(out: Tensor, result: Tensor) -> Tensor:
     """`out=`: a result written into a tensor that is given, resized if it does not fit."""
     if modes.grad and (out.tape is not None or result.tape is not None):
         raise RuntimeError(
-            "out=: functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad."
+            "out=: functions with out=... arguments don't support automatic differentiation, "
+            "but one of the arguments requires grad."
         )
     if not can_cast(result.layout.dtype, out.layout.dtype):
         raise RuntimeError(
-            f"out=: result type {result.dtype.name} can't be cast to the desired output type {out.dtype.name}"
+            f"out=: result type {result.dtype.name} can't be cast to the desired output type "
+            f"{out.dtype.name}"
         )
     if out.layout.shape != result.layout.shape:
         lay = layout(out.layout.dtype, result.layout.shape)

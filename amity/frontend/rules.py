@@ -230,16 +230,21 @@ def unpack(node: list) -> Sequence[Any]:
     saved = node[SAVED]
     if saved is FREED:
         raise RuntimeError(
-            "Trying to backward through the graph a second time (or directly access saved tensors after "
-            "they have already been freed). Saved intermediate values of the graph are freed when you call "
-            ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the "
+            "Trying to backward through the graph a second time (or directly access saved "
+            "tensors after "
+            "they have already been freed). Saved intermediate values of the graph are freed "
+            "when you call "
+            ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward "
+            "through the "
             "graph a second time or if you need to access saved tensors after calling backward."
         )
     for s, version in zip(saved, node[VERSIONS], strict=True):
         if isinstance(s, Tensor) and s.storage is not None and s.storage.version != version:
             raise RuntimeError(
-                f"{node[1].name}: one of the variables needed for gradient computation has been modified by an "
-                f"inplace operation: [{s.layout.dtype.name} {list(s.layout.shape)}] is at version {version_of(s)}; "
+                f"{node[1].name}: one of the variables needed for gradient computation has been "
+                "modified by an "
+                f"inplace operation: [{s.layout.dtype.name} {list(s.layout.shape)}] is at "
+                f"version {version_of(s)}; "
                 f"expected version {version} instead"
             )
     return saved

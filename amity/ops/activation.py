@@ -134,7 +134,8 @@ def gelu(input, approximate="none"):
         return 0.5 * input * (1 + TANH(_gelu_inner(input)))
     if approximate != "none":
         raise RuntimeError(
-            f"gelu: got approximate {approximate!r}; approximate argument must be either none or tanh."
+            f"gelu: got approximate {approximate!r}; approximate argument must be either none "
+            "or tanh."
         )
     return 0.5 * input * (1 + ERF(input * ROOT_HALF))
 
@@ -250,7 +251,9 @@ def prelu(input, weight):
     if weight.numel() != 1:
         if input.ndim == 0 or weight.numel() != (input.shape[1] if input.ndim > 1 else 1):
             raise RuntimeError(
-                f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.numel()} and channel size = {input.shape[1] if input.ndim > 1 else 1}."
+                "Mismatch of parameter numbers and input channel size. Found parameter numbers "
+                f"= {weight.numel()} and channel size = "
+                f"{input.shape[1] if input.ndim > 1 else 1}."
             )
         weight = weight.reshape((1, -1) + (1,) * (input.ndim - 2))
     return _prelu(input, weight)

@@ -51,22 +51,34 @@ class Convolution(Conv):
     def infer(self, x: Spec, w: Spec, bias: Spec | None = None) -> Spec:
         name = f"conv{len(self.stride)}d"
         if x.dtype is not w.dtype:
-            raise RuntimeError(f"{name}: Input type ({x.dtype}) and weight type ({w.dtype}) should be the same")
+            raise RuntimeError(
+                f"{name}: Input type ({x.dtype}) and weight type ({w.dtype}) should be the same"
+            )
         if bias is not None and bias.dtype is not x.dtype:
-            raise RuntimeError(f"{name}: Input type ({x.dtype}) and bias type ({bias.dtype}) should be the same")
+            raise RuntimeError(
+                f"{name}: Input type ({x.dtype}) and bias type ({bias.dtype}) should be the same"
+            )
         if w.shape[0] % self.groups:
-            raise ShapeError(f"{name}: got {w.shape[0]} output channels and groups={self.groups}; expected a multiple of groups")
+            raise ShapeError(
+                f"{name}: got {w.shape[0]} output channels and groups={self.groups}; expected a "
+                "multiple of groups"
+            )
         if x.shape[1] != w.shape[1] * self.groups:
             raise ShapeError(
-                f"{name}: Given groups={self.groups}, weight of size {list(w.shape)}, expected input{list(x.shape)} to have "
+                f"{name}: Given groups={self.groups}, weight of size {list(w.shape)}, expected "
+                f"input{list(x.shape)} to have "
                 f"{w.shape[1] * self.groups} channels, but got {x.shape[1]} channels instead"
             )
         if bias is not None and tuple(bias.shape) != (w.shape[0],):
-            raise ShapeError(f"{name}: got bias of shape {list(bias.shape)}; expected bias to be 1-dimensional with {w.shape[0]} elements")
+            raise ShapeError(
+                f"{name}: got bias of shape {list(bias.shape)}; expected bias to be "
+                f"1-dimensional with {w.shape[0]} elements"
+            )
         for n, k, p, d in zip(x.shape[2:], w.shape[2:], self.padding, self.dilation, strict=True):
             if n + 2 * p < d * (k - 1) + 1:
                 raise ShapeError(
-                    f"{name}: Calculated padded input size per channel: {n + 2 * p}. Kernel size: {d * (k - 1) + 1}. "
+                    f"{name}: Calculated padded input size per channel: {n + 2 * p}. Kernel "
+                    f"size: {d * (k - 1) + 1}. "
                     "Kernel size can't be greater than actual input size"
                 )
         return Spec((x.shape[0], w.shape[0], *self.output_size(x.shape[2:], w.shape[2:])), x.dtype)
@@ -75,13 +87,17 @@ class Convolution(Conv):
         return ins[0], ins[1], out
 
     def reference(self, x, w, bias=None):
-        y = np.zeros((x.shape[0], w.shape[0], *self.output_size(x.shape[2:], w.shape[2:])), np.float64)
+        y = np.zeros(
+            (x.shape[0], w.shape[0], *self.output_size(x.shape[2:], w.shape[2:])), np.float64
+        )
         for xs, ws, ys in taps(self, x.shape[2:], w.shape[2:], y.shape[2:]):
             for i in range(self.groups):
                 c, o = w.shape[1], w.shape[0] // self.groups
                 part = x[(slice(None), slice(i * c, (i + 1) * c), *xs)].astype(np.float64)
                 weight = w[(slice(i * o, (i + 1) * o), slice(None), *ws)].astype(np.float64)
-                y[(slice(None), slice(i * o, (i + 1) * o), *ys)] += np.einsum("nc...,oc->no...", part, weight)
+                y[(slice(None), slice(i * o, (i + 1) * o), *ys)] += np.einsum(
+                    "nc...,oc->no...", part, weight
+                )
         if bias is not None:
             y += bias.reshape((1, -1) + (1,) * (x.ndim - 2))
         return y.astype(x.dtype)
@@ -102,15 +118,28 @@ class ConvGradInput(Conv):
     name = "conv_grad_input"
     role = "grad_input"
     size: tuple[int, ...]
-    samples = (Sample(((2, 4, 3, 3), F), ((4, 3, 3, 2), F), stride=(2, 1), padding=(1, 0), dilation=(1, 1), groups=1, size=(5, 4)),)
+    samples = (
+        Sample(
+            ((2, 4, 3, 3), F),
+            ((4, 3, 3, 2), F),
+            stride=(2, 1),
+            padding=(1, 0),
+            dilation=(1, 1),
+            groups=1,
+            size=(5, 4),
+        ),
+    )
 
     def infer(self, y: Spec, w: Spec, bias: Spec | None = None) -> Spec:
         name = f"conv_transpose{len(self.stride)}d"
         if y.dtype is not w.dtype:
-            raise RuntimeError(f"{name}: Input type ({y.dtype}) and weight type ({w.dtype}) should be the same")
+            raise RuntimeError(
+                f"{name}: Input type ({y.dtype}) and weight type ({w.dtype}) should be the same"
+            )
         if y.shape[1] != w.shape[0]:
             raise ShapeError(
-                f"{name}: Given transposed=1, weight of size {list(w.shape)}, expected input{list(y.shape)} to have {w.shape[0]} "
+                f"{name}: Given transposed=1, weight of size {list(w.shape)}, expected "
+                f"input{list(y.shape)} to have {w.shape[0]} "
                 f"channels, but got {y.shape[1]} channels instead"
             )
         return Spec((y.shape[0], w.shape[1] * self.groups, *self.size), y.dtype)
@@ -125,7 +154,9 @@ class ConvGradInput(Conv):
                 c, o = w.shape[1], w.shape[0] // self.groups
                 part = y[(slice(None), slice(i * o, (i + 1) * o), *ys)].astype(np.float64)
                 weight = w[(slice(i * o, (i + 1) * o), slice(None), *ws)].astype(np.float64)
-                x[(slice(None), slice(i * c, (i + 1) * c), *xs)] += np.einsum("no...,oc->nc...", part, weight)
+                x[(slice(None), slice(i * c, (i + 1) * c), *xs)] += np.einsum(
+                    "no...,oc->nc...", part, weight
+                )
         if bias is not None:
             x += bias.reshape((1, -1) + (1,) * (y.ndim - 2))
         return x.astype(y.dtype)
@@ -149,7 +180,17 @@ class ConvGradWeight(Conv):
     name = "conv_grad_weight"
     role = "grad_weight"
     kernel: tuple[int, ...]
-    samples = (Sample(((2, 4, 5, 5), F), ((2, 6, 3, 3), F), stride=(2, 2), padding=(1, 1), dilation=(1, 1), groups=2, kernel=(3, 3)),)
+    samples = (
+        Sample(
+            ((2, 4, 5, 5), F),
+            ((2, 6, 3, 3), F),
+            stride=(2, 2),
+            padding=(1, 1),
+            dilation=(1, 1),
+            groups=2,
+            kernel=(3, 3),
+        ),
+    )
 
     def infer(self, x: Spec, y: Spec) -> Spec:
         return Spec((y.shape[1], x.shape[1] // self.groups, *self.kernel), x.dtype)
@@ -164,7 +205,9 @@ class ConvGradWeight(Conv):
             for i in range(self.groups):
                 part = x[(slice(None), slice(i * c, (i + 1) * c), *xs)].astype(np.float64)
                 into = y[(slice(None), slice(i * o, (i + 1) * o), *ys)].astype(np.float64)
-                w[(slice(i * o, (i + 1) * o), slice(None), *ws)] += np.einsum("nc...,no...->oc", part, into)
+                w[(slice(i * o, (i + 1) * o), slice(None), *ws)] += np.einsum(
+                    "nc...,no...->oc", part, into
+                )
         return w.astype(x.dtype)
 
     def grad(self, g, x, y, like_x, needs):
@@ -204,7 +247,10 @@ def spatial(name: str, value: int | Sequence[int], n: int) -> tuple[int, ...]:
     if len(value) == 1:
         return value * n
     if len(value) != n:
-        raise RuntimeError(f"{name}: got {len(value)} values {list(value)}; expected a single integer or a list of {n} values")
+        raise RuntimeError(
+            f"{name}: got {len(value)} values {list(value)}; expected a single integer or a "
+            f"list of {n} values"
+        )
     return value
 
 
@@ -215,7 +261,10 @@ def _batched(name: str, x, w, n: int):
     if x.ndim == n + 1:
         return x.unsqueeze(0), True
     if x.ndim != n + 2:
-        raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {list(x.shape)}")
+        raise RuntimeError(
+            f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got "
+            f"input of size: {list(x.shape)}"
+        )
     return x, False
 
 
@@ -283,30 +332,49 @@ def _conv_transpose(n: int, x, w, bias, stride, padding, output_padding, groups,
     extra = spatial(name, output_padding, n)
     for e, s, d in zip(extra, stride, dilation, strict=True):
         if e >= s and e >= d:
-            raise RuntimeError(f"{name}: output padding must be smaller than either stride or dilation, but got output_padding={list(extra)}")
+            raise RuntimeError(
+                f"{name}: output padding must be smaller than either stride or dilation, but "
+                f"got output_padding={list(extra)}"
+            )
     size = tuple(
         (m - 1) * s - 2 * p + d * (k - 1) + e + 1
-        for m, k, s, p, d, e in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, extra, strict=True)
+        for m, k, s, p, d, e in zip(
+            x.shape[2:], w.shape[2:], stride, padding, dilation, extra, strict=True
+        )
     )
     if any(n <= 0 for n in size):
-        raise RuntimeError(f"{name}: got sizes that give an output of {list(size)}; expected positive sizes")
+        raise RuntimeError(
+            f"{name}: got sizes that give an output of {list(size)}; expected positive sizes"
+        )
     y = ConvGradInput(stride, padding, dilation, groups, size)(x, w, bias)
     return y.squeeze(0) if added else y
 
 
-def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose1d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+):
     """One-dimensional transposed convolution, the data gradient of `conv1d`.
 
     shape:  input [N, C, L], weight [C, O/groups, K] -> [N, O, (L-1)*stride - 2*padding + dilation*(K-1) + output_padding + 1]
     """
-    return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        1, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
-def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose2d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+):
     """Two-dimensional transposed convolution, the data gradient of `conv2d`."""
-    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
-def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose3d(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+):
     """Three-dimensional transposed convolution, the data gradient of `conv3d`."""
-    return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(
+        3, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )

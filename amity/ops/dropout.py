@@ -42,7 +42,8 @@ def _channels(name: str, input, spatial: int, p, training, inplace):
         return input
     if input.ndim not in (spatial + 1, spatial + 2):
         raise RuntimeError(
-            f"{name}: Expected {spatial + 1}D or {spatial + 2}D input, but received a {input.ndim}D input"
+            f"{name}: Expected {spatial + 1}D or {spatial + 2}D input, but received a "
+            f"{input.ndim}D input"
         )
     lead = input.ndim - spatial
     return _dropped(input, p, (*input.shape[:lead], *(1,) * spatial), inplace)

@@ -32,7 +32,8 @@ def _parse(equation: str, operands) -> tuple[list[list[str]], list[str]]:
             dots = max(dots, x.ndim - len(letters))
         elif len(letters) != x.ndim:
             raise RuntimeError(
-                f"einsum(): the number of subscripts in the equation ({len(letters)}) does not match the number of dimensions ({x.ndim}) for operand {term!r}"
+                f"einsum(): the number of subscripts in the equation ({len(letters)}) does not "
+                f"match the number of dimensions ({x.ndim}) for operand {term!r}"
             )
     marks = [f".{i}" for i in range(dots)]
     split = []
@@ -49,7 +50,8 @@ def _parse(equation: str, operands) -> tuple[list[list[str]], list[str]]:
     for c in result:
         if not any(c in t for t in split):
             raise RuntimeError(
-                f"einsum(): output subscript {c} does not appear in the equation for any input operand"
+                f"einsum(): output subscript {c} does not appear in the equation for any input "
+                "operand"
             )
     if len(set(result)) != len(result):
         raise RuntimeError("einsum(): output subscripts appear more than once")
@@ -64,7 +66,8 @@ def _diagonals(x, letters: list[str]):
         j = letters.index(c, i + 1)
         if x.shape[i] != x.shape[j]:
             raise RuntimeError(
-                f"einsum(): subscript {c} is repeated for operand 0 but the sizes don't match, {x.shape[j]} != {x.shape[i]}"
+                f"einsum(): subscript {c} is repeated for operand 0 but the sizes don't match, "
+                f"{x.shape[j]} != {x.shape[i]}"
             )
         x = x.diagonal(0, i, j)
         letters = [d for k, d in enumerate(letters) if k not in (i, j)] + [c]
@@ -95,7 +98,8 @@ def _pair(a, la, b, lb, keep: set[str]):
     for c, n in zip(lb, b.shape, strict=True):
         if c in sizes and sizes[c] != n and 1 not in (n, sizes[c]):
             raise RuntimeError(
-                f"einsum(): subscript {c} has size {n} for operand 1 which does not broadcast with previously seen size {sizes[c]}"
+                f"einsum(): subscript {c} has size {n} for operand 1 which does not broadcast "
+                f"with previously seen size {sizes[c]}"
             )
         sizes[c] = max(n, sizes.get(c, 1)) if n else 0
     joined = [c for c in la if c in lb and c not in keep]
@@ -148,7 +152,8 @@ def tensordot(a, b, dims=2, out=None):
     for i, j in zip(da, db, strict=True):
         if a.shape[i] != b.shape[j] and 1 not in (a.shape[i], b.shape[j]):
             raise RuntimeError(
-                f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {i} and second has size {b.shape[j]} in dim {j}"
+                f"contracted dimensions need to match, but first has size {a.shape[i]} in dim "
+                f"{i} and second has size {b.shape[j]} in dim {j}"
             )
     ra = [d for d in range(a.ndim) if d not in da]
     rb = [d for d in range(b.ndim) if d not in db]
@@ -195,7 +200,8 @@ def cross(input, other, dim=None, *, out=None):
     )
     if d is None or input.shape[d] != 3 or other.shape[d] != 3:
         raise RuntimeError(
-            f"linalg.cross: inputs dimension {d} must have length 3. Got {list(input.shape)} and {list(other.shape)}"
+            f"linalg.cross: inputs dimension {d} must have length 3. Got {list(input.shape)} "
+            f"and {list(other.shape)}"
         )
     a = [input.select(d, i) for i in range(3)]
     b = [other.select(d, i) for i in range(3)]

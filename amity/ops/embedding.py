@@ -46,7 +46,9 @@ def embedding(
     """
     if input.dtype not in (int32, int64):
         raise RuntimeError(
-            f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got {input.dtype} instead (while checking arguments for embedding)"
+            "Expected tensor for argument #1 'indices' to have one of the following scalar "
+            f"types: Long, Int; but got {input.dtype} instead (while checking arguments for "
+            "embedding)"
         )
     rows = weight.shape[0]
     bad = input._first_outside(0, rows, -1 << 62)

@@ -33,14 +33,25 @@ class Gather(Op):
         return x.load([at if d == self.dim else i for d, i in enumerate(k.index)][: len(x.sizes)])
 
     def reference(self, x, index):
-        cut = tuple(slice(0, n) if d != self.dim else slice(None) for d, n in enumerate(index.shape))
+        cut = tuple(
+            slice(0, n) if d != self.dim else slice(None) for d, n in enumerate(index.shape)
+        )
         return np.take_along_axis(x[cut], index, self.dim)
 
     def grad(self, g, like_x, *inputs):
-        return Scatter(self.dim, "add", True)(g.new_zeros(()).expand(like_x.shape), inputs[1], g), None
+        return Scatter(self.dim, "add", True)(
+            g.new_zeros(()).expand(like_x.shape), inputs[1], g
+        ), None
 
 
-_UFUNC = {"add": np.add, "sum": np.add, "multiply": np.multiply, "prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
+_UFUNC = {
+    "add": np.add,
+    "sum": np.add,
+    "multiply": np.multiply,
+    "prod": np.multiply,
+    "amax": np.maximum,
+    "amin": np.minimum,
+}
 
 
 class Scatter(Op):
@@ -59,7 +70,10 @@ class Scatter(Op):
 
     def infer(self, x: Spec, index: Spec, src: Spec) -> Spec:
         if src.dtype is not x.dtype:
-            raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype: got {x.dtype} and {src.dtype}")
+            raise RuntimeError(
+                f"scatter(): Expected self.dtype to be equal to src.dtype: got {x.dtype} and "
+                f"{src.dtype}"
+            )
         return x
 
     def where(self, index):
@@ -100,12 +114,20 @@ def _widened(picked, src, op):
     """A gradient of the used part of `src`, in the shape of all of it."""
     if tuple(picked.shape) == tuple(src.shape):
         return picked
-    sides = [s for n, m in zip(reversed(src.shape), reversed(picked.shape), strict=True) for s in (0, n - m)]
+    sides = [
+        s
+        for n, m in zip(reversed(src.shape), reversed(picked.shape), strict=True)
+        for s in (0, n - m)
+    ]
     return picked._pad_zeros(sides)
 
 
 def _joined_grad(op, g, x, index, src, y):
-    used = src if tuple(src.shape) == tuple(index.shape) else src[tuple(slice(0, n) for n in index.shape)]
+    used = (
+        src
+        if tuple(src.shape) == tuple(index.shape)
+        else src[tuple(slice(0, n) for n in index.shape)]
+    )
     pick = Gather(op.dim)
     if op.reduce in ("prod", "multiply"):
         gx = g * y / x
@@ -133,12 +155,22 @@ def _check(name, x, dim, index, src=None):
     if index.dtype not in (int64, int32):
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
     if max(index.ndim, 1) != max(x.ndim, 1):
-        raise ShapeError(f"Index tensor must have the same number of dimensions as {'self' if src is not None else 'input'} tensor: {name} got {index.ndim} and {x.ndim}")
+        raise ShapeError(
+            "Index tensor must have the same number of dimensions as "
+            f"{'self' if src is not None else 'input'} tensor: {name} got {index.ndim} and "
+            f"{x.ndim}"
+        )
     for i, n in enumerate(index.shape):
         if i != d and x.ndim and n > x.shape[i]:
-            raise ShapeError(f"Size does not match at dimension {i} expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension {d}")
+            raise ShapeError(
+                f"Size does not match at dimension {i} expected index {list(index.shape)} to be "
+                f"no larger than self {list(x.shape)} apart from dimension {d}"
+            )
         if src is not None and src.ndim and n > src.shape[i]:
-            raise ShapeError(f"Expected index {list(index.shape)} to be no larger than src {list(src.shape)} size in every dimension: {name}")
+            raise ShapeError(
+                f"Expected index {list(index.shape)} to be no larger than src {list(src.shape)} "
+                f"size in every dimension: {name}"
+            )
     n = x.shape[d] if x.ndim else 1
     bad = index._first_outside(0, n, -1 << 62)
     if bad is not None:
@@ -190,7 +222,9 @@ def scatter_add(input, dim, index, src):
 def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     """Values joined by sum, prod, mean, amax or amin at the positions in `index`."""
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
-        raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}.")
+        raise RuntimeError(
+            f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}."
+        )
     if reduce == "mean":
         return _scattered_mean(input, dim, index, src, include_self)
     return _scattered("scatter_reduce", input, dim, index, src, reduce, include_self)
@@ -210,7 +244,10 @@ def _scattered_mean(input, dim, index, src, include_self):
 
 def _vector(name, index, n):
     if index.ndim > 1:
-        raise IndexError(f"{name}(): Index is supposed to be a vector, but got dim: {index.ndim} with type: {index.dtype} and size: {list(index.shape)}")
+        raise IndexError(
+            f"{name}(): Index is supposed to be a vector, but got dim: {index.ndim} with type: "
+            f"{index.dtype} and size: {list(index.shape)}"
+        )
     if index.dtype not in (int64, int32):
         raise RuntimeError(f"{name}(): Expected dtype int32 or int64 for index")
     bad = index._first_outside(0, n, -1 << 62)
@@ -239,7 +276,10 @@ def index_add(input, dim, index, source, *, alpha=1, out=None):
     d = canonical_dim("index_add", dim, input.ndim)
     index = _vector("index_add", index, input.shape[d])
     if source.shape[d] != index.shape[0]:
-        raise RuntimeError(f"index_add(): Number of indices ({index.shape[0]}) should be equal to source.size(dim): ({source.shape[d]}), for dim: {d}")
+        raise RuntimeError(
+            f"index_add(): Number of indices ({index.shape[0]}) should be equal to "
+            f"source.size(dim): ({source.shape[d]}), for dim: {d}"
+        )
     return deliver(_placed(input, d, index, source if alpha == 1 else source * alpha, True), out)
 
 
@@ -249,7 +289,10 @@ def index_copy(input, dim, index, source):
     d = canonical_dim("index_copy", dim, input.ndim)
     index = _vector("index_copy", index, input.shape[d])
     if source.shape[d] != index.shape[0]:
-        raise IndexError(f"index_copy(): Number of indices ({index.shape[0]}) should be equal to source.size(dim) ({source.shape[d]})")
+        raise IndexError(
+            f"index_copy(): Number of indices ({index.shape[0]}) should be equal to "
+            f"source.size(dim) ({source.shape[d]})"
+        )
     return _placed(input, d, index, source, False)
 
 
@@ -261,7 +304,10 @@ def index_fill(input, dim, index, value):
     if not hasattr(value, "layout"):
         value = input.new_full((), value)
     elif value.ndim:
-        raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
+        raise RuntimeError(
+            "index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+            f"{value.ndim} dimension(s)."
+        )
     shape = (*input.shape[:d], index.shape[0], *input.shape[d + 1 :])
     return _placed(input, d, index, value.to(input.dtype).expand(shape), False)
 
@@ -283,13 +329,21 @@ def take(input, index):
 def take_along_dim(input, indices, dim=None, *, out=None):
     """`gather` whose index broadcasts; without dim from the flattened tensor."""
     if indices.dtype is not int64:
-        raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got " + indices.dtype.name)
+        raise RuntimeError(
+            "torch.take_along_dim(): dtype of indices should be Long but got " + indices.dtype.name
+        )
     if dim is None:
         return take(input, indices.reshape(-1))
     d = canonical_dim("take_along_dim", dim, input.ndim)
     if indices.ndim != input.ndim:
-        raise RuntimeError(f"torch.take_along_dim(): input and indices should have the same number of dimensions, but got {input.ndim} dimensions for input, and {indices.ndim} dimensions for indices")
-    shape = broadcast_shapes("take_along_dim", *([n for i, n in enumerate(t.shape) if i != d] for t in (input, indices)))
+        raise RuntimeError(
+            "torch.take_along_dim(): input and indices should have the same number of "
+            f"dimensions, but got {input.ndim} dimensions for input, and {indices.ndim} "
+            "dimensions for indices"
+        )
+    shape = broadcast_shapes(
+        "take_along_dim", *([n for i, n in enumerate(t.shape) if i != d] for t in (input, indices))
+    )
     wide = input.expand((*shape[:d], input.shape[d], *shape[d:]))
     at = indices.expand((*shape[:d], indices.shape[d], *shape[d:]))
     return gather(wide, d, at)
@@ -312,13 +366,22 @@ def masked_fill(input, mask, value):
     errors: RuntimeError if the mask is not boolean
     """
     if mask.dtype is not bool_:
-        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+        raise RuntimeError(
+            f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}"
+        )
     if hasattr(value, "layout"):
         if value.ndim:
-            raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
+            raise RuntimeError(
+                "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+                f"{value.ndim} dimension(s)."
+            )
         value = value.to(input.dtype)
     elif isinstance(value, float) and input.dtype.kind in "iub":
-        raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow" if abs(value) == float("inf") else f"masked_fill: got a float value for {input.dtype}")
+        raise RuntimeError(
+            f"value cannot be converted to type {input.dtype.name} without overflow"
+            if abs(value) == float("inf")
+            else f"masked_fill: got a float value for {input.dtype}"
+        )
     return WHERE(mask, value, input)
 
 
@@ -336,11 +399,16 @@ def masked_select(input, mask, *, out=None):
 def masked_scatter(input, mask, source):
     """Elements of `source`, in order, where the mask is true."""
     if mask.dtype is not bool_:
-        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+        raise RuntimeError(
+            f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}"
+        )
     at = mask.expand(input.shape).nonzero(as_tuple=True)
     count = at[0].numel() if at else 1
     if source.numel() < count:
-        raise RuntimeError("masked_scatter: expected self to have at least as many elements in source as there are true values in mask")
+        raise RuntimeError(
+            "masked_scatter: expected self to have at least as many elements in source as "
+            "there are true values in mask"
+        )
     return IndexPut(tuple(range(input.ndim)), False)(input, source.reshape(-1)[:count], *at)
 
 
@@ -358,5 +426,3 @@ def nonzero(input, *, out=None, as_tuple=False):
 def argwhere(input):
     """The positions of elements that are not 0, as rows."""
     return nonzero(input)
-
-

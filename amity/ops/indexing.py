@@ -12,7 +12,9 @@ from .record import Op, Sample
 F = "f"
 
 
-def index_shape(x: tuple, dims: tuple[int, ...], indices: list[tuple]) -> tuple[tuple[int, ...], int, int]:
+def index_shape(
+    x: tuple, dims: tuple[int, ...], indices: list[tuple]
+) -> tuple[tuple[int, ...], int, int]:
     """The shape of `x[…]` with indices at `dims`, where their dimensions start, and how many they are."""
     joined = broadcast_shapes("index", *indices)
     rest = [n for d, n in enumerate(x) if d not in dims]
@@ -79,11 +81,15 @@ class IndexPut(Op):
     def infer(self, x: Spec, values: Spec, *indices: Spec) -> Spec:
         if x.dtype is not values.dtype:
             raise RuntimeError(
-                f"index_put: Index put requires the source and destination dtypes match, got {x.dtype} for the destination and {values.dtype} for the source."
+                "index_put: Index put requires the source and destination dtypes match, got "
+                f"{x.dtype} for the destination and {values.dtype} for the source."
             )
         shape, _, _ = index_shape(tuple(x.shape), self.dims, [tuple(i.shape) for i in indices])
         if broadcast_shapes("index_put", shape, values.shape) != tuple(shape):
-            raise RuntimeError(f"index_put: shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape {list(shape)}")
+            raise RuntimeError(
+                f"index_put: shape mismatch: value tensor of shape {list(values.shape)} cannot "
+                f"be broadcast to indexing result of shape {list(shape)}"
+            )
         return Spec(x.shape, x.dtype)
 
     def parts(self, x: tuple, indices: list[tuple]) -> tuple[tuple[int, ...], int, list[int]]:

@@ -230,7 +230,8 @@ def is_nonzero(input):
     """Whether the one element is not 0."""
     if input.numel() != 1:
         raise RuntimeError(
-            f"Boolean value of Tensor with {'no' if not input.numel() else 'more than one'} value{'s' if not input.numel() else ''} is ambiguous"
+            f"Boolean value of Tensor with {'no' if not input.numel() else 'more than one'} "
+            f"value{'s' if not input.numel() else ''} is ambiguous"
         )
     return bool(input.item())
 
@@ -245,7 +246,8 @@ def isclose(input, other, rtol=1e-5, atol=1e-8, equal_nan=False):
         raise RuntimeError(f"{input.dtype.name} did not match {other.dtype.name}")
     if rtol < 0 or atol < 0:
         raise RuntimeError(
-            f"isclose: rtol and atol must be greater than or equal to zero, but got {rtol} and {atol}"
+            f"isclose: rtol and atol must be greater than or equal to zero, but got {rtol} and "
+            f"{atol}"
         )
     close = input == other
     if input.dtype.kind == "f":
@@ -315,7 +317,13 @@ class Clamp(Pointwise):
         out = [WHERE(outside, 0.0, g)]
         if low is not None:
             out.append(
-                WHERE(under if over is None or under is None else under.logical_and(over.logical_not()), g, 0.0)
+                WHERE(
+                    under
+                    if over is None or under is None
+                    else under.logical_and(over.logical_not()),
+                    g,
+                    0.0,
+                )
             )
         if high is not None:
             out.append(WHERE(over, g, 0.0))
@@ -443,6 +451,7 @@ def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     """`input + value * tensor1 / tensor2`."""
     if result_dtype([Spec((), tensor1.dtype), Spec((), tensor2.dtype)]).kind != "f":
         raise RuntimeError(
-            "Integer division with addcdiv is no longer supported, and in a future release addcdiv will perform a true division of tensor1 and tensor2."
+            "Integer division with addcdiv is no longer supported, and in a future release "
+            "addcdiv will perform a true division of tensor1 and tensor2."
         )
     return deliver(_addcdiv(input, tensor1, tensor2, value), out)

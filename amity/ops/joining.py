@@ -39,12 +39,14 @@ class Cat(Op):
         for i, x in enumerate(xs):
             if len(x.shape) != len(first):
                 raise ShapeError(
-                    f"cat: Tensors must have same number of dimensions: got {len(first)} and {len(x.shape)}"
+                    f"cat: Tensors must have same number of dimensions: got {len(first)} and "
+                    f"{len(x.shape)}"
                 )
             for d, (n, m) in enumerate(zip(first, x.shape, strict=True)):
                 if d != self.dim and n != m:
                     raise ShapeError(
-                        f"cat: Sizes of tensors must match except in dimension {self.dim}. Expected size {n} but got size {m} "
+                        f"cat: Sizes of tensors must match except in dimension {self.dim}. "
+                        f"Expected size {n} but got size {m} "
                         f"for tensor number {i} in the list."
                     )
         total = sum(x.shape[self.dim] for x in xs)
@@ -93,7 +95,8 @@ def stack(tensors, dim=0, *, out=None):
     for i, t in enumerate(tensors):
         if t.shape != first:
             raise RuntimeError(
-                f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and {list(t.shape)} at entry {i}"
+                f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 "
+                f"and {list(t.shape)} at entry {i}"
             )
     d = canonical_dim("stack", dim, len(first) + 1)
     return deliver(Cat(d)(*(t.unsqueeze(d) for t in tensors)), out)
@@ -151,7 +154,8 @@ def split(tensor, split_size_or_sections, dim=0):
     sizes = list(split_size_or_sections)
     if sum(sizes) != n:
         raise RuntimeError(
-            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but got split_sizes={sizes}"
+            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size "
+            f"at dimension {d}), but got split_sizes={sizes}"
         )
     out, at = [], 0
     for size in sizes:
@@ -210,7 +214,8 @@ def select(input, dim, index):
     n, i = input.shape[d], int(index)
     if not -n <= i < n:
         raise IndexError(
-            f"select(): index {i} out of range for tensor of size {list(input.shape)} at dimension {d}"
+            f"select(): index {i} out of range for tensor of size {list(input.shape)} at "
+            f"dimension {d}"
         )
     return Select(d, i % n)(input)
 

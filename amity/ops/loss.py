@@ -49,8 +49,10 @@ def _same(name: str, input, target) -> None:
     """Losses do not broadcast silently: that is a mistake more often than not."""
     if input.shape != target.shape:
         warnings.warn(
-            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) in {name}. This will "
-            "likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            f"Using a target size ({target.shape}) that is different to the input size "
+            f"({input.shape}) in {name}. This will "
+            "likely lead to incorrect results due to broadcasting. Please ensure they have the "
+            "same size.",
             stacklevel=3,
         )
 
@@ -159,7 +161,8 @@ def binary_cross_entropy(
     reduction = reduction_of(size_average, reduce, reduction)
     if target.shape != input.shape:
         raise ValueError(
-            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure they have the same size."
+            f"Using a target size ({target.shape}) that is different to the input size "
+            f"({input.shape}) is deprecated. Please ensure they have the same size."
         )
     if input.numel() and not bool(((input >= 0).logical_and(input <= 1)).all()):
         raise RuntimeError("all elements of input should be between 0 and 1")
@@ -241,7 +244,8 @@ def _check_classes(name, input, target, weight, ignore_index):
     if tuple(target.shape) != expected:
         if input.ndim > 1 and target.ndim and input.shape[0] != target.shape[0]:
             raise ValueError(
-                f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
+                f"Expected input batch_size ({input.shape[0]}) to match target batch_size "
+                f"({target.shape[0]})."
             )
         raise RuntimeError(
             f"{name}: got a target of size {list(target.shape)}; expected {list(expected)}"
@@ -250,7 +254,8 @@ def _check_classes(name, input, target, weight, ignore_index):
         raise RuntimeError(f"expected scalar type Long but found {target.dtype.name}")
     if weight is not None and tuple(weight.shape) != (input.shape[dim],):
         raise RuntimeError(
-            f"weight tensor should be defined either for all {input.shape[dim]} classes or no classes but got weight tensor of shape: {list(weight.shape)}"
+            f"weight tensor should be defined either for all {input.shape[dim]} classes or no "
+            f"classes but got weight tensor of shape: {list(weight.shape)}"
         )
     bad = target._first_outside(0, input.shape[dim], ignore_index)
     if bad is not None:
@@ -348,7 +353,8 @@ def cross_entropy(
     if target.dtype.kind == "f":
         if target.shape != input.shape:
             raise RuntimeError(
-                f"Expected floating point type for target with class probabilities, got sizes {list(target.shape)} and {list(input.shape)}; expected equal sizes"
+                "Expected floating point type for target with class probabilities, got sizes "
+                f"{list(target.shape)} and {list(input.shape)}; expected equal sizes"
             )
         if ignore_index >= 0:
             raise RuntimeError("ignore_index is not supported for floating point target")
@@ -399,7 +405,8 @@ def margin_ranking_loss(
     """max(0, -target * (input1 - input2) + margin)."""
     if not input1.ndim == input2.ndim == target.ndim:
         raise RuntimeError(
-            f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, input2: {input2.shape}, target: {target.shape} "
+            "margin_ranking_loss : All input tensors should have same dimension but got sizes: "
+            f"input1: {input1.shape}, input2: {input2.shape}, target: {target.shape} "
         )
     return _margin_ranking(
         input1, input2, target, float(margin), reduction_of(size_average, reduce, reduction)

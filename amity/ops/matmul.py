@@ -16,13 +16,16 @@ F = "f"
 def _check(op: str, a: Spec, b: Spec) -> None:
     if a.shape[-1] != b.shape[-2]:
         raise ShapeError(
-            f"{op}: mat1 and mat2 shapes cannot be multiplied ({_text(a)} and {_text(b)}): got {a.shape[-1]} columns "
+            f"{op}: mat1 and mat2 shapes cannot be multiplied ({_text(a)} and {_text(b)}): got "
+            f"{a.shape[-1]} columns "
             f"and {b.shape[-2]} rows; expected as many"
         )
     if a.dtype is not b.dtype:
-        raise RuntimeError(f"{op}: expected m1 and m2 to have the same dtype, but got: {a.dtype} != {b.dtype}")
+        raise RuntimeError(
+            f"{op}: expected m1 and m2 to have the same dtype, but got: {a.dtype} != {b.dtype}"
+        )
     if a.dtype.kind == "b":
-        raise RuntimeError(f'"{op}" not implemented for \'Bool\'')
+        raise RuntimeError(f"\"{op}\" not implemented for 'Bool'")
 
 
 def _text(s: Spec) -> str:
@@ -78,11 +81,17 @@ class Addmm(Op):
     def infer(self, input: Spec, a: Spec, b: Spec) -> Spec:
         _check("addmm", a, b)
         if input.dtype is not a.dtype:
-            raise RuntimeError(f"addmm: self and mat2 must have the same dtype, but got {input.dtype} and {a.dtype}")
+            raise RuntimeError(
+                f"addmm: self and mat2 must have the same dtype, but got {input.dtype} and "
+                f"{a.dtype}"
+            )
         batch = broadcast_shapes("addmm", a.shape[:-2], b.shape[:-2])
         shape = (*batch, a.shape[-2], b.shape[-1])
         if broadcast_shapes("addmm", input.shape, shape) != shape:
-            raise ShapeError(f"addmm: got an input of shape {list(input.shape)}; expected one that broadcasts to {list(shape)}")
+            raise ShapeError(
+                f"addmm: got an input of shape {list(input.shape)}; expected one that "
+                f"broadcasts to {list(shape)}"
+            )
         return Spec(shape, a.dtype)
 
     def reference(self, input, a, b):
@@ -103,7 +112,10 @@ def matmul(input, other, *, out=None):
     errors: RuntimeError if the inner sizes differ or an operand has no dimensions
     """
     if input.ndim == 0 or other.ndim == 0:
-        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {input.ndim}D and {other.ndim}D")
+        raise RuntimeError(
+            f"both arguments to matmul need to be at least 1D, but they are {input.ndim}D and "
+            f"{other.ndim}D"
+        )
     a = input.unsqueeze(0) if input.ndim == 1 else input
     b = other.unsqueeze(1) if other.ndim == 1 else other
     y = Matmul()(a, b)
@@ -119,7 +131,10 @@ method(matmul)
 
 def _dims(op: str, x, n: int, which: str) -> None:
     if x.ndim != n:
-        raise RuntimeError(f"{op}: {which} must be a {'matrix' if n == 2 else f'{n}D tensor'}, got {x.ndim}-D tensor")
+        raise RuntimeError(
+            f"{op}: {which} must be a {'matrix' if n == 2 else f'{n}D tensor'}, got {x.ndim}-D "
+            "tensor"
+        )
 
 
 @method
@@ -136,7 +151,10 @@ def bmm(input, mat2, *, out=None):
     _dims("bmm", input, 3, "batch1")
     _dims("bmm", mat2, 3, "batch2")
     if input.shape[0] != mat2.shape[0]:
-        raise RuntimeError(f"bmm: got batches of {input.shape[0]} and {mat2.shape[0]}; expected size for first two dimensions of batch2 tensor to be equal")
+        raise RuntimeError(
+            f"bmm: got batches of {input.shape[0]} and {mat2.shape[0]}; expected size for first "
+            "two dimensions of batch2 tensor to be equal"
+        )
     return deliver(Matmul()(input, mat2), out)
 
 
@@ -194,9 +212,15 @@ class Linear(Op):
         shape = (*x.shape[:-1], weight.shape[0])
         if bias is not None:
             if bias.dtype is not x.dtype:
-                raise RuntimeError(f"linear: self and mat2 must have the same dtype, but got {bias.dtype} and {x.dtype}")
+                raise RuntimeError(
+                    f"linear: self and mat2 must have the same dtype, but got {bias.dtype} and "
+                    f"{x.dtype}"
+                )
             if broadcast_shapes("linear", bias.shape, shape) != shape:
-                raise ShapeError(f"linear: got a bias of shape {list(bias.shape)}; expected one that broadcasts to {list(shape)}")
+                raise ShapeError(
+                    f"linear: got a bias of shape {list(bias.shape)}; expected one that "
+                    f"broadcasts to {list(shape)}"
+                )
         return Spec(shape, x.dtype)
 
     def reference(self, x, weight, bias=None):

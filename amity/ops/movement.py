@@ -226,8 +226,10 @@ def view(input, *shape):
     op = Reshape(new)
     if op.view(input.layout) is None if hasattr(input.layout, "extent") else False:
         raise RuntimeError(
-            f"view: got shape {list(input.shape)} with strides {input.stride()} and new shape {list(new)}; view "
-            "size is not compatible with input tensor's size and stride (at least one dimension spans across "
+            f"view: got shape {list(input.shape)} with strides {input.stride()} and new shape "
+            f"{list(new)}; view "
+            "size is not compatible with input tensor's size and stride (at least one "
+            "dimension spans across "
             "two contiguous subspaces). Use .reshape(...) instead."
         )
     return op(input)
@@ -239,7 +241,8 @@ def permute(input, *dims):
     dims = _sizes(dims)
     if len(dims) != input.ndim:
         raise RuntimeError(
-            f"permute: got {len(dims)} dims for a tensor with {input.ndim}; expected as many as the tensor has"
+            f"permute: got {len(dims)} dims for a tensor with {input.ndim}; expected as many as "
+            "the tensor has"
         )
     order = tuple(canonical_dim("permute", d, input.ndim) for d in dims)
     if len(set(order)) != len(order):
@@ -275,7 +278,8 @@ def expand(input, *sizes):
     pad = len(sizes) - input.ndim
     if pad < 0:
         raise RuntimeError(
-            f"expand: the number of sizes provided ({len(sizes)}) must be greater or equal to the number of dimensions in the tensor ({input.ndim})"
+            f"expand: the number of sizes provided ({len(sizes)}) must be greater or equal to "
+            f"the number of dimensions in the tensor ({input.ndim})"
         )
     new = []
     for i, n in enumerate(sizes):
@@ -284,7 +288,8 @@ def expand(input, *sizes):
             raise RuntimeError(f"expand: got -1 at new dimension {i}; expected a size")
         if have is not None and n != -1 and have not in (1, n):
             raise RuntimeError(
-                f"expand: the expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton dimension {i}. "
+                f"expand: the expanded size of the tensor ({n}) must match the existing size "
+                f"({have}) at non-singleton dimension {i}. "
                 f"Target sizes: {list(sizes)}. Tensor sizes: {list(input.shape)}"
             )
         new.append(have if n == -1 else n)

@@ -57,11 +57,13 @@ def _check_normalized(name, input, normalized_shape):
     shape = tuple(normalized_shape)
     if not shape:
         raise RuntimeError(
-            f"{name}: Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got normalized_shape = {list(shape)}"
+            f"{name}: Expected normalized_shape to be at least 1-dimensional, i.e., containing "
+            f"at least one element, but got normalized_shape = {list(shape)}"
         )
     if tuple(input.shape[-len(shape) :]) != shape:
         raise RuntimeError(
-            f"{name}: Given normalized_shape={list(shape)}, expected input with shape [*, {', '.join(map(str, shape))}], but got input of size{list(input.shape)}"
+            f"{name}: Given normalized_shape={list(shape)}, expected input with shape [*, "
+            f"{', '.join(map(str, shape))}], but got input of size{list(input.shape)}"
         )
     return shape
 
@@ -77,7 +79,8 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     for name, t in (("weight", weight), ("bias", bias)):
         if t is not None and tuple(t.shape) != shape:
             raise RuntimeError(
-                f"layer_norm: Expected {name} to be of same shape as normalized_shape, but got {name} of shape {list(t.shape)} and normalized_shape = {list(shape)}"
+                f"layer_norm: Expected {name} to be of same shape as normalized_shape, but got "
+                f"{name} of shape {list(t.shape)} and normalized_shape = {list(shape)}"
             )
     if input.numel() == 0:
         return input * 1
@@ -170,7 +173,8 @@ def batch_norm(
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError(
-                "batch_norm: Expected running_mean and running_var to be defined when training=False"
+                "batch_norm: Expected running_mean and running_var to be defined when "
+                "training=False"
             )
         return _batch_norm_eval(input, running_mean, running_var, weight, bias, eps)
     count = input.numel() // max(channels, 1)
@@ -217,7 +221,8 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
         )
     if input.shape[1] % num_groups:
         raise RuntimeError(
-            f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(input.shape)} and num_groups={num_groups}"
+            "Expected number of channels in input to be divisible by num_groups, but got input "
+            f"of shape {list(input.shape)} and num_groups={num_groups}"
         )
     if input.numel() == 0:
         return input * 1

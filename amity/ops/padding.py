@@ -50,15 +50,18 @@ class Pad(Op):
         for n, (a, b) in zip(x.shape, self.pad, strict=True):
             if self.mode == "reflect" and (a >= n or b >= n) and (a or b):
                 raise ShapeError(
-                    f"pad: Argument #4: Padding size should be less than the corresponding input dimension, but got: padding ({a}, {b}) at a dimension of size {n}"
+                    "pad: Argument #4: Padding size should be less than the corresponding "
+                    f"input dimension, but got: padding ({a}, {b}) at a dimension of size {n}"
                 )
             if self.mode == "circular" and (a > n or b > n):
                 raise ShapeError(
-                    f"pad: Padding value causes wrapping around more than once: got ({a}, {b}) at a dimension of size {n}"
+                    f"pad: Padding value causes wrapping around more than once: got ({a}, {b}) "
+                    f"at a dimension of size {n}"
                 )
         if any(s < 0 for s in shape):
             raise ShapeError(
-                f"pad: the input size {list(x.shape)}, plus negative padding, resulted in a negative output size {list(shape)}"
+                f"pad: the input size {list(x.shape)}, plus negative padding, resulted in a "
+                f"negative output size {list(shape)}"
             )
         return Spec(shape, x.dtype)
 
@@ -142,7 +145,8 @@ def pad(input, pad, mode="constant", value=None):
     pairs = len(pad) // 2
     if pairs > input.ndim:
         raise RuntimeError(
-            f"Padding length should be less than or equal to two times the input dimension but got padding length {len(pad)} and input of dimension {input.ndim}"
+            "Padding length should be less than or equal to two times the input dimension but "
+            f"got padding length {len(pad)} and input of dimension {input.ndim}"
         )
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
@@ -151,7 +155,8 @@ def pad(input, pad, mode="constant", value=None):
             raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
         if input.ndim not in (pairs + 1, pairs + 2):
             raise NotImplementedError(
-                f"Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: got {len(pad)} values for {input.ndim} dimensions"
+                "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: "
+                f"got {len(pad)} values for {input.ndim} dimensions"
             )
     sides = [(0, 0)] * (input.ndim - pairs) + [
         (pad[2 * i], pad[2 * i + 1]) for i in reversed(range(pairs))

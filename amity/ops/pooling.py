@@ -47,7 +47,8 @@ class Window(Op):
         size = self.output_size(x.shape[2:])
         if any(n <= 0 for n in size):
             raise ShapeError(
-                f"{self.name}: Given input size {list(x.shape)}: calculated output size {list(size)} is too small"
+                f"{self.name}: Given input size {list(x.shape)}: calculated output size "
+                f"{list(size)} is too small"
             )
         return Spec((*x.shape[:2], *size), x.dtype)
 
@@ -247,7 +248,8 @@ def batched(name: str, x, n: int):
         return x.unsqueeze(0), True
     if x.ndim != n + 2:
         raise RuntimeError(
-            f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor, but got input of size: {list(x.shape)}"
+            f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor, but got input of size: "
+            f"{list(x.shape)}"
         )
     return x, False
 
@@ -269,7 +271,8 @@ def _windows(name: str, n: int, kernel, stride, padding, dilation=1):
     for p, k, d in zip(padding, kernel, dilation, strict=True):
         if p < 0 or p > ((k - 1) * d + 1) // 2:
             raise RuntimeError(
-                f"{name}: pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}"
+                f"{name}: pad should be at most half of effective kernel size, but got pad={p}, "
+                f"kernel_size={k} and dilation={d}"
             )
     return kernel, stride, padding, dilation
 

@@ -72,6 +72,7 @@ def pow(input, exponent, *, out=None):
             return deliver(input * 1, out)
         if type(exponent) is int and exponent < 0 and input.dtype.kind != "f":
             raise RuntimeError(
-                f"pow: got exponent {exponent} for {input.dtype}; Integers to negative integer powers are not allowed."
+                f"pow: got exponent {exponent} for {input.dtype}; Integers to negative integer "
+                "powers are not allowed."
             )
     return deliver(POW(input, exponent), out)

@@ -45,7 +45,8 @@ def unflatten(input, dim, sizes):
         new = infer_size("unflatten", tuple(sizes), input.shape[d])
     except RuntimeError:
         raise RuntimeError(
-            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({input.shape[d]}) in the input tensor"
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} "
+            f"({input.shape[d]}) in the input tensor"
         ) from None
     return reshape(input, (*input.shape[:d], *new, *input.shape[d + 1 :]))
 
@@ -63,7 +64,8 @@ def movedim(input, source, destination):
     dst = (destination,) if isinstance(destination, int) else tuple(destination)
     if len(src) != len(dst):
         raise RuntimeError(
-            f"movedim: Invalid source or destination dims: source ({list(src)} dims) should contain the same number of dims as destination ({list(dst)} dims)"
+            f"movedim: Invalid source or destination dims: source ({list(src)} dims) should "
+            f"contain the same number of dims as destination ({list(dst)} dims)"
         )
     a = [canonical_dim("movedim", d, input.ndim) for d in src]
     b = [canonical_dim("movedim", d, input.ndim) for d in dst]
@@ -223,7 +225,8 @@ def repeat(input, *sizes):
     pad = len(sizes) - input.ndim
     if pad < 0:
         raise RuntimeError(
-            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
+            "Number of dimensions of repeat dims can not be smaller than number of dimensions "
+            "of tensor"
         )
     if any(s < 0 for s in sizes):
         raise RuntimeError(
@@ -264,7 +267,8 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
         return repeat_interleave(x, int(counts.reshape(-1)[0]), d)
     if counts.size != x.shape[d]:
         raise RuntimeError(
-            f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.size} and input.size({d}) = {x.shape[d]}"
+            "repeats must have the same size as input along dim, but got repeats.size(0) = "
+            f"{counts.size} and input.size({d}) = {x.shape[d]}"
         )
     return x.index_select(
         d, repeats.new_tensor(np.repeat(np.arange(counts.size), counts).astype(np.int64).tolist())

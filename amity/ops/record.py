@@ -179,7 +179,9 @@ def saved_of(rule: Callable, inputs: Sequence[str], skip: int) -> tuple[tuple[st
         elif name in inputs:
             out.append(("input", inputs.index(name)))
         else:
-            raise TypeError(f"derivative rule takes {name!r}; expected y, like_*, needs or {inputs}")
+            raise TypeError(
+                f"derivative rule takes {name!r}; expected y, like_*, needs or {inputs}"
+            )
     return tuple(out)
 
 
@@ -235,8 +237,12 @@ class Pointwise(Op):
     def infer(self, *specs: Spec) -> Spec:
         dtype = self.compute_dtype(*specs)
         if dtype.kind not in self.takes:
-            raise RuntimeError(f'"{self.name}" not implemented for \'{_legacy(dtype)}\'')
-        shape = specs[0].shape if len(specs) == 1 else broadcast_shapes(self.name, *(s.shape for s in specs))
+            raise RuntimeError(f"\"{self.name}\" not implemented for '{_legacy(dtype)}'")
+        shape = (
+            specs[0].shape
+            if len(specs) == 1
+            else broadcast_shapes(self.name, *(s.shape for s in specs))
+        )
         return Spec(shape, bool_ if self.rule in ("compare", "logical") else dtype)
 
     def emit(self, k: Any, *values: Any) -> Any:
@@ -291,7 +297,9 @@ def deliver(result: Any, out: Any) -> Any:
     return result if out is None else out._receive(result)
 
 
-def publish(op: Op, doc: str, *aliases: str, inplace: bool = True, like: Callable | None = None) -> Callable:
+def publish(
+    op: Op, doc: str, *aliases: str, inplace: bool = True, like: Callable | None = None
+) -> Callable:
     """The public function of a primitive: its name and aliases, methods, and in-place form."""
 
     def unary(input, *, out=None):
@@ -315,7 +323,9 @@ def publish(op: Op, doc: str, *aliases: str, inplace: bool = True, like: Callabl
     return function
 
 
-def method(f: Callable | None = None, *, name: str | None = None, inplace: bool = False) -> Callable:
+def method(
+    f: Callable | None = None, *, name: str | None = None, inplace: bool = False
+) -> Callable:
     """Mark a public function as a method of Tensor too, and in its in-place form if wanted."""
     if f is None:
         return lambda g: method(g, name=name, inplace=inplace)

@@ -127,7 +127,8 @@ class _Extreme(Reduce):
     def infer(self, x: Spec) -> Spec:
         if builtins.any(x.shape[d] == 0 for d in self.dims):
             raise IndexError(
-                f"{self.name}: Expected reduction dim to have non-zero size; got shape {list(x.shape)}"
+                f"{self.name}: Expected reduction dim to have non-zero size; got shape "
+                f"{list(x.shape)}"
             )
         return super().infer(x)
 
@@ -184,7 +185,8 @@ class _Arg(Reduce):
     def infer(self, x: Spec) -> Spec:
         if builtins.any(x.shape[d] == 0 for d in self.dims):
             raise IndexError(
-                f"{self.name}: Expected reduction dim to have non-zero size; got shape {list(x.shape)}"
+                f"{self.name}: Expected reduction dim to have non-zero size; got shape "
+                f"{list(x.shape)}"
             )
         return super().infer(x)
 
@@ -292,7 +294,8 @@ def count_of(shape, dims) -> int:
 def _floating(op: str, x, dtype):
     if (dtype or x.dtype).kind != "f":
         raise RuntimeError(
-            f"{op}: could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {x.dtype}"
+            f"{op}: could not infer output dtype. Input dtype must be either a floating point "
+            f"or complex dtype. Got: {x.dtype}"
         )
 
 

@@ -32,7 +32,8 @@ class Where(Pointwise):
     def infer(self, condition: Spec, x: Spec, z: Spec) -> Spec:
         if condition.dtype not in (bool_, uint8):
             raise RuntimeError(
-                f"where: got a condition of dtype {condition.dtype}; expected condition to be a boolean tensor"
+                f"where: got a condition of dtype {condition.dtype}; expected condition to be a "
+                "boolean tensor"
             )
         shape = broadcast_shapes("where", condition.shape, x.shape, z.shape)
         return Spec(shape, result_dtype([x, z]))

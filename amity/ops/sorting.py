@@ -112,7 +112,8 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
     n = input.shape[canonical_dim("kthvalue", dim, input.ndim)] if input.ndim else 1
     if not 1 <= k <= n:
         raise RuntimeError(
-            f"kthvalue(): selected number k out of range for dimension {dim}: got {k}; expected 1..{n}"
+            f"kthvalue(): selected number k out of range for dimension {dim}: got {k}; expected "
+            f"1..{n}"
         )
     return _ranked("kthvalue", input, dim, keepdim, lambda x, d: k - 1)
 
@@ -207,7 +208,8 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
         raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
     if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
         raise RuntimeError(
-            f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}"
+            f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, "
+            f"but got {interpolation}"
         )
     if not hasattr(q, "layout"):
         q = input.new_tensor(q)
@@ -324,7 +326,8 @@ def searchsorted(
         )
     if side == "left" and right:
         raise RuntimeError(
-            "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True"
+            "torch.searchsorted(): side and right can't be set to opposites, got side of left "
+            "while right was True"
         )
     is_right = right or side == "right"
     scalar = not hasattr(input, "layout")
@@ -338,8 +341,10 @@ def searchsorted(
     else:
         if values.shape[:-1] != rows.shape[:-1]:
             raise RuntimeError(
-                "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
-                f"input value tensor must match, but we got boundaries tensor {list(rows.shape)} and input value tensor {list(values.shape)}"
+                "torch.searchsorted(): boundaries tensor should be 1 dimension or the first "
+                "N-1 dimensions of boundaries tensor and "
+                "input value tensor must match, but we got boundaries tensor "
+                f"{list(rows.shape)} and input value tensor {list(values.shape)}"
             )
         flat = zip(
             rows.reshape(-1, rows.shape[-1]), values.reshape(-1, values.shape[-1]), strict=True

@@ -104,7 +104,8 @@ def _extreme(name, whole, arg, pairwise, input, dim, keepdim):
     if dim is None:
         if input.numel() == 0:
             raise RuntimeError(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. "
+                "Specify the reduction dim with the 'dim' argument."
             )
         return whole(tuple(range(input.ndim)), False)(input)
     if hasattr(dim, "layout"):
@@ -163,7 +164,8 @@ def nanmean(input, dim=None, keepdim=False, *, dtype=None, out=None):
     x = input if dtype is None else input.to(dtype)
     if x.dtype.kind != "f":
         raise RuntimeError(
-            f"nanmean(): expected input to have floating point or complex dtype but got {x.dtype.name}"
+            "nanmean(): expected input to have floating point or complex dtype but got "
+            f"{x.dtype.name}"
         )
     dims = canonical_dims("nanmean", dim, x.ndim)
     count = SUM((x == x), dims, keepdim).to(x.dtype)
@@ -236,14 +238,16 @@ def vector_norm(input, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     x = input if dtype is None else input.to(dtype)
     if x.dtype.kind != "f":
         raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {x.dtype.name}"
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+            f"{x.dtype.name}"
         )
     dims = canonical_dims("vector_norm", dim, x.ndim)
     if ord == math.inf or ord == -math.inf:
         size = ABS(x)
         if any_empty(x.shape, dims):
             raise RuntimeError(
-                f"linalg.vector_norm cannot compute the {ord} norm on an empty dimension because the operation does not have an identity"
+                f"linalg.vector_norm cannot compute the {ord} norm on an empty dimension "
+                "because the operation does not have an identity"
             )
         return deliver((Amax if ord > 0 else Amin)(dims, keepdim)(size), out)
     if ord == 0:
