@@ -16,13 +16,21 @@ from amity.core.dtype import int32, int64
 
 from .elementwise import exp, log, maximum
 from .gather import gather
-from .movement import narrow
-from .padding import pad
+from .movement import Embed, Slice
+from .position import Position
 from .record import Sample, composite
 from .select import where
 
 IMPOSSIBLE = -1e30
 F = "f"
+
+
+def _later(alpha, by: int):
+    """The variables moved to later places; nothing comes before the first."""
+    size = alpha.shape[1]
+    count = max(size - by, 0)
+    moved = Embed(1, min(by, size), 1, size)(Slice(1, 0, count, 1)(alpha))
+    return where(Position(1)(alpha) >= by, moved, IMPOSSIBLE)
 
 
 @composite(samples=(Sample(((2, 5), F), ((2, 5), F), ((2, 5), "b"), ((2, 1), "b")),))
@@ -31,10 +39,8 @@ def ctc_step(alpha, emitted, may_skip, is_running):
 
     shape: alpha, emitted, may_skip [N, L], is_running [N, 1] -> [N, L]
     """
-    size = alpha.shape[1]
-    one = narrow(pad(alpha, (1, 0), value=IMPOSSIBLE), 1, 0, size)
-    two = narrow(pad(alpha, (2, 0), value=IMPOSSIBLE), 1, 0, size)
-    two = where(may_skip, two, IMPOSSIBLE)
+    one = _later(alpha, 1)
+    two = where(may_skip, _later(alpha, 2), IMPOSSIBLE)
     top = maximum(maximum(alpha, one), two).detach()
     total = log(exp(alpha - top) + exp(one - top) + exp(two - top)) + top
     return where(is_running, total + emitted, alpha)
