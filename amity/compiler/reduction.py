@@ -116,6 +116,7 @@ class ArgExtreme(Reduction):
 Reduction("sum", "add", 0)
 Reduction("prod", "mul", 1)
 Extreme("max", "max", lowest)
+Reduction("peak", "max", lowest)  # a maximum that may miss NaNs: for sums of exponentials
 Extreme("min", "min", highest)
 Reduction("all", "and", True)
 Reduction("any", "or", False)

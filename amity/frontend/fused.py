@@ -251,17 +251,19 @@ def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, 
     """Run a composite as one Program and record it as one node; a trace goes through it."""
     key = tuple([a.layout if isinstance(a, Tensor) else _static(a) for a in args])
     if kwargs:
-        key += tuple(
-            [(n, a.layout if isinstance(a, Tensor) else _static(a)) for n, a in kwargs.items()]
-        )
+        key += tuple([(n, a.layout if isinstance(a, Tensor) else _static(a)) for n, a in kwargs.items()])
     entry = composite.plans.get(key)
-    tensors = tensors_of(args, kwargs)
     if entry is None:
+        tensors = tensors_of(args, kwargs)
         if any(type(t.layout) is Symbol for t in tensors) or any(t.is_meta for t in tensors):
             return composite.function(*args, **kwargs)
         if len(composite.plans) > PLANS_KEPT:
             composite.plans.clear()
         entry = composite.plans[key] = Entry(composite, args, kwargs)
+    else:
+        tensors = [args[i] for i in entry.at]
+        if entry.names:
+            tensors += [kwargs[n] for n in entry.names]
     if entry.program is None:  # it holds a NumPy call: op by op
         return composite.function(*args, **kwargs)
     out = entry.program(*tensors)
@@ -278,9 +280,12 @@ def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, 
 
 def _static(value: Any) -> Any:
     """A static argument as part of a key: its type counts, as 1 and 1.0 and True differ."""
-    if type(value) in (list, tuple):
-        return tuple(_static(v) for v in value)
-    return (type(value), value)
+    kind = type(value)
+    if kind is str or value is None:
+        return value
+    if kind is list or kind is tuple:
+        return tuple([_static(v) for v in value])
+    return (kind, value)
 
 
 __all__ = ["EDGES", "bind_composite"]

@@ -10,7 +10,7 @@ from amity.core.shape import canonical_dim
 
 from .elementwise import ABS, EXP, GT, LOG1P, NEG, SIGMOID, TANH, costly, maximum, minimum
 from .record import INPLACE, METHODS, ErrorSample, Sample, composite, method, pointwise, publish
-from .reduce import SUM, Amax
+from .reduce import PEAK, SUM, Amax
 from .select import WHERE
 
 F = "f"
@@ -305,8 +305,8 @@ def _softmax_grad(g, y, dim):
 def _softmax(input, dim):
     if not input.shape[dim]:
         return input * 1
-    e = EXP(input - Amax((dim,), True)(input))
-    return e / SUM(e, (dim,), True)
+    e = EXP(input - PEAK(input, (dim,)))
+    return e * (1 / SUM(e, (dim,), True))
 
 
 def _log_softmax_grad(g, y, dim):
@@ -319,7 +319,7 @@ def _log_softmax_grad(g, y, dim):
 def _log_softmax(input, dim):
     if not input.shape[dim]:
         return input * 1
-    shifted = input - Amax((dim,), True)(input)
+    shifted = input - PEAK(input, (dim,))
     return shifted - SUM(EXP(shifted), (dim,), True).log()
 
 

@@ -9,7 +9,7 @@ from .activation import _log_softmax, _softplus_of
 from .elementwise import ABS, EXP, LOG, NEG, maximum, minimum
 from .position import Position
 from .record import Sample, composite
-from .reduce import SUM, Amax
+from .reduce import PEAK, SUM
 from .select import WHERE
 
 F = "f"
@@ -276,7 +276,7 @@ def nll_loss(
 
 
 def _log_sum(x, dim):
-    top = Amax((dim,), True)(x)
+    top = PEAK(x, (dim,))
     return top + LOG(SUM(EXP(x - top), (dim,), True))
 
 

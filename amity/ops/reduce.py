@@ -147,6 +147,19 @@ class Amax(_Extreme):
         return np.max(x, axis=self.dims, keepdims=self.keepdim)
 
 
+class Peak(Reduce):
+    """The largest element, perhaps not NaN: what exponentials are taken relative to."""
+
+    name = "peak"
+    combine = "peak"
+
+    def reference(self, x):
+        return np.max(x, axis=self.dims, keepdims=self.keepdim)
+
+    def grad(self, g, x, y):
+        return Amax.grad(self, g, x, y)
+
+
 class Amin(_Extreme):
     name = "amin"
     combine = "min"
@@ -215,6 +228,10 @@ class Argmin(_Arg):
 
     def reference(self, x):
         return self._reference(np.argmin, x)
+
+
+def PEAK(x, dims):
+    return Peak(dims, True)(x)
 
 
 def SUM(x, dims, keepdim):
