@@ -8,7 +8,8 @@ from amity.core import flags
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
 
-from .llvm import Printer, binding, emit_assembly, emit_object
+from .llvm import binding, emit_assembly, emit_object
+from .printer import Printer
 
 # What AMITY_CPU may cap the features to: (LLVM cpu, vector bytes, vector registers, abilities).
 CAPS = {
