@@ -129,12 +129,27 @@ def memory_bound(threads: int) -> list[Row]:
     (x, tx), (r, tr), (bias, tbias) = pair(4096, 1024), pair(4096, 1024), pair(1024)
     (w, tw), (b, tb) = pair(1024), pair(1024)
     return [
-        Row("softmax 4096x1024", lambda: ops.softmax(x, -1), lambda: TF.softmax(tx, -1), threads=threads),
-        Row("layer_norm 4096x1024", lambda: ops.layer_norm(x, (1024,), w, b), lambda: TF.layer_norm(tx, (1024,), tw, tb), threads=threads),
+        Row(
+            "softmax 4096x1024",
+            lambda: ops.softmax(x, -1),
+            lambda: TF.softmax(tx, -1),
+            threads=threads,
+        ),
+        Row(
+            "layer_norm 4096x1024",
+            lambda: ops.layer_norm(x, (1024,), w, b),
+            lambda: TF.layer_norm(tx, (1024,), tw, tb),
+            threads=threads,
+        ),
         Row("gelu 4096x1024", lambda: ops.gelu(x), lambda: TF.gelu(tx), threads=threads),
-        Row("bias+relu+residual 4096x1024", lambda: (x + bias).relu() + r, lambda: (tx + tbias).relu() + tr, threads=threads),
+        Row(
+            "bias+relu+residual 4096x1024",
+            lambda: (x + bias).relu() + r,
+            lambda: (tx + tbias).relu() + tr,
+            threads=threads,
+        ),
         Row("AdamW step, 4M parameters", adamw(True), adamw(False), threads=threads),
-    ]  # fmt: skip
+    ]
 
 
 def products(threads: int) -> list[Row]:
@@ -162,8 +177,13 @@ def products(threads: int) -> list[Row]:
     return rows
 
 
-CONVOLUTIONS = (("3x3 64x56", 64, 56, 64, 3, 1, 1), ("3x3 128x28", 128, 28, 128, 3, 1, 1), ("3x3 256x14", 256, 14, 256, 3, 1, 1),
-                ("7x7/2 stem 3x224", 3, 224, 64, 7, 2, 3), ("1x1 256->64 at 56", 256, 56, 64, 1, 1, 0))  # fmt: skip
+CONVOLUTIONS = (
+    ("3x3 64x56", 64, 56, 64, 3, 1, 1),
+    ("3x3 128x28", 128, 28, 128, 3, 1, 1),
+    ("3x3 256x14", 256, 14, 256, 3, 1, 1),
+    ("7x7/2 stem 3x224", 3, 224, 64, 7, 2, 3),
+    ("1x1 256->64 at 56", 256, 56, 64, 1, 1, 0),
+)
 
 
 def convolutions(threads: int) -> list[Row]:

@@ -39,10 +39,32 @@ class Convolution(Conv):
 
     name = "convolution"
     samples = (
-        Sample(((2, 3, 5, 6), F), ((4, 3, 3, 3), F), stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1),
-        Sample(((2, 4, 7), F), ((6, 2, 3), F), ((6,), F), stride=(2,), padding=(1,), dilation=(2,), groups=2),
-        Sample(((1, 2, 3, 4, 5), F), ((2, 2, 2, 1, 3), F), stride=(1, 2, 1), padding=(0, 1, 1), dilation=(1, 1, 1), groups=1),
-    )  # fmt: skip
+        Sample(
+            ((2, 3, 5, 6), F),
+            ((4, 3, 3, 3), F),
+            stride=(1, 1),
+            padding=(1, 1),
+            dilation=(1, 1),
+            groups=1,
+        ),
+        Sample(
+            ((2, 4, 7), F),
+            ((6, 2, 3), F),
+            ((6,), F),
+            stride=(2,),
+            padding=(1,),
+            dilation=(2,),
+            groups=2,
+        ),
+        Sample(
+            ((1, 2, 3, 4, 5), F),
+            ((2, 2, 2, 1, 3), F),
+            stride=(1, 2, 1),
+            padding=(0, 1, 1),
+            dilation=(1, 1, 1),
+            groups=1,
+        ),
+    )
     errors = (
         ErrorSample(((2, 6, 5, 5), F), ((4, 3, 3, 3), F), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=4,
                     error=RuntimeError, says="groups"),

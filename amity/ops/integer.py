@@ -285,8 +285,11 @@ class Clamp(Pointwise):
     name = "clamp_between"
     has_low: bool
     has_high: bool
-    samples = (Sample(((3, 4), F), -0.5, 0.5, has_low=True, has_high=True), Sample(((3, 4), F), 0.1, has_low=True, has_high=False),
-               Sample(((3, 4), F), ((4,), F), has_low=False, has_high=True))  # fmt: skip
+    samples = (
+        Sample(((3, 4), F), -0.5, 0.5, has_low=True, has_high=True),
+        Sample(((3, 4), F), 0.1, has_low=True, has_high=False),
+        Sample(((3, 4), F), ((4,), F), has_low=False, has_high=True),
+    )
 
     def bounds(self, values):
         it = iter(values)
@@ -406,8 +409,20 @@ def nan_to_num(input, nan=None, posinf=None, neginf=None, *, out=None):
     return deliver(_nan_to_num(input, float(nan or 0.0), float(high), float(low)), out)
 
 
-HEAVISIDE = pointwise("heaviside", np.heaviside, lambda k, x, z: k.select(x.eq(0), z, k.select(x < 0, k.const(0, x.dtype), k.select(x.ne(x), x * 0, k.const(1, x.dtype)) if is_float(x) else k.const(1, x.dtype))),
-                      samples=(Sample(((3, 4), F), ((4,), F)),))  # fmt: skip
+HEAVISIDE = pointwise(
+    "heaviside",
+    np.heaviside,
+    lambda k, x, z: k.select(
+        x.eq(0),
+        z,
+        k.select(
+            x < 0,
+            k.const(0, x.dtype),
+            k.select(x.ne(x), x * 0, k.const(1, x.dtype)) if is_float(x) else k.const(1, x.dtype),
+        ),
+    ),
+    samples=(Sample(((3, 4), F), ((4,), F)),),
+)
 heaviside = publish(HEAVISIDE, "0 below 0, 1 above, and the given value at 0.")
 
 # -- sums of products

@@ -110,9 +110,25 @@ class MaxPoolGrad(Window):
     name = "max_pool_grad"
     role = "max_grad"
     samples = (
-        Sample(((2, 2, 4, 4), F), ((2, 2, 5, 6), F), kernel=(2, 3), stride=(1, 1), padding=(0, 0), dilation=(1, 1), ceil=False),
-        Sample(((1, 2, 3), F), ((1, 2, 7), F), kernel=(3,), stride=(2,), padding=(1,), dilation=(2,), ceil=False),
-    )  # fmt: skip
+        Sample(
+            ((2, 2, 4, 4), F),
+            ((2, 2, 5, 6), F),
+            kernel=(2, 3),
+            stride=(1, 1),
+            padding=(0, 0),
+            dilation=(1, 1),
+            ceil=False,
+        ),
+        Sample(
+            ((1, 2, 3), F),
+            ((1, 2, 7), F),
+            kernel=(3,),
+            stride=(2,),
+            padding=(1,),
+            dilation=(2,),
+            ceil=False,
+        ),
+    )
 
     def infer(self, g: Spec, x: Spec) -> Spec:
         return x
@@ -174,9 +190,27 @@ class AvgPool(Window):
     has_padding: bool
     divisor: int
     samples = (
-        Sample(((2, 2, 5, 6), F), kernel=(2, 3), stride=(2, 1), padding=(1, 1), dilation=(1, 1), ceil=False, has_padding=True, divisor=0),
-        Sample(((1, 2, 8), F), kernel=(3,), stride=(2,), padding=(1,), dilation=(1,), ceil=True, has_padding=False, divisor=0),
-    )  # fmt: skip
+        Sample(
+            ((2, 2, 5, 6), F),
+            kernel=(2, 3),
+            stride=(2, 1),
+            padding=(1, 1),
+            dilation=(1, 1),
+            ceil=False,
+            has_padding=True,
+            divisor=0,
+        ),
+        Sample(
+            ((1, 2, 8), F),
+            kernel=(3,),
+            stride=(2,),
+            padding=(1,),
+            dilation=(1,),
+            ceil=True,
+            has_padding=False,
+            divisor=0,
+        ),
+    )
 
     def reference(self, x):
         y = np.empty((*x.shape[:2], *self.output_size(x.shape[2:])), x.dtype)
@@ -207,9 +241,29 @@ class AvgPoolGrad(Window):
     has_padding: bool
     divisor: int
     samples = (
-        Sample(((2, 2, 3, 5), F), kernel=(2, 3), stride=(2, 1), padding=(1, 1), dilation=(1, 1), ceil=False, size=(5, 5), has_padding=True, divisor=0),
-        Sample(((1, 2, 4), F), kernel=(3,), stride=(2,), padding=(1,), dilation=(1,), ceil=False, size=(7,), has_padding=False, divisor=5),
-    )  # fmt: skip
+        Sample(
+            ((2, 2, 3, 5), F),
+            kernel=(2, 3),
+            stride=(2, 1),
+            padding=(1, 1),
+            dilation=(1, 1),
+            ceil=False,
+            size=(5, 5),
+            has_padding=True,
+            divisor=0,
+        ),
+        Sample(
+            ((1, 2, 4), F),
+            kernel=(3,),
+            stride=(2,),
+            padding=(1,),
+            dilation=(1,),
+            ceil=False,
+            size=(7,),
+            has_padding=False,
+            divisor=5,
+        ),
+    )
 
     def infer(self, g: Spec) -> Spec:
         return Spec((*g.shape[:2], *self.size), g.dtype)

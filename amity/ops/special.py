@@ -156,8 +156,15 @@ def _zeta(s: float, q: float) -> float:
     return total
 
 
-ZETA = costly(pointwise("zeta", lambda x, z: np.vectorize(_zeta, otypes=[np.float64])(x, z).astype(np.result_type(x, z)),
-                        lambda k, x, z: k.math("zeta", x, z), lambda g, x, z: (g * math.nan, -x * ZETA(x + 1, z) * g), rule="float"))  # fmt: skip
+ZETA = costly(
+    pointwise(
+        "zeta",
+        lambda x, z: np.vectorize(_zeta, otypes=[np.float64])(x, z).astype(np.result_type(x, z)),
+        lambda k, x, z: k.math("zeta", x, z),
+        lambda g, x, z: (g * math.nan, -x * ZETA(x + 1, z) * g),
+        rule="float",
+    )
+)
 zeta = publish(ZETA, "Hurwitz' zeta function.")
 
 
@@ -211,8 +218,12 @@ I1, i1 = _math(
     lambda g, x, y: g * WHERE(x == 0, 0.5, I0(x) - y / WHERE(x == 0, 1.0, x)),
     doc="The modified Bessel function of order 1.",
 )
-I1E, i1e = _math("i1e", lambda x: (each(_i1)(x) * np.exp(-np.abs(x))).astype(x.dtype),
-                 lambda g, x, y: g * WHERE(x == 0, 0.5, I0E(x) - y * (x.sign() + 1 / WHERE(x == 0, 1.0, x))), doc="exp(-|x|) i1(x).")  # fmt: skip
+I1E, i1e = _math(
+    "i1e",
+    lambda x: (each(_i1)(x) * np.exp(-np.abs(x))).astype(x.dtype),
+    lambda g, x, y: g * WHERE(x == 0, 0.5, I0E(x) - y * (x.sign() + 1 / WHERE(x == 0, 1.0, x))),
+    doc="exp(-|x|) i1(x).",
+)
 NDTR, ndtr = _math(
     "ndtr",
     each(lambda v: 0.5 * math.erfc(-v / math.sqrt(2))),
@@ -376,8 +387,16 @@ def _xlogy_numpy(x, z):
         )
 
 
-XLOGY = costly(pointwise("xlogy", _xlogy_numpy, _xlogy, lambda g, x, z: (g * WHERE((x == 0).logical_and(z <= 0), 0.0, LOG(z)), g * x / z),
-                         rule="float", samples=(Sample(((3, 4), F), ((3, 4), "p")),)))  # fmt: skip
+XLOGY = costly(
+    pointwise(
+        "xlogy",
+        _xlogy_numpy,
+        _xlogy,
+        lambda g, x, z: (g * WHERE((x == 0).logical_and(z <= 0), 0.0, LOG(z)), g * x / z),
+        rule="float",
+        samples=(Sample(((3, 4), F), ((3, 4), "p")),),
+    )
+)
 xlogy = publish(XLOGY, "x log(y), 0 where x is 0.")
 
 
