@@ -19,6 +19,7 @@ from .gemm_plan import GemmKey, plan_gemm
 from .group import copy_launch
 from .plan import Launch
 from .pool import plan_pool
+from .resample import plan_resample
 from .scan import plan_scan
 from .scatter import plan_index_put, plan_scatter
 
@@ -140,4 +141,5 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "pool": plan_pool,
     "scatter": plan_scatter,
     "index_put": plan_index_put,
+    "resample": plan_resample,
 }

@@ -67,7 +67,7 @@ class _Scatter:
         self.b, self.key = Builder(name, target, math), key
 
     def build(self) -> Kernel:
-        b, key, r = self.b, self.key, self.key.rank
+        b, r = self.b, self.key.rank
         with b.entry():
             self.words = [b.param(i) for i in range(8 + 4 * r)]
             (

@@ -1,7 +1,7 @@
 """Pooling to a given size: windows that together cover each dimension, of nearly equal length.
 
-Where the size divides, these are the windows of an ordinary pooling. Elsewhere an average is one
-small matrix product for each dimension, and a maximum looks its candidates up in a table.
+Where the size divides, these are the windows of an ordinary pooling. Elsewhere an average is
+resampled one dimension after another, and a maximum looks its candidates up in a table.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from amity.core.dtype import int64
 
 from .gather import gather
-from .matmul import matmul
 from .pooling import avg_pool1d, avg_pool2d, avg_pool3d, batched, max_pool1d, max_pool2d, max_pool3d
+from .resample import Resample
 
 _MAX_POOL = (max_pool1d, max_pool2d, max_pool3d)
 _AVG_POOL = (avg_pool1d, avg_pool2d, avg_pool3d)
@@ -50,15 +50,6 @@ def _steps(x, size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n // s for n, s in zip(x.shape[2:], size, strict=True))
 
 
-@lru_cache(256)
-def _averages(n: int, out: int) -> np.ndarray:
-    """The [n, out] matrix whose columns average one window each."""
-    matrix = np.zeros((n, out))
-    for i, (low, high) in enumerate(_bounds(n, out)):
-        matrix[low:high, i] = 1 / (high - low)
-    return matrix
-
-
 def _adaptive_avg_pool(n: int, input, output_size):
     name = f"adaptive_avg_pool{n}d"
     x, added = batched(name, input, n)
@@ -68,11 +59,8 @@ def _adaptive_avg_pool(n: int, input, output_size):
     elif _divides(x, size):
         y = _AVG_POOL[n - 1](x, _steps(x, size))
     else:
-        y = x
-        for d, out in enumerate(size, 2):
-            if x.shape[d] != out:
-                matrix = y.new_tensor(_averages(x.shape[d], out))
-                y = matmul(y.transpose(d, -1), matrix).transpose(d, -1)
+        source = tuple(int(m) for m in x.shape[2:])
+        y = Resample("area", source, size, (None,) * n, False, False, False)(x)
     return y.squeeze(0) if added else y
 
 

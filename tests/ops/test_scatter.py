@@ -122,8 +122,9 @@ def test_index_add_along_every_dimension(dim):
     same(x.index_fill(dim, i, 3.5), tx.index_fill(dim, ti, 3.5))
 
 
-KEYS = [
-    (np.array([0, -1, 2]),), (slice(None), np.array([[1, 2], [3, -1]])), (np.array([0, 1]), slice(None), np.array([3, -2])),
+KEYS: list[tuple] = [
+    (np.array([0, -1, 2]),),
+    (slice(None), np.array([[1, 2], [3, -1]])), (np.array([0, 1]), slice(None), np.array([3, -2])),
     (np.array([[0], [1]]), np.array([2, 3, 4])), (np.array([1, 1]), np.array([2, 2]), np.array([3, 3])),
     (np.zeros((0,), np.int64),), (slice(1, 4), slice(None), np.array([7, 0, 7])),
 ]  # fmt: skip
