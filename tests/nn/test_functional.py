@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 
+import amity
 from amity import nn, ops
 
 torch = pytest.importorskip("torch")
@@ -41,3 +42,12 @@ def test_nothing_is_missing():
 
 def test_functions_are_the_ops():
     assert nn.functional.softmax is ops.softmax and nn.functional.conv2d is ops.conv2d
+
+
+@pytest.mark.parametrize("name", "celu elu hardtanh leaky_relu relu rrelu selu threshold".split())
+def test_in_place_forms_write_into_their_input(name):
+    extra = (0.1, 20.0) if name == "threshold" else ()
+    x = amity.tensor([-2.0, 0.5, 3.0])
+    expected = getattr(nn.functional, name)(x.clone(), *extra)
+    assert getattr(nn.functional, name + "_")(x, *extra) is x
+    assert x.tolist() == expected.tolist()
