@@ -60,7 +60,7 @@ def test_scale_factors(rank, mode):
 
 @pytest.mark.parametrize("rank", [3, 4, 5])
 def test_a_scale_that_keeps_the_size(rank):
-    """Forward only: PyTorch's gradient of the volume does not fit its own result here."""
+    """Forward only: PyTorch's gradient does not fit its own result here."""
     x = rng.standard_normal((1, 2, 7, 7, 7)[:rank])
     y = ops.interpolate(amity.tensor(x), scale_factor=1.1)
     close(y, theirs(torch.tensor(x), scale_factor=1.1), 0)
