@@ -22,6 +22,7 @@ from .bind import Constant
 from .tape import leaf
 from .tensor import Tensor
 from .trace import Symbol, traced
+from .values import as_array, dtype_of_number
 
 _fills: dict[tuple, Callable] = {}
 
@@ -74,77 +75,6 @@ def filled(lay: Layout, value: Any) -> Tensor:
     return t
 
 
-def _dtype_of_number(x: Any) -> DType:
-    if isinstance(x, np.float64):  # a Python float too, by inheritance
-        return dt.float64
-    return (
-        dt.bool_
-        if isinstance(x, (bool, np.bool_))
-        else dt.int64
-        if isinstance(x, (int, np.integer))
-        else get_default_dtype()
-    )
-
-
-def _as_array(data: Any) -> tuple[np.ndarray, DType]:
-    """Values and the dtype that PyTorch would give them."""
-    if isinstance(data, (bool, int, float)):
-        return np.asarray(data), _dtype_of_number(data)
-    if isinstance(data, (np.ndarray, np.generic)):
-        array = np.asarray(data)
-        if array.dtype not in BY_NUMPY:
-            wide = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}.get(array.dtype)
-            if wide is None:
-                raise TypeError(
-                    f"tensor: got a NumPy array of dtype {array.dtype}; expected bool, an "
-                    "integer or a float up to 64 bits"
-                )
-            array = array.astype(wide)
-        return array, BY_NUMPY[array.dtype]
-    if isinstance(data, (list, tuple, range)):
-        return _from_sequence(data)
-    if hasattr(data, "__array__"):
-        return _as_array(np.asarray(data))
-    raise TypeError(f"tensor: got {type(data).__name__}; expected a number, a sequence or an array")
-
-
-def _from_sequence(data: Sequence[Any]) -> tuple[np.ndarray, DType]:
-    kinds: set[Any] = set()
-
-    def look(x: Any) -> Any:
-        if isinstance(x, Tensor):
-            kinds.add(x.dtype)
-            return x.detach().tolist() if x.ndim else x.item()
-        if isinstance(x, (list, tuple, range)):
-            return [look(i) for i in x]
-        if isinstance(x, np.ndarray) or (
-            isinstance(x, np.generic) and not isinstance(x, (bool, int, float))
-        ):
-            kinds.add(BY_NUMPY.get(x.dtype, dt.float64))
-            return x.tolist()
-        if isinstance(x, (bool, int, float)):
-            kinds.add(_dtype_of_number(x))
-            return x
-        if hasattr(x, "item"):
-            return look(x.item())
-        raise TypeError(f"tensor: got an element of type {type(x).__name__}; expected numbers")
-
-    values = look(data)
-    found = get_default_dtype() if not kinds else None
-    for k in kinds:
-        found = k if found is None else dt.promote_types(found, k)
-    try:
-        return np.array(values, dtype=np.float64 if found.kind == "f" else found.numpy), found
-    except OverflowError:
-        raise RuntimeError(
-            "tensor: got an integer that is too large; expected one that fits int64"
-        ) from None
-    except ValueError:
-        raise ValueError(
-            "tensor: got a nested sequence with rows of different lengths; expected equal lengths"
-        ) from None
-
-
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
            pin_memory: bool = False) -> Tensor:  # fmt: skip
     """A tensor with a copy of the data.
@@ -159,7 +89,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
         return finish(
             data.detach().clone().to(device or data.device, dtype or data.dtype), requires_grad
         )
-    array, found = _as_array(data)
+    array, found = as_array(data)
     return finish(_copied(array, dtype or found, device), requires_grad)
 
 
@@ -317,7 +247,7 @@ def full(
 ) -> Tensor:
     """One value in a shape; the dtype is the value's unless given."""
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    t = filled(_lay((size,), dtype or _dtype_of_number(value), device), value)
+    t = filled(_lay((size,), dtype or dtype_of_number(value), device), value)
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 

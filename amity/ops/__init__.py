@@ -6,6 +6,7 @@ from .attention import *
 from .bag import *
 from .convolution import *
 from .ctc import *
+from .diagonal import *
 from .dropout import *
 from .einsum import *
 from .elementwise import *

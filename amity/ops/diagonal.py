@@ -1,0 +1,195 @@
+"""Diagonals, triangles and windows of a tensor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from amity.core.layout import layout
+from amity.core.shape import canonical_dim
+from amity.ir.graph import Spec
+
+from .movement import Embed, reshape
+from .rearrange import movedim
+from .record import METHODS, Op, Sample, method
+from .select import WHERE
+
+F = "f"
+
+
+class Diagonal(Op):
+    """Elements whose places along two dimensions differ by `offset`, as a last dimension."""
+
+    name = "diagonal"
+    kind = "view"
+    offset: int
+    dim1: int
+    dim2: int
+    samples = (Sample(((3, 4), F), offset=1, dim1=0, dim2=1),)
+
+    def infer(self, x: Spec) -> Spec:
+        shape, _, _ = self._parts(x.shape)
+        return Spec(shape, x.dtype)
+
+    def _parts(self, shape):
+        n, m = shape[self.dim1], shape[self.dim2]
+        length = max(min(n, m - self.offset) if self.offset >= 0 else min(n + self.offset, m), 0)
+        rest = [d for d in range(len(shape)) if d not in (self.dim1, self.dim2)]
+        return (*(shape[d] for d in rest), length), rest, length
+
+    def view(self, x):
+        shape, rest, length = self._parts(x.shape)
+        s1, s2 = x.strides[self.dim1], x.strides[self.dim2]
+        start = (self.offset * s2 if self.offset >= 0 else -self.offset * s1) if length else 0
+        return layout(x.dtype, shape, (*(x.strides[d] for d in rest), s1 + s2), x.device), start
+
+    def reference(self, x):
+        return np.diagonal(x, self.offset, self.dim1, self.dim2).copy()
+
+    def grad(self, g, like_x):
+        shape = tuple(like_x.shape)
+        n, m = shape[self.dim1], shape[self.dim2]
+        rows = g.new_tensor(range(n)).reshape(-1, 1)
+        on = (g.new_tensor(range(m)) - rows) == self.offset
+        wide = g.unsqueeze(-1)  # [..., length, 1]
+        first = max(-self.offset, 0)
+        wide = Embed(wide.ndim - 2, first, 1, n)(wide)
+        full = WHERE(on, wide.expand((*wide.shape[:-1], m)), 0.0)
+        return movedim(full, (-2, -1), (self.dim1, self.dim2))
+
+
+@method
+def diagonal(input, offset=0, dim1=0, dim2=1):
+    """The view of a diagonal."""
+    a, b = canonical_dim("diagonal", dim1, input.ndim), canonical_dim("diagonal", dim2, input.ndim)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    return Diagonal(offset, a, b)(input)
+
+
+@method
+def diag(input, diagonal=0, *, out=None):
+    """The diagonal of a matrix, or a matrix with a vector as diagonal."""
+    if input.ndim == 1:
+        return diag_embed(input, diagonal)
+    if input.ndim != 2:
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    return Diagonal(diagonal, 0, 1)(input).clone()
+
+
+@method
+def diag_embed(input, offset=0, dim1=-2, dim2=-1):
+    """Matrices with the last dimension as diagonals."""
+    n = input.shape[-1] + abs_int(offset)
+    rows = input.new_tensor(range(n)).reshape(-1, 1)
+    on = (input.new_tensor(range(n)) - rows) == offset
+    wide = Embed(input.ndim - 1, max(-offset, 0), 1, n)(input).unsqueeze(-1)
+    full = WHERE(on, wide.expand((*wide.shape[:-1], n)), 0)
+    full = full if full.dtype is input.dtype else full.to(input.dtype)
+    return movedim(full, (-2, -1), (dim1, dim2))
+
+
+def abs_int(n: int) -> int:
+    return -n if n < 0 else n
+
+
+class Unfold(Op):
+    """Windows of one dimension, as a last dimension of a view."""
+
+    name = "unfold_dim"
+    kind = "view"
+    dim: int
+    size: int
+    step: int
+    samples = (Sample(((7, 2), F), dim=0, size=3, step=2),)
+
+    def infer(self, x: Spec) -> Spec:
+        n = (x.shape[self.dim] - self.size) // self.step + 1
+        return Spec((*x.shape[: self.dim], n, *x.shape[self.dim + 1 :], self.size), x.dtype)
+
+    def view(self, x):
+        spec = self.infer(Spec(tuple(x.shape), x.dtype))
+        s = x.strides[self.dim]
+        strides = (*x.strides[: self.dim], s * self.step, *x.strides[self.dim + 1 :], s)
+        return layout(x.dtype, spec.shape, strides, x.device), 0
+
+    def reference(self, x):
+        w = np.lib.stride_tricks.sliding_window_view(x, self.size, self.dim)
+        return w[(slice(None),) * self.dim + (slice(None, None, self.step),)].copy()
+
+    def grad(self, g, like_x):
+        total = None
+        n = like_x.shape[self.dim]
+        for i in range(self.size):
+            part = g.select(-1, i)
+            back = Embed(self.dim, i, self.step, n)(part)
+            total = back if total is None else total + back
+        return total
+
+
+METHODS["unfold"] = lambda self, dimension, size, step: unfold_dim(self, dimension, size, step)
+
+
+def unfold_dim(input, dimension, size, step):
+    """Windows of `size` every `step` along a dimension, as a view."""
+    d = canonical_dim("unfold", dimension, input.ndim)
+    if input.ndim == 0:
+        return reshape(input, (1,)) if size == 1 else reshape(input, (1,))[:size]
+    if size > input.shape[d]:
+        raise RuntimeError(
+            f"maximum size for tensor at dimension {d} is {input.shape[d]} but size is {size}"
+        )
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+    return Unfold(d, size, step)(input)
+
+
+class Triangle(Op):
+    """Elements on one side of a diagonal, the others 0."""
+
+    name = "triangle"
+    kind = "indexed"
+    diagonal: int
+    is_lower: bool
+    runtime = ("diagonal",)
+    samples = (
+        Sample(((3, 4), F), diagonal=0, is_lower=True),
+        Sample(((2, 3, 3), F), diagonal=1, is_lower=False),
+    )
+
+    @property
+    def structure(self):
+        return ("triangle", self.is_lower)
+
+    def infer(self, x: Spec) -> Spec:
+        return x
+
+    def emit(self, k, x):
+        row, column = k.index[-2], k.index[-1]
+        limit = row + k.parameter(0)
+        return x.load(k.index, column <= limit if self.is_lower else column >= limit)
+
+    def reference(self, x):
+        return np.tril(x, self.diagonal) if self.is_lower else np.triu(x, self.diagonal)
+
+    def grad(self, g):
+        return type(self)(self.diagonal, self.is_lower)(g)
+
+
+def _triangle(name, input, diagonal, is_lower):
+    if input.ndim < 2:
+        raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+    return Triangle(diagonal, is_lower)(input)
+
+
+@method
+def tril(input, diagonal=0, *, out=None):
+    """The lower triangle of matrices."""
+    y = _triangle("tril", input, diagonal, True)
+    return y if out is None else out._receive(y)
+
+
+@method
+def triu(input, diagonal=0, *, out=None):
+    """The upper triangle of matrices."""
+    y = _triangle("triu", input, diagonal, False)
+    return y if out is None else out._receive(y)
