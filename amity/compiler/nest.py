@@ -8,8 +8,10 @@ go to the kernel's `meta` words in the order that `Words` fixes.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import copysign
 from typing import Any
 
 from amity.core.shape import numel
@@ -31,7 +33,11 @@ class Operand:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One value of a nest's body. `op` is load, const, cast, pointwise, reduce, index or indexed."""
+    """One value of a nest's body.
+
+    `op` is load, const, number (a constant that `meta` holds), cast, pointwise, reduce, index or
+    indexed.
+    """
 
     op: str
     what: Any
@@ -83,8 +89,22 @@ class Nest:
             return self.dims.count("r") - 1
         return len(self.dims) - 1
 
+    def fixed(self) -> list[bool]:
+        """Which values are one scalar for the whole kernel: constants, scalar operands, their casts."""
+        out: list[bool] = []
+        for i in self.body:
+            if i.op == "load":
+                o = self.operands[i.what]
+                out.append(o.rank < 0 and set(o.classes) <= {"0"})
+            else:
+                out.append(i.op in ("const", "number") or (i.op == "cast" and out[i.args[0]]))
+        return out
+
     def compute_types(self) -> set[str]:
-        return {register_type(i.dtype) for i in self.body} - {"bool"}
+        """The dtypes that vectors are made of: those of varying values, or of the stored ones."""
+        varying = {i.dtype for i, fixed in zip(self.body, self.fixed(), strict=True) if not fixed}
+        stored = {self.body[v].dtype for _, v in self.stores}
+        return {register_type(t) for t in varying or stored} - {"bool"}
 
     def lanes(self, vector_bytes: int) -> int:
         """Vector width: one register of f32, or of the widest type if that is all there is."""
@@ -100,14 +120,15 @@ class Words:
     sizes: list[int]
     strides: dict[tuple[int, int], int]  # (operand, dim) -> word
     indexed: dict[int, tuple[int, int]]  # operand -> (first size word, first stride word)
+    numbers: dict[int, int]  # instruction -> word
     parameters: dict[int, int]  # instruction -> first word
     total: int = 0  # word of the whole reduced size, when split
 
 
 def words(nest: Nest) -> Words:
-    """The layout of `meta`: sizes, strides of class `s`, indexed operands, parameters of ops."""
+    """The layout of `meta`: sizes, strides of class `s`, numbers, indexed operands, parameters of ops."""
     n = len(nest.dims)
-    out = Words(list(range(n)), {}, {}, {})
+    out = Words(list(range(n)), {}, {}, {}, {})
     at = n
     if nest.split:
         out.total = at
@@ -117,6 +138,10 @@ def words(nest: Nest) -> Words:
             if c == "s":
                 out.strides[i, d] = at
                 at += 1
+    for i, instruction in enumerate(nest.body):
+        if instruction.op == "number":
+            out.numbers[i] = at
+            at += 1
     for i, operand in enumerate(nest.operands):
         if operand.rank >= 0:
             out.indexed[i] = (at, at + operand.rank)
@@ -208,6 +233,7 @@ def make_nest(
         strides = [[*s, 0] for s in strides]
     if keep_order:
         body = _renumbered(body, flags)
+    body, constants = _lift(body)
     vector_rows = _vector_rows(out, dims, strides, accesses)
     vector = dims.count("r") - 1 if vector_rows else len(dims) - 1
     operands, numbers = [], []
@@ -224,15 +250,34 @@ def make_nest(
                 numbers.append(stride)
         operands.append(Operand(a.dtype, classes))
     reduced = numel([n for n, f in zip(out, dims, strict=True) if f == "d"])
-    spill = not vector_rows and "d" in dims and reduced * 8 * 4 <= SPILL_BYTES
+    is_costly = any(getattr(i.what, "is_costly", False) for i in body)
+    spill = not vector_rows and "d" in dims and is_costly and reduced * 8 * 4 <= SPILL_BYTES
     nest = Nest(
         dims, vector_rows, tuple(operands), inputs, tuple(body), tuple(stores), spill, bool(split)
     )
-    meta = [*out, *([total] if split else []), *numbers]
+    meta = [*out, *([total] if split else []), *numbers, *constants]
     for a in accesses:
         if a.whole is not None:
             meta += [*a.whole[0], *a.whole[1]]
     return nest, meta
+
+
+BAKED = (0, 1, -1, 2, 0.5)  # constants that code is better for knowing
+
+
+def _lift(body: Sequence[Instruction]) -> tuple[list[Instruction], list[int]]:
+    """Constants as run-time words, so that a size or a rate among them needs no kernel of its own."""
+    out, numbers = [], []
+    for i in body:
+        x = i.what
+        if i.op == "const" and isinstance(x, float) and (x not in BAKED or (x == 0 and copysign(1, x) < 0)):
+            i = Instruction("number", "f64", (), i.dtype)
+            numbers.append(struct.unpack("<q", struct.pack("<d", x))[0])
+        elif i.op == "const" and isinstance(x, int) and x not in BAKED and -(1 << 63) <= x < 1 << 63:
+            i = Instruction("number", "i64", (), i.dtype)
+            numbers.append(x)
+        out.append(i)
+    return out, numbers
 
 
 def _renumbered(body: Sequence[Instruction], flags: str) -> list[Instruction]:

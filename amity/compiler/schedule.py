@@ -99,12 +99,29 @@ class _Schedule:
         self.strides = {key: b.param(word) for key, word in self.words.strides.items()}
         self.pointers = [b.pointer(i) for i in range(len(nest.operands))]
         self.zero = b.const(0, "i64")
+        self.fixed = self._fixed()
         if not self.reduced:
             self._run_map()
         elif nest.vector_rows:
             self._run_column()
         else:
             self._run_row()
+
+    def _fixed(self) -> dict[int, Value]:
+        """The values that are one scalar for the whole kernel, computed ahead of its loops."""
+        b, out = self.b, {}
+        for v, (i, fixed) in enumerate(zip(self.nest.body, self.nest.fixed(), strict=True)):
+            if not fixed:
+                continue
+            if i.op == "load":
+                out[v] = b.load(self.pointers[i.what], self.zero, self.nest.operands[i.what].dtype)
+            elif i.op == "number":
+                out[v] = b.convert(b.param(self.words.numbers[v], i.what), i.dtype)
+            elif i.op == "const":
+                out[v] = b.const(i.what, i.dtype)
+            else:
+                out[v] = b.convert(out[i.args[0]], i.dtype)
+        return out
 
     def _walk_rows(self, g: Value, dims: Sequence[int]) -> tuple[list[Value], dict[int, Value]]:
         """Offsets of all operands, and indices, at grid position `g` of the given row dims."""
@@ -199,6 +216,8 @@ class _Schedule:
 
     def evaluate(self, p: Point, v: int) -> Value:
         """The value of instruction `v` at a point; row values come from earlier passes."""
+        if v in self.fixed:
+            return self.fixed[v]
         if v in self.row_values:
             return self.row_values[v]
         if v in p.values:
@@ -223,8 +242,6 @@ class _Schedule:
                 width,
                 self._needed_mask(p, i.what),
             )
-        if i.op == "const":
-            return b.const(i.what, i.dtype)
         if i.op == "cast":
             return b.convert(self.evaluate(p, i.args[0]), i.dtype)
         if i.op == "round":
