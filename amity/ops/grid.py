@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,8 @@ def _read(flat, places, sizes):
 
     shape: flat [N, C, prod(sizes)], places n x [N, L] -> [N, C, L]
     """
-    index, inside = None, None
+    index: Any = None
+    inside: Any = None
     for at, size in zip(places, sizes, strict=True):
         fits = (at >= 0) & (at <= size - 1)
         inside = fits if inside is None else inside & fits
@@ -99,7 +101,8 @@ def _linear(flat, places, sizes):
     lows = [floor(p).detach() for p in places]
     y = None
     for corner in itertools.product((0, 1), repeat=len(sizes)):
-        weight, at = None, []
+        weight: Any = None
+        at = []
         for p, low, step in zip(places, lows, corner, strict=True):
             part = p - low if step else 1 - (p - low)
             weight = part if weight is None else weight * part

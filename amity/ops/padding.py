@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from amity.core.errors import ShapeError
@@ -94,9 +96,8 @@ class Pad(Op):
         x, pad = x[cut], [(max(a, 0), max(b, 0)) for a, b in self.pad]
         if self.mode == "constant":
             return np.pad(x, pad, constant_values=np.asarray(self.value).astype(x.dtype))
-        return np.pad(
-            x, pad, {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[self.mode]
-        )
+        modes: Any = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+        return np.pad(x, pad, modes[self.mode])
 
     def grad(self, g, like_x):
         return PadBack(self.pad, self.mode, tuple(like_x.shape))(g)

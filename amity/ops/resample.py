@@ -17,7 +17,7 @@ Table = tuple[np.ndarray, np.ndarray]
 
 def _sources(n: int, out: int, scale: float | None, is_aligned: bool, real: type) -> np.ndarray:
     """Where the centres of the results lie in the source."""
-    at = np.arange(out).astype(real)
+    at: np.ndarray = np.arange(out).astype(real)
     if is_aligned:
         return at * (real(n - 1) / real(out - 1) if out > 1 else real(0))
     return _step(n, out, scale, real) * (at + real(0.5)) - real(0.5)
