@@ -1,8 +1,8 @@
 """amity: one deep-learning framework, written like PyTorch, compiled and shipped like TensorFlow."""
 
-from . import autograd
 import importlib
 
+from . import autograd
 from .core.device import Device as device
 from .core.dtype import (
     DType as dtype,

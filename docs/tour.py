@@ -22,7 +22,10 @@ def show(title: str, body: str, lines: int = 40) -> None:
     """A stage: its name, then at most so many lines of it."""
     rows = body.splitlines()
     print(f"\n== {title}")
-    print("\n".join(rows[:lines]) + (f"\n… {len(rows) - lines} lines more" if len(rows) > lines else ""))
+    print(
+        "\n".join(rows[:lines])
+        + (f"\n… {len(rows) - lines} lines more" if len(rows) > lines else "")
+    )
 
 
 def main() -> None:
@@ -61,7 +64,10 @@ def main() -> None:
 
     # 6. The tape kept the result alone; its rule is one fused Program too (frontend/fused.py).
     y.sum().backward()
-    show("6. backward: the gradient of a softmax's sum is 0", f"largest |grad| {np.abs(x.grad.numpy()).max():.2e}")
+    show(
+        "6. backward: the gradient of a softmax's sum is 0",
+        f"largest |grad| {np.abs(x.grad.numpy()).max():.2e}",
+    )
     show("   the derivative's graph", text(entry.rule((True,)).graph))
 
     # 7. The oracle: NumPy's meaning of every op in the same graph.

@@ -270,10 +270,16 @@ def _lift(body: Sequence[Instruction]) -> tuple[list[Instruction], list[int]]:
     out, numbers = [], []
     for i in body:
         x = i.what
-        if i.op == "const" and isinstance(x, float) and (x not in BAKED or (x == 0 and copysign(1, x) < 0)):
+        if (
+            i.op == "const"
+            and isinstance(x, float)
+            and (x not in BAKED or (x == 0 and copysign(1, x) < 0))
+        ):
             i = Instruction("number", "f64", (), i.dtype)
             numbers.append(struct.unpack("<q", struct.pack("<d", x))[0])
-        elif i.op == "const" and isinstance(x, int) and x not in BAKED and -(1 << 63) <= x < 1 << 63:
+        elif (
+            i.op == "const" and isinstance(x, int) and x not in BAKED and -(1 << 63) <= x < 1 << 63
+        ):
             i = Instruction("number", "i64", (), i.dtype)
             numbers.append(x)
         out.append(i)

@@ -251,7 +251,9 @@ def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, 
     """Run a composite as one Program and record it as one node; a trace goes through it."""
     key = tuple([a.layout if isinstance(a, Tensor) else _static(a) for a in args])
     if kwargs:
-        key += tuple([(n, a.layout if isinstance(a, Tensor) else _static(a)) for n, a in kwargs.items()])
+        key += tuple(
+            [(n, a.layout if isinstance(a, Tensor) else _static(a)) for n, a in kwargs.items()]
+        )
     entry = composite.plans.get(key)
     if entry is None:
         tensors = tensors_of(args, kwargs)

@@ -8,8 +8,8 @@ from amity.core.dtype import int64
 from amity.core.errors import ShapeError, fail
 
 from .matmul import matmul
-from .pooling import avg_pool2d
 from .padding import pad
+from .pooling import avg_pool2d
 
 
 def bilinear(input1, input2, weight, bias=None):
