@@ -9,7 +9,7 @@ import numpy as np
 
 from amity import ops
 from amity.core import dtype as dt
-from amity.core.device import CPU, Device
+from amity.core.device import Device
 from amity.core.dtype import DType
 from amity.core.layout import layout
 from amity.core.layout import like as layout_like
@@ -19,7 +19,7 @@ from amity.ops.cast import Cast
 from amity.ops.record import INPLACE, METHODS, Op, Pointwise
 
 from . import autograd, create, foreach, inplace
-from .bind import bind, fast_binary, fast_unary
+from .bind import bind, fast_binary, fast_unary, fast_whole
 from .fused import bind_composite
 from .grad_mode import no_grad
 from .inplace import apply_inplace
@@ -140,7 +140,7 @@ def attach_fast_unary() -> None:
         function = getattr(ops, name, None)
         if isinstance(getattr(function, "op", None), Op):
             set_method(name, fast_unary(function.op, function))
-    set_method("sum", fast_unary(lambda a: ops.Sum(tuple(range(a.ndim)), False), ops.sum))
+    set_method("sum", fast_whole(lambda a: ops.Sum(tuple(range(a.ndim)), False), ops.sum))
 
 
 # -- conversions

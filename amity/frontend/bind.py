@@ -196,9 +196,9 @@ def method({args}):
         return other({args})
     if {some}:
         if modes.grad is True and {every}:
-            {tape}
-        elif modes.grad:
-            record(op, t, ({args}))
+            t.tape = [next_seq(), rule, {edges}, {saved}, {versions}, {layouts}, None, None]
+        elif modes.grad and rule is not None:
+            rule.record((t,), {inputs}, {edges}, {layouts})
     return t
 """
 
@@ -206,32 +206,26 @@ def method({args}):
 def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Callable:
     """The call of an op on tensors as plain code: plan, result, and the tape written in place."""
     rule = rule_of(op)
-    saved = [names[w] for how, w in op.saved if how == "input"]
-    if rule is None or any(how not in ("input", "layout") for how, _ in op.saved):
-        tape, every = f"record(op, t, ({', '.join(names)},))", "True"
-    else:
-        tuple_of = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
-        tape = (
-            f"t.tape = [next_seq(), rule, {tuple_of(f'{n}_' for n in names)}, {tuple_of(saved)}, "
-            f"{tuple_of(f'{n}.storage.version' for n in saved)}, "
-            f"{tuple_of(f'{n}.layout' for n in names)}, None, None]"
-        )
-        every = " and ".join(f"{n}_ is not None" for n in names) if saved else "True"
+    tuple_of = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
+    saved = [names[w] if how == "input" else "alias(t)" for how, w in op.saved if how in ("input", "result")]
+    owners = [names[w] if how == "input" else "t" for how, w in op.saved if how in ("input", "result")]
+    is_simple = rule is not None and op.results == 1 and all(how != "inputs" for how, _ in op.saved)
+    # with a gradient for every input all that the rule names is needed; else `record` looks closer
+    every = " and ".join(f"{n}_ is not None" for n in names) if saved and len(names) > 1 else "True"
     source = TEMPLATE.format(
-        args=", ".join(names) + ("," if len(names) == 1 else ""), key=key, tape=tape, every=every,
-        tapes="; ".join(f"{n}_ = {n}.tape" for n in names), some=" or ".join(f"{n}_ is not None" for n in names),
+        args=", ".join(names), key=key, tapes="; ".join(f"{n}_ = {n}.tape" for n in names),
+        some=" or ".join(f"{n}_ is not None" for n in names), every=every if is_simple else "False",
+        edges=tuple_of(f"{n}_" for n in names), inputs=tuple_of(names), saved=tuple_of(saved),
+        versions=tuple_of(f"{n}.storage.version" for n in owners), layouts=tuple_of(f"{n}.layout" for n in names),
     )  # fmt: skip
-    space = {
-        "plans": plans,
-        "other": other,
-        "modes": modes,
-        "next_seq": next_seq,
-        "rule": rule,
-        "record": record,
-        "op": op,
-    }
+    space = {"plans": plans, "other": other, "modes": modes, "next_seq": next_seq, "rule": rule, "alias": alias}
     exec(compile(source, f"<call of {op.name}>", "exec"), space)
     return space["method"]
+
+
+def alias(t: Tensor) -> Tensor:
+    """The same tensor off the tape, for a rule that keeps its result."""
+    return device.machine().make(t.storage, t.layout)
 
 
 def fast_call(op: Op, arity: int) -> Callable:
@@ -270,38 +264,40 @@ def fast_binary(op: Pointwise, slow: Callable) -> Callable:
     return inlined(op, "ab", "[a.layout][b.layout]", plans, other)
 
 
-def fast_unary(op: Op | Callable, slow: Callable) -> Callable:
-    """A method `f(a)` for an op of one tensor; `op` may be a function that gives it for a tensor.
-
-    Called with more arguments it is the public function `slow`.
-    """
+def fast_unary(op: Op, slow: Callable) -> Callable:
+    """A method `f(a)` for an op of one tensor; with more arguments it is the public function `slow`."""
     plans: dict = {}
+
+    def other(a: Any) -> Any:
+        out = slow(a)
+        if isinstance(a, Tensor) and type(a.layout) is not Symbol:
+            plan = op.plans.get((a.layout,))
+            if plan is not None:
+                if len(plans) > PLANS_KEPT:
+                    plans.clear()
+                plans[a.layout] = plan
+        return out
+
+    call = inlined(op, "a", "[a.layout]", plans, other)
+
+    def method(a: Any, *args: Any, **kwargs: Any) -> Any:
+        return slow(a, *args, **kwargs) if args or kwargs else call(a)
+
+    return method
+
+
+def fast_whole(op_of: Callable[[Any], Op], slow: Callable) -> Callable:
+    """A method `f(a)` that stands for another op by the tensor's rank: whole reductions."""
+    calls: dict[int, Callable] = {}
 
     def method(a: Any, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs:
             return slow(a, *args, **kwargs)
-        try:
-            plan, rule, keeps = plans[a.layout]
-        except (KeyError, AttributeError):
-            out = slow(a)
-            if isinstance(a, Tensor) and type(a.layout) is not Symbol:
-                bound = op if isinstance(op, Op) else op(a)
-                plan = bound.plans.get((a.layout,))
-                if plan is not None:
-                    if len(plans) > PLANS_KEPT:
-                        plans.clear()
-                    plans[a.layout] = plan, rule_of(bound), bound.saved
-            return out
-        t = plan(a)
-        x = a.tape
-        if x is not None and modes.grad and rule is not None:
-            if modes.grad is not True:
-                rule.record((t,), (a,), (x,), (a.layout,))
-            elif not keeps or keeps[0][0] in ("layout", "layouts"):
-                t.tape = [next_seq(), rule, (x,), (), (), (a.layout,), None, None]
-            else:
-                rule.record((t,), (a,), (x,), (a.layout,))
-        return t
+        rank = a.layout.ndim
+        call = calls.get(rank)
+        if call is None:
+            call = calls[rank] = fast_unary(op_of(a), slow)
+        return call(a)
 
     return method
 

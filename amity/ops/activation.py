@@ -9,7 +9,7 @@ import numpy as np
 from amity.core.shape import canonical_dim
 
 from .elementwise import ABS, EXP, GT, LOG1P, NEG, SIGMOID, TANH, costly, maximum, minimum
-from .record import INPLACE, METHODS, ErrorSample, Sample, composite, method, pointwise, publish
+from .record import INPLACE, METHODS, ErrorSample, Sample, composite, means, method, pointwise, publish
 from .reduce import PEAK, SUM, Amax
 from .select import WHERE
 
@@ -45,6 +45,7 @@ def relu(input, inplace=False):
 
 
 METHODS["relu"] = INPLACE["relu"] = relu
+means(relu, RELU)
 ERF = costly(pointwise("erf", lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x, lambda k, x: k.math("erf", x),
                        lambda g, x: g * EXP(-x * x) * (2 / math.sqrt(math.pi)), rule="float", samples=ONE))  # fmt: skip
 erf = publish(ERF, "The error function.")

@@ -323,6 +323,11 @@ def publish(
     return function
 
 
+def means(function: Callable, op: Op) -> None:
+    """Say that a public function of plain arguments is just this primitive: its fast path."""
+    function.__dict__["op"] = op
+
+
 def method(
     f: Callable | None = None, *, name: str | None = None, inplace: bool = False
 ) -> Callable:
