@@ -102,12 +102,10 @@ def interpolate(
     _check(input, sizes, mode, antialias)
     if mode == "area":
         return AREA[input.ndim - 3](input, sizes)
-    if (
-        mode == "nearest" and input.ndim < 5
-    ):  # as PyTorch: a size that stays is left alone, in 3-d it is not
-        scales = tuple(
-            None if n == m else s for n, m, s in zip(input.shape[2:], sizes, scales, strict=True)
-        )
+    # as PyTorch: the nearest of an image whose size stays is the image, whatever the scale
+    if mode == "nearest" and input.ndim == 4:
+        kept = zip(input.shape[2:], sizes, scales, strict=True)
+        scales = tuple(None if n == m else s for n, m, s in kept)
     source = tuple(int(n) for n in input.shape[2:])
     flags = (bool(align_corners), bool(antialias), False)
     return Resample(MODES[mode], source, sizes, scales, *flags)(input)
