@@ -9,9 +9,19 @@ from typing import Any
 
 from .function import Function as Function
 from .function import once_differentiable as once_differentiable
-from .grad_mode import set_grad_enabled
+from .grad_mode import recording, set_grad_enabled
 from .tape import (
-    ACCUMULATE, EDGES, FREED, HOOKS, OUTPUT, RULE, SAVED, SEQ, VERSIONS, WHERE, modes,
+    ACCUMULATE,
+    EDGES,
+    FREED,
+    HOOKS,
+    OUTPUT,
+    RULE,
+    SAVED,
+    SEQ,
+    VERSIONS,
+    WHERE,
+    modes,
 )  # fmt: skip
 from .tensor import Tensor
 from .trace import Symbol
@@ -195,11 +205,15 @@ def backward(
     tensors = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
     grad_tensors = (grad_tensors,) if isinstance(grad_tensors, Tensor) else grad_tensors
     keep = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        before, modes.grad = modes.grad, recording(create_graph)
+        try:
+            run(_roots("backward", tensors, grad_tensors), keep, create_graph)
+        finally:
+            modes.grad = before
+        return
     with set_grad_enabled(create_graph):
         roots = _roots("backward", tensors, grad_tensors)
-        if inputs is None:
-            run(roots, keep, create_graph)
-            return
         inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
         if not inputs:
             raise RuntimeError("backward: 'inputs' argument to backward() cannot be empty.")

@@ -113,11 +113,12 @@ class OpRule(Rule):
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
         saved = unpack(node)
-        needs = tuple([e is not None for e in node[EDGES]])
+        edges = node[EDGES]
+        needs = tuple([e is not None for e in edges]) if None in edges else (True,) * len(edges)
+        if self.is_fused and not modes.grad and type(g.layout) is not Symbol:
+            return self._run_fused(g, saved, node[LAYOUTS], needs)
         gs = g if self.op.results > 1 else (g,)
         if type(gs[0].layout) is not Symbol:
-            if self.is_fused and not modes.grad:
-                return self._run_fused(gs[0], saved, node[LAYOUTS], needs)
             if modes.grad:
                 saved = self._taped(node, saved)
         return self.run(gs, saved, node[LAYOUTS], needs)
