@@ -238,7 +238,23 @@ def _nll(input, target, weight, ignore_index, reduction):
     return _normalized(NEG(_picked(hot, input, dim)) * w, w, reduction, dim)
 
 
+_fitting: set[tuple] = set()  # layouts that were found to fit, so that they are looked at once
+FITTING_KEPT = 10_000
+
+
 def _check_classes(name, input, target, weight, ignore_index):
+    key = (input.layout, target.layout, None if weight is None else weight.layout)
+    if key not in _fitting:
+        _check_fit(name, input, target, weight)
+        if len(_fitting) > FITTING_KEPT:
+            _fitting.clear()
+        _fitting.add(key)
+    bad = target._first_outside(0, input.shape[1 if input.ndim > 1 else 0], ignore_index)
+    if bad is not None:
+        raise IndexError(f"{name}: Target {bad} is out of bounds.")
+
+
+def _check_fit(name, input, target, weight):
     dim = 1 if input.ndim > 1 else 0
     expected = tuple(n for d, n in enumerate(input.shape) if d != dim)
     if tuple(target.shape) != expected:
@@ -257,9 +273,6 @@ def _check_classes(name, input, target, weight, ignore_index):
             f"weight tensor should be defined either for all {input.shape[dim]} classes or no "
             f"classes but got weight tensor of shape: {list(weight.shape)}"
         )
-    bad = target._first_outside(0, input.shape[dim], ignore_index)
-    if bad is not None:
-        raise IndexError(f"{name}: Target {bad} is out of bounds.")
 
 
 def nll_loss(
