@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .activation import relu
 from .elementwise import sigmoid, tanh
-from .joining import chunk
+from .joining import cat, chunk
 from .matmul import linear
 from .record import Sample, composite
 
@@ -27,7 +27,18 @@ def rnn_relu_gates(x, h):
     return relu(x + h)
 
 
-@composite(samples=(Sample(((2, 12), F), ((2, 12), F), ((2, 3), F)),))
+def _lstm_gates_grad(gs, x, h, c, y1):
+    gh, gc = gs
+    i, f, g, o = chunk(x + h, 4, -1)
+    i, f, g, o, top = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o), tanh(y1)
+    gc = gc + gh * o * (1 - top * top)
+    gi, gf = gc * g * i * (1 - i), gc * c * f * (1 - f)
+    gg, go = gc * i * (1 - g * g), gh * top * o * (1 - o)
+    gx = cat([gi, gf, gg, go], -1)
+    return gx, gx, gc * f
+
+
+@composite(grad=_lstm_gates_grad, samples=(Sample(((2, 12), F), ((2, 12), F), ((2, 3), F)),))
 def lstm_gates(x, h, c):
     """The next output and cell of an LSTM.
 
@@ -39,7 +50,17 @@ def lstm_gates(x, h, c):
     return sigmoid(o) * tanh(c), c
 
 
-@composite(samples=(Sample(((2, 9), F), ((2, 9), F), ((2, 3), F)),))
+def _gru_gates_grad(g, x, h, state):
+    xr, xz, xn = chunk(x, 3, -1)
+    hr, hz, hn = chunk(h, 3, -1)
+    r, z = sigmoid(xr + hr), sigmoid(xz + hz)
+    new = tanh(xn + r * hn)
+    gn = g * (1 - z) * (1 - new * new)
+    gr, gz = gn * hn * r * (1 - r), g * (state - new) * z * (1 - z)
+    return cat([gr, gz, gn], -1), cat([gr, gz, gn * r], -1), g * z
+
+
+@composite(grad=_gru_gates_grad, samples=(Sample(((2, 9), F), ((2, 9), F), ((2, 3), F)),))
 def gru_gates(x, h, state):
     """The next state of a GRU, with the reset gate after the product.
 
