@@ -7,6 +7,7 @@ from .bag import *
 from .convolution import *
 from .ctc import *
 from .diagonal import *
+from .distance import *
 from .dropout import *
 from .einsum import *
 from .elementwise import *
@@ -16,6 +17,7 @@ from .grid import *
 from .image import *
 from .indexing import *
 from .integer import *
+from .integration import *
 from .joining import *
 from .loss import *
 from .matmul import *

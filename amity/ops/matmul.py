@@ -258,6 +258,50 @@ def linear(input, weight, bias=None):
 LINEAR = Linear()
 
 
+@method(inplace=True)
+def addmv(input, mat, vec, *, beta=1, alpha=1, out=None):
+    """`beta * input + alpha * (mat @ vec)`."""
+    if mat.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(
+            f"vector + matrix @ vector expected, got {input.ndim}, {mat.ndim}, {vec.ndim}"
+        )
+    if mat.shape[1] != vec.shape[0]:
+        raise ShapeError(
+            f"addmv: size mismatch, got input ({_text(input)}), mat ({_text(mat)}), "
+            f"vec ({vec.shape[0]})"
+        )
+    column = input.unsqueeze(-1) if input.ndim else input
+    return deliver(Addmm(beta, alpha)(column, mat, vec.unsqueeze(1)).squeeze(1), out)
+
+
+@method(inplace=True)
+def addr(input, vec1, vec2, *, beta=1, alpha=1, out=None):
+    """`beta * input + alpha * outer(vec1, vec2)`."""
+    for name, v in (("vec1", vec1), ("vec2", vec2)):
+        if v.ndim != 1:
+            raise RuntimeError(f"addr: Expected 1-D argument {name}, but got {v.ndim}-D")
+    y = outer(vec1, vec2)
+    start = input.expand(tuple(y.shape))
+    y = y if alpha == 1 else y * alpha
+    return deliver(y if beta == 0 else start + y if beta == 1 else start * beta + y, out)
+
+
+@method(inplace=True)
+def addbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
+    """`beta * input + alpha * ` the sum of the products of two batches of matrices."""
+    product = bmm(batch1, batch2).sum(0)
+    start = input.expand(tuple(product.shape))
+    product = product if alpha == 1 else product * alpha
+    y = product if beta == 0 else start * beta + product
+    return deliver(y, out)
+
+
+@method
+def vdot(input, other, *, out=None):
+    """The inner product of two vectors."""
+    return dot(input, other, out=out)
+
+
 def common_dtype(*tensors):
     """The dtype that several tensors promote to."""
     return result_dtype([Spec(tuple(t.shape), t.dtype) for t in tensors])
