@@ -30,7 +30,7 @@ from .core.dtype import (
 from .core.shape import Size
 from .core.version import __version__
 from .engine.threads import get_num_threads, set_num_threads
-from .frontend import attach, indexing
+from .frontend import attach, indexing, reshaping
 from .frontend.autograd import backward, grad
 from .frontend.create import (
     arange,
@@ -82,11 +82,12 @@ from .frontend.random import (
     seed,
     set_rng_state,
 )  # fmt: skip
+from .frontend.reshaping import is_tensor
 from .frontend.tensor import Tensor
 from .ops import *
 
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
-del attach, indexing
+del attach, indexing, reshaping
 
 
 def __getattr__(name):
@@ -95,4 +96,7 @@ def __getattr__(name):
         return importlib.import_module(f"amity.{name}")
     if name in ("save", "load"):
         return getattr(importlib.import_module("amity.io"), name)
+    method = getattr(Tensor, name, None) if name[:1] != "_" else None
+    if callable(method):  # `amity.relu_(x)`, `amity.clone(x)`: the method is the function
+        return method
     raise AttributeError(f"module 'amity' has no attribute {name!r}")

@@ -1,0 +1,111 @@
+"""Tensors that change their own shape: in-place views, resizing, `set_`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from amity.core.layout import layout
+from amity.engine import device as engine
+from amity.ops.matmul import matmul
+from amity.ops.record import METHODS
+
+from . import create, inplace
+from .tape import is_leaf, modes
+from .tensor import Tensor
+
+
+def view_inplace(name: str, function: Callable) -> Callable:
+    """`x.squeeze_()`: the tensor becomes the view that the function gives of it."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if modes.grad and self.tape is not None and is_leaf(self.tape):
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+        shown = function(self, *args, **kwargs)
+        self.storage, self.layout, self.tape = shown.storage, shown.layout, shown.tape
+        return self
+
+    method.__name__ = name
+    method.__doc__ = f"`{name[:-1]}` of this tensor, in place."
+    return method
+
+
+def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
+    """Another shape over the same memory, which grows if it is too small; new elements hold anything."""
+    if self.tape is not None:
+        raise RuntimeError("cannot resize variables that require grad")
+    lay = layout(self.dtype, create.sizes(sizes))
+    if lay.nbytes > self.storage.nbytes:
+        bigger = create.allocate(lay)
+        if self.numel():
+            flat = bigger.as_strided((self.numel(),), (1,))
+            inplace.write(flat, self.contiguous().view(-1))
+        self.storage = bigger.storage
+    self.layout = lay
+    return self
+
+
+def set_(self: Tensor, source: Tensor | None = None) -> Tensor:
+    """Take over another tensor's memory and shape."""
+    source = create.empty(0, dtype=self.dtype) if source is None else source
+    if source.dtype is not self.dtype:
+        raise RuntimeError(f"set_: got a source of {source.dtype}; expected {self.dtype}")
+    self.storage, self.layout = source.storage, source.layout
+    return self
+
+
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """The main diagonal filled with a value; with `wrap` it goes on below in tall matrices."""
+    if self.ndim < 2:
+        raise RuntimeError("fill_diagonal_: dimensions must be larger than 1")
+    if self.ndim > 2 and len(set(self.shape)) > 1:
+        raise RuntimeError("fill_diagonal_: all dimensions of input must be of equal length")
+    array = engine.array_of(self._memory("fill_diagonal_"), self.layout)
+    inplace.check_writable("fill_diagonal_", self)
+    n = self.shape[1] if self.ndim == 2 else self.shape[0]
+    rows = range(self.shape[0]) if wrap or self.ndim > 2 else range(min(self.shape))
+    for i in rows:
+        if self.ndim > 2:
+            array[(i,) * self.ndim] = fill_value
+        elif i % (n + 1) < n:
+            array[i, i % (n + 1)] = fill_value
+    engine.machine().bump(self.storage)
+    return self
+
+
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """The inner product of two vectors."""
+    return matmul(input, other)
+
+
+def attach() -> None:
+    for name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"):
+        setattr(Tensor, name + "_", view_inplace(name + "_", METHODS[name]))
+    for f in (resize_, set_, fill_diagonal_, vdot):
+        setattr(Tensor, f.__name__, f)
+    rest: dict[str, Any] = {
+        "resize_as_": lambda self, other: self.resize_(*other.shape),
+        "positive": lambda self: self,
+        "real": property(lambda self: self),
+        "is_cpu": property(lambda self: self.device.type == "cpu"),
+        "get_device": lambda self: -1,
+        "is_shared": lambda self: False,
+        "is_pinned": lambda self, device=None: False,
+        "is_set_to": lambda self, other: self.storage is other.storage and self.layout is other.layout,
+        "is_same_size": lambda self, other: self.shape == other.shape,
+        "output_nr": 0,
+        "new_empty_strided": lambda self, size, stride, dtype=None: create.empty_strided(size, stride, dtype=dtype or self.dtype),
+        "conj": lambda self: self,
+        "resolve_conj": lambda self: self,
+        "resolve_neg": lambda self: self,
+    }  # fmt: skip
+    for name, value in rest.items():
+        setattr(Tensor, name, value)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+attach()
