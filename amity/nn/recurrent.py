@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from amity import ops
@@ -59,6 +59,12 @@ def _run(
     return outputs, state
 
 
+def _joined(steps: Sequence[Tensor], sizes: list[int] | None) -> Tensor:
+    """All steps in one tensor: [T, B, *], or [rows, *] where the steps differ in size."""
+    rows = ops.cat(steps)
+    return rows if sizes is not None else rows.reshape(len(steps), *steps[0].shape)
+
+
 class _Parts(Function):
     """The steps of `gates` as views; their gradients are joined once, not each put into zeros."""
 
@@ -69,7 +75,7 @@ class _Parts(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple:
-        return (ops.stack(grads) if ctx.sizes is None else ops.cat(grads)), None
+        return _joined(grads, ctx.sizes), None
 
 
 def _direction(
@@ -84,7 +90,7 @@ def _direction(
     w_ih, w_hh, b_ih, b_hh, *w_hr = weights
     parts = _Parts.apply(ops.linear(input, w_ih, b_ih), sizes)
     outputs, state = _run(step, list(parts), state, [w_hh, b_hh, *w_hr], is_reverse)
-    return (ops.stack(outputs) if sizes is None else ops.cat(outputs)), state
+    return _joined(outputs, sizes), state
 
 
 class RNNBase(Module):
