@@ -4,11 +4,13 @@ from __future__ import annotations
 
 # Storage: 0 refcount, 8 type, then
 DATA, ROOT, VERSION, OWNER, POOL, NBYTES, HEADER = 16, 24, 32, 40, 48, 56, 64
-# Pool of blocks of one size: free list, block size, blocks kept free, bytes a block counts for
-HEAD, BLOCK_SIZE, KEPT = 0, 8, 16
-POOL_WORDS = 4
-# State shared by all pools: bytes kept free, their limit
-KEPT_BYTES, KEPT_LIMIT = 0, 8
+# Pool of blocks of one size: free list, block size, where the blocks come from
+HEAD, BLOCK_SIZE, SOURCE = 0, 8, 16
+POOL_WORDS = 3
+SYSTEM, POOLED, HEAP = range(3)  # the C library; spans of the heap, kept or given back when free
+# State shared by all pools: bytes kept free, their limit, the heap's list of free spans
+KEPT_BYTES, KEPT_LIMIT, FREE_SPANS = 0, 8, 16
+STATE_WORDS = 3
 PAYLOAD = bytes.__basicsize__ - 1  # where the data of a bytes object starts
 
 # Cells that Python fills in: types, exceptions and shared state.

@@ -12,7 +12,7 @@ from amity.core.errors import OutOfMemoryError
 from amity.runtime.plan import Plan
 
 from . import abi, native, pool
-from .blocks import KEPT_LIMIT, SCRATCH_BYTES, size_class
+from .blocks import KEPT_LIMIT, LARGE, SCRATCH_BYTES, UNPOOLED, size_class
 from .loader import Loader, bind_symbol
 
 FASTCALL, ONE_ARGUMENT, NO_ARGUMENTS = 0x80, 8, 4
@@ -27,6 +27,7 @@ FUNCTIONS = (
     "bump",
     "dealloc",
     "trim",
+    "trim_heap",
 )
 NATIVE_NAMES = [f"amity_{n}" for n in FUNCTIONS] + ["amity_worker", "amity_parallel"]
 
@@ -81,14 +82,15 @@ class Machine:
         bind_symbol("amity_cells", ctypes.addressof(self._cells))
         for name, address in native.python_symbols().items():
             bind_symbol(name, address)
-        code = compile(pool.CODE + native.code(offsets, sys.platform == "linux"))
+        code = compile(pool.CODE + native.code(offsets, sys.platform))
         self._address = dict(zip(NATIVE_NAMES, self.load(code, NATIVE_NAMES), strict=True))
         self._pools: dict[int, int] = {}
-        self._state = (ctypes.c_int64 * 2)(0, KEPT_LIMIT)
+        self._state = (ctypes.c_int64 * abi.STATE_WORDS)(0, KEPT_LIMIT)
         self.storage_type = self._make_type()
         self._method_defs: dict[str, MethodDef] = {}
         threads = flags.threads or pool.usable_cores()
         self.workers = pool.Pool(self._address["amity_worker"], threads)
+        self._scratch = self._new_pool(SCRATCH_BYTES, abi.SYSTEM)
         self._fill_cells(tensor_type)
         self.alias = self._builtin("alias", FASTCALL, self._words(self.pool(0)))
         self.external = self._builtin("external", FASTCALL, self._words(self.pool(0)))
@@ -101,7 +103,7 @@ class Machine:
             "storage_type": id(self.storage_type), "tensor_type": id(tensor_type),
             "state": ctypes.addressof(self._state), "pool_context": self.workers.context,
             "none": id(None), "memory_error": id(OutOfMemoryError), "type_error": id(TypeError),
-            "scratch_pool": self.pool(SCRATCH_BYTES),
+            "scratch_pool": self._scratch,
         }  # fmt: skip
         for i, name in enumerate(abi.CELLS):
             self._cells[i] = values[name]
@@ -152,10 +154,14 @@ class Machine:
         size = size_class(nbytes)
         found = self._pools.get(size)
         if found is None:
-            words = (ctypes.c_int64 * abi.POOL_WORDS)(0, size, 0, 0)
-            self._keep.append(words)
-            found = self._pools.setdefault(size, ctypes.addressof(words))
+            source = abi.HEAP if size >= UNPOOLED else abi.POOLED if size >= LARGE else abi.SYSTEM
+            found = self._pools.setdefault(size, self._new_pool(size, source))
         return found
+
+    def _new_pool(self, size: int, source: int) -> int:
+        words = (ctypes.c_int64 * abi.POOL_WORDS)(0, size, source)
+        self._keep.append(words)
+        return ctypes.addressof(words)
 
     def allocate(self, nbytes: int):
         """A fresh Storage of at least that many bytes."""
@@ -169,8 +175,9 @@ class Machine:
     def trim(self) -> None:
         """Give the blocks that are kept for reuse back to the system."""
         free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(self._address["amity_trim"])
-        for address in self._pools.values():
+        for address in (*self._pools.values(), self._scratch):
             free(address)
+        ctypes.PYFUNCTYPE(None)(self._address["amity_trim_heap"])()
         self._state[0] = 0
 
     def program(self, plan: Plan) -> Callable:

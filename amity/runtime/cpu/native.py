@@ -11,7 +11,8 @@ import ctypes
 from string import Template
 
 from .abi import CELLS
-from .blocks import ADVISE_HUGE
+from .blocks import ADVICE, NO_ADVICE
+from .heap_code import HEAP
 from .run_code import RUNNER
 from .storage_code import ALLOCATOR, BUILTINS, TENSORS
 
@@ -41,17 +42,22 @@ GLOBALS = f"""
 @amity_cells = external global [{len(CELLS)} x ptr]
 declare i32 @posix_memalign(ptr, i64, i64)
 declare void @free(ptr)
+declare i32 @madvise(ptr, i64, i32)
 """
 
 
-def code(slots: dict[str, int], has_madvise: bool) -> str:
+def code(slots: dict[str, int], platform: str) -> str:
     """The glue's IR. `slots` are the byte offsets of Tensor's storage, layout, tape and base."""
     lines = []
     for name, signature in PYTHON.items():
         result, params = signature.split(" ", 1)
         lines.append(f"declare {result} @{name}{params}")
-    advise = f"%adv = call i32 @madvise(ptr %block, i64 %total, i32 {ADVISE_HUGE})"
-    declare = "declare i32 @madvise(ptr, i64, i32)"
-    given = {"advise": advise, "declare": declare} if has_madvise else {"advise": "", "declare": ""}
-    whole = "\n".join([*lines, GLOBALS, ALLOCATOR, TENSORS, RUNNER, BUILTINS])
-    return Template(whole).substitute(slots, **given)
+    advice = [_advice(name, number) for name, number in ADVICE.get(platform, NO_ADVICE).items()]
+    whole = "\n".join([*lines, GLOBALS, *advice, HEAP, ALLOCATOR, TENSORS, RUNNER, BUILTINS])
+    return Template(whole).substitute(slots)
+
+
+def _advice(name: str, number: int | None) -> str:
+    """A function that tells the system how some memory is used, where the system has a way."""
+    call = "" if number is None else f"  %r = call i32 @madvise(ptr %p, i64 %n, i32 {number})\n"
+    return f"define internal void @{name}(ptr %p, i64 %n) nounwind {{\n{call}  ret void\n}}"

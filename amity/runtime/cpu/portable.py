@@ -21,12 +21,13 @@ from amity.runtime.plan import Plan, Step
 
 from . import pool
 from .blocks import (
-    ADVISE_HUGE,
+    ADVICE,
     ALIGNMENT,
     HUGE,
     HUGE_PAGE,
     KEPT_LIMIT,
     LARGE,
+    NO_ADVICE,
     NOT_A_TENSOR,
     OUT_OF_MEMORY,
     SCRATCH_BYTES,
@@ -34,6 +35,7 @@ from .blocks import (
 )  # fmt: skip
 from .loader import Loader
 
+HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux
 POINTER, WORD = ctypes.c_void_p, ctypes.c_int64
 KERNEL = ctypes.CFUNCTYPE(None, POINTER, POINTER, WORD, WORD, POINTER)
 PARALLEL = ctypes.CFUNCTYPE(None, POINTER, POINTER, POINTER, POINTER, WORD, WORD, POINTER)
@@ -70,8 +72,9 @@ class Heap:
             ctypes.byref(found), ctypes.c_size_t(align), ctypes.c_size_t(size)
         ):
             raise OutOfMemoryError(OUT_OF_MEMORY)
-        if is_huge and sys.platform == "linux":
-            self._library.madvise(found, ctypes.c_size_t(size), ADVISE_HUGE)
+        advice = ADVICE.get(sys.platform, NO_ADVICE)["in_huge_pages"]
+        if is_huge and advice is not None:
+            self._library.madvise(found, ctypes.c_size_t(size), advice)
         return found.value or 0
 
     def give(self, size: int, address: int) -> None:

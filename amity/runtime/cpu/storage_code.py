@@ -9,21 +9,24 @@ from .abi import (
     BLOCK_SIZE,
     DATA,
     HEADER,
+    HEAP,
     KEPT_LIMIT,
     NBYTES,
     OWNER,
     PAYLOAD,
     POOL,
     ROOT,
+    SOURCE,
+    SYSTEM,
     VERSION,
     at,
     cell,
     text,
 )
 from .blocks import ALIGNMENT, HUGE, HUGE_PAGE, LARGE, NOT_A_TENSOR, OUT_OF_MEMORY
+from .heap_code import SPAN_HEADER
 
 ALLOCATOR = f"""
-$declare
 {text("oom_text", OUT_OF_MEMORY)}
 {text("type_text", NOT_A_TENSOR)}
 ; a Storage with one reference from a pool, or null with an error set
@@ -34,8 +37,19 @@ entry:
   br i1 %empty, label %fresh, label %reuse
 fresh:
   {at("sizep", "pool", BLOCK_SIZE)}
+  {at("sourcep", "pool", SOURCE)}
   %size = load i64, ptr %sizep
   %total = add i64 %size, {HEADER}
+  %source = load i64, ptr %sourcep
+  %iscut = icmp ne i64 %source, {SYSTEM}
+  br i1 %iscut, label %cut, label %own
+cut:
+  %need = add i64 %total, {SPAN_HEADER}
+  %span = call ptr @heap_take(i64 %need)
+  %nospan = icmp eq ptr %span, null
+  {at("inner", "span", SPAN_HEADER)}
+  br i1 %nospan, label %oom, label %init
+own:
   %cellp = alloca ptr
   %huge = icmp uge i64 %total, {HUGE}
   %align = select i1 %huge, i64 {HUGE_PAGE}, i64 {ALIGNMENT}
@@ -47,12 +61,13 @@ oom:
   call void @PyErr_SetString(ptr %exc, ptr @oom_text)
   ret ptr null
 got:
-  %block = load ptr, ptr %cellp
+  %made = load ptr, ptr %cellp
   br i1 %huge, label %advise, label %init
 advise:
-  $advise
+  call void @in_huge_pages(ptr %made, i64 %total)
   br label %init
 init:
+  %block = phi ptr [ %inner, %cut ], [ %made, %got ], [ %made, %advise ]
   {at("typep", "block", 8)}
   {at("datap", "block", DATA)}
   {at("poolp", "block", POOL)}
@@ -110,6 +125,11 @@ dropowner:
   br label %keep
 keep:
   %pool = load ptr, ptr %poolp
+  {at("sourcep", "pool", SOURCE)}
+  %source = load i64, ptr %sourcep
+  %isspan = icmp eq i64 %source, {HEAP}
+  br i1 %isspan, label %release, label %own
+own:
   {at("sizep", "pool", BLOCK_SIZE)}
   %size = load i64, ptr %sizep
   %islarge = icmp uge i64 %size, {LARGE}
@@ -126,7 +146,7 @@ counted:
   store i64 %more, ptr %state
   br label %push
 release:
-  call void @free(ptr %o)
+  call void @drop(ptr %o, i64 %source)
   ret void
 push:
   %head = load ptr, ptr %pool
@@ -134,9 +154,24 @@ push:
   store ptr %o, ptr %pool
   ret void
 }}
+; give a block back to where it came from
+define internal void @drop(ptr %o, i64 %source) nounwind {{
+entry:
+  %isown = icmp eq i64 %source, {SYSTEM}
+  br i1 %isown, label %own, label %cut
+own:
+  call void @free(ptr %o)
+  ret void
+cut:
+  {at("span", "o", -SPAN_HEADER)}
+  call void @heap_give(ptr %span)
+  ret void
+}}
 ; free every block that a pool keeps
 define void @amity_trim(ptr %pool) nounwind {{
 entry:
+  {at("sourcep", "pool", SOURCE)}
+  %source = load i64, ptr %sourcep
   br label %look
 look:
   %head = load ptr, ptr %pool
@@ -146,7 +181,7 @@ drop:
   {at("linkp", "head", ROOT)}
   %next = load ptr, ptr %linkp
   store ptr %next, ptr %pool
-  call void @free(ptr %head)
+  call void @drop(ptr %head, i64 %source)
   br label %look
 out:
   ret void
