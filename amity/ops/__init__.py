@@ -20,6 +20,7 @@ from .integer import *
 from .integration import *
 from .joining import *
 from .loss import *
+from .margin import *
 from .matmul import *
 from .movement import *
 from .norm import *
