@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from amity.ir.kernel import Builder, Kernel, Value
 from amity.ir.target import Target
 
-from .accessor import Accessor, IndexedBuilder
-from .nest import Instruction, Nest, words
+from .body import Body, Point
+from .nest import Nest
 from .reduction import COMBINE, Reduction
 
 BLOCK_STEPS = 64  # vector steps of a reduction that are added up apart
@@ -31,101 +31,19 @@ def build_nest(nest: Nest, name: str, target: Target, math: Callable) -> Kernel:
     return b.kernel
 
 
-class Point:
-    """Where the body is evaluated: operand offsets, the vector's first index, its width and mask."""
+class _Schedule(Body):
+    """Writes the loops of one nest."""
 
-    def __init__(
-        self, width: int, mask: Value | None, at: Value, offsets: Sequence[Value], indices
-    ) -> None:
-        self.width, self.mask, self.at = width, mask, at
-        self.offsets, self.indices = offsets, indices
-        self.values: dict[int, Value] = {}
-
-
-class _Schedule:
-    def __init__(self, nest: Nest, b: Builder, target: Target) -> None:
-        self.nest, self.b, self.target = nest, b, target
-        self.words = words(nest)
-        self.width = nest.lanes(target.vector_bytes)
-        self.has_masks = "masks" in target.has
-        self.rows = nest.dims.count("r")
-        self.reduced = range(self.rows, len(nest.dims))
-        self.full = self._full()
-        self.level = self._levels()
-        self.row_values: dict[int, Value] = {}
-        self.spilled: dict[int, int] = {}
-
-    # -- analysis
-    def _full(self) -> list[bool]:
-        """Which values change along the reduced dimensions."""
-        out: list[bool] = []
-        for i in self.nest.body:
-            if i.op == "load":
-                classes = self.nest.operands[i.what].classes
-                out.append(any(classes[d] != "0" for d in self.reduced))
-            elif i.op == "reduce":
-                out.append(False)
-            elif i.op == "index":
-                out.append(i.what == "linear" or i.what in self.reduced)
-            else:
-                out.append(i.op == "indexed" or any(out[a] for a in i.args))
-        return out
-
-    def _levels(self) -> list[int]:
-        """How many reductions must be complete before a value can be known."""
-        out: list[int] = []
-        for i in self.nest.body:
-            inner = max((out[a] for a in i.args), default=0)
-            out.append(inner + 1 if i.op == "reduce" else inner)
-        return out
-
-    def _costly(self, v: int) -> bool:
-        i = self.nest.body[v]
-        return i.op == "pointwise" and getattr(i.what, "is_costly", False)
-
-    def size(self, d: int) -> Value:
-        return self.b.param(self.words.sizes[d])
-
-    def stride(self, operand: int, d: int) -> Value | None:
-        c = self.nest.operands[operand].classes[d]
-        if c == "0":
-            return None
-        return self.b.const(1, "i64") if c == "1" else self.strides[operand, d]
-
-    # -- the whole kernel
     def run(self) -> None:
-        b, nest = self.b, self.nest
-        self.sizes = [self.size(d) for d in range(len(nest.dims))]
-        self.strides = {key: b.param(word) for key, word in self.words.strides.items()}
-        self.pointers = [b.pointer(i) for i in range(len(nest.operands))]
-        self.zero = b.const(0, "i64")
-        self.fixed = self._fixed()
         if not self.reduced:
             self._run_map()
-        elif nest.vector_rows:
+        elif self.nest.vector_rows:
             self._run_column()
         else:
             self._run_row()
 
-    def _fixed(self) -> dict[int, Value]:
-        """The values that are one scalar for the whole kernel, computed ahead of its loops."""
-        b, out = self.b, {}
-        for v, (i, fixed) in enumerate(zip(self.nest.body, self.nest.fixed(), strict=True)):
-            if not fixed:
-                continue
-            if i.op == "load":
-                out[v] = b.load(self.pointers[i.what], self.zero, self.nest.operands[i.what].dtype)
-            elif i.op == "number":
-                out[v] = b.convert(b.param(self.words.numbers[v], i.what), i.dtype)
-            elif i.op == "const":
-                out[v] = b.const(i.what, i.dtype)
-            else:
-                out[v] = b.convert(out[i.args[0]], i.dtype)
-        return out
-
     def _walk_rows(self, g: Value, dims: Sequence[int]) -> tuple[list[Value], dict[int, Value]]:
         """Offsets of all operands, and indices, at grid position `g` of the given row dims."""
-        b = self.b
         indices: dict[int, Value] = {}
         rest = g
         for d in reversed(dims):
@@ -181,105 +99,6 @@ class _Schedule:
                 self.sizes[last],
                 lambda at, w, m: self._store_all(Point(w, m, at, offsets, indices)),
             )
-
-    def _store_all(self, p: Point) -> None:
-        for operand, value in self.nest.stores:
-            self._store(p, operand, value)
-
-    def _store(self, p: Point, operand: int, value: int) -> None:
-        is_vector = self.nest.operands[operand].classes[self.nest.vector_dim] != "0"
-        x = self.evaluate(p, value)
-        x = self.b.splat(x, p.width) if is_vector else x
-        dtype = self.nest.operands[operand].dtype
-        self.b.store(
-            self.pointers[operand], self._index(p, operand), x, dtype, p.mask if is_vector else None
-        )
-
-    def _needed_mask(self, p: Point, operand: int) -> Value | None:
-        return p.mask if self.nest.operands[operand].classes[self.nest.vector_dim] != "0" else None
-
-    # -- values
-    def _index(self, p: Point, operand: int) -> Value:
-        """The element index of an operand: scalar, or one per lane when its stride is not 1."""
-        b = self.b
-        c = self.nest.operands[operand].classes[self.nest.vector_dim]
-        base = p.offsets[operand]
-        if c == "0":
-            return base
-        if c == "1":
-            return base + p.at
-        stride = self.strides[operand, self.nest.vector_dim]
-        if p.width == 1:
-            return base + p.at * stride
-        lanes = (b.splat(p.at, p.width) + b.iota(p.width)) * b.splat(stride, p.width)
-        return b.splat(base, p.width) + lanes
-
-    def evaluate(self, p: Point, v: int) -> Value:
-        """The value of instruction `v` at a point; row values come from earlier passes."""
-        if v in self.fixed:
-            return self.fixed[v]
-        if v in self.row_values:
-            return self.row_values[v]
-        if v in p.values:
-            return p.values[v]
-        if v in self.spilled and p.width >= 1 and self.full[v]:
-            out = self._reload(p, v)
-        else:
-            out = self._compute(p, v, self.nest.body[v])
-        p.values[v] = out
-        return out
-
-    def _compute(self, p: Point, v: int, i: Instruction) -> Value:
-        b = self.b
-        if i.op == "load":
-            operand = self.nest.operands[i.what]
-            c = operand.classes[self.nest.vector_dim]
-            width = 1 if c == "0" else p.width
-            return b.load(
-                self.pointers[i.what],
-                self._index(p, i.what),
-                operand.dtype,
-                width,
-                self._needed_mask(p, i.what),
-            )
-        if i.op == "cast":
-            return b.convert(self.evaluate(p, i.args[0]), i.dtype)
-        if i.op == "round":
-            return b.round_to(self.evaluate(p, i.args[0]), i.what)
-        if i.op == "pointwise":
-            return i.what.emit(b, *(self.evaluate(p, a) for a in i.args))
-        if i.op == "index":
-            return self._position(p, i.what)
-        if i.op == "indexed":
-            return self._indexed(p, v, i)
-        raise ValueError(f"schedule: got instruction {i.op!r} where a value was expected")
-
-    def _position(self, p: Point, d: int | str) -> Value:
-        """The index along a dimension; `linear` counts within the reduced dimensions."""
-        b = self.b
-        if d == "linear":
-            if self.nest.vector_rows:
-                return p.indices["linear"]
-            base = p.indices["linear"] + p.at
-        elif d == self.nest.vector_dim:
-            base = p.at
-        else:
-            return p.indices[d]
-        return base if p.width == 1 else b.splat(base, p.width) + b.iota(p.width)
-
-    def _indexed(self, p: Point, v: int, i: Instruction) -> Value:
-        op, operands = i.what
-        index = [self._position(p, d) for d in range(self.rows)]
-        accessors = [self._accessor(o) for o in operands]
-        k = IndexedBuilder(self.b, p.width, p.mask, index, self.words.parameters[v])
-        return op.emit(k, *accessors)
-
-    def _accessor(self, operand: int) -> Accessor:
-        b, o = self.b, self.nest.operands[operand]
-        size, stride = self.words.indexed[operand]
-        sizes = [b.param(size + d) for d in range(o.rank)]
-        strides = [b.param(stride + d) for d in range(o.rank)]
-        return Accessor(b, self.pointers[operand], o.dtype, sizes, strides, o.classes == "1")
 
     # -- reductions along memory
     def _passes(self) -> int:
@@ -348,11 +167,6 @@ class _Schedule:
                 position = position * self.sizes[d + 1]
             L.next(*self._reduced_loops(d + 1, inner, position, L.carry, leaf))
         return L.carry
-
-    def _type(self, v: int) -> str:
-        """The dtype in which a reduction accumulates; positions come beside the value itself."""
-        i = self.nest.body[v]
-        return i.dtype if COMBINE[i.what].parts == 1 else self.nest.body[i.args[0]].dtype
 
     def _reduce_pass(self, wanted: list[int], offsets, indices, last) -> None:
         b = self.b
@@ -480,24 +294,6 @@ class _Schedule:
             if self.nest.body[v].op != "reduce":
                 stack += self.nest.body[v].args
         return seen
-
-    def _slot(self, p: Point, slot: int) -> Value:
-        base = p.indices["linear"] + p.at
-        length = self.sizes[-1]
-        for d in self.reduced[:-1]:
-            length = length * self.sizes[d]
-        return base + length * slot
-
-    def _spill(self, p: Point, spills: list[int]) -> None:
-        for n, v in enumerate(spills):
-            value = self.b.splat(p.values[v], p.width)
-            self.b.store(
-                self.b.scratch, self._slot(p, len(self.spilled) + n), value, value.dtype, p.mask
-            )
-
-    def _reload(self, p: Point, v: int) -> Value:
-        dtype = self.nest.body[v].dtype
-        return self.b.load(self.b.scratch, self._slot(p, self.spilled[v]), dtype, p.width, p.mask)
 
     # -- reductions across memory
     def _run_column(self) -> None:
