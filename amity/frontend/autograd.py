@@ -99,7 +99,9 @@ def run(
         for edge, gx in zip(node[EDGES], out, strict=True):
             if edge is not None and gx is not None and (wanted is None or id(edge) in wanted):
                 if edge[1] is ACCUMULATE and captures is None and not edge[HOOKS]:
-                    accumulate(edge, gx, create_graph, 5)  # out, zip, gx, the argument and getrefcount's
+                    accumulate(
+                        edge, gx, create_graph, 5
+                    )  # out, zip, gx, the argument and getrefcount's
                     continue
                 s = edge[0]
                 have = grads.get(s)
@@ -120,7 +122,9 @@ def _push(grads: dict[int, Any], heap: list, node: list, g: Any) -> None:
         grads[node[SEQ]] = have + g
 
 
-def _push_result(grads: dict[int, Any], heap: list, parent: list, g: Any, index: int, count: int) -> None:
+def _push_result(
+    grads: dict[int, Any], heap: list, parent: list, g: Any, index: int, count: int
+) -> None:
     """The gradient of one of several results: the parent gets a list."""
     have = grads.get(parent[SEQ])
     if have is None:
@@ -139,14 +143,21 @@ def _call_hooks(node: list, g: Any) -> Any:
 
 def _explain(node: list, error: Exception) -> None:
     if node[WHERE]:
-        print(f"Error detected in {node[RULE].name}. Traceback of forward call that caused the error:\n{node[WHERE]}", file=sys.stderr)
+        print(
+            f"Error detected in {node[RULE].name}. Traceback of forward call that caused the error:\n{node[WHERE]}",
+            file=sys.stderr,
+        )
 
 
 def _check_nan(node: list, grads: Sequence[Any]) -> None:
     for i, g in enumerate(grads):
         if isinstance(g, Tensor) and g.storage is not None and bool((g != g).any()):
-            where = f" Traceback of forward call that caused it:\n{node[WHERE]}" if node[WHERE] else ""
-            raise RuntimeError(f"Function '{node[RULE].name}Backward0' returned nan values in its {i}th output.{where}")
+            where = (
+                f" Traceback of forward call that caused it:\n{node[WHERE]}" if node[WHERE] else ""
+            )
+            raise RuntimeError(
+                f"Function '{node[RULE].name}Backward0' returned nan values in its {i}th output.{where}"
+            )
 
 
 def accumulate(leaf: list, g: Any, create_graph: bool, holders: int) -> None:
@@ -160,7 +171,11 @@ def accumulate(leaf: list, g: Any, create_graph: bool, holders: int) -> None:
                 if sys.getrefcount(g) > holders or sys.getrefcount(s) > 3 or s.root is not s:
                     g = g.clone()
             else:
-                g = g.detach().contiguous().clone() if not g.layout.is_contiguous else g.detach().clone()
+                g = (
+                    g.detach().contiguous().clone()
+                    if not g.layout.is_contiguous
+                    else g.detach().clone()
+                )
         leaf[2] = g
     elif create_graph or type(g.layout) is Symbol or have.tape is not None:
         leaf[2] = have + g
@@ -177,7 +192,9 @@ def _seed(op: str, t: Tensor, g: Any) -> Any:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         return t._ones_like()
     if not isinstance(g, Tensor):
-        raise TypeError(f"{op}: gradients can be either Tensors or None, but got {type(g).__name__}")
+        raise TypeError(
+            f"{op}: gradients can be either Tensors or None, but got {type(g).__name__}"
+        )
     if g.layout.shape != t.layout.shape:
         raise RuntimeError(
             f"Mismatch in shape: grad_output has a shape of {list(g.shape)} and output has a shape of {list(t.shape)}."
@@ -185,14 +202,20 @@ def _seed(op: str, t: Tensor, g: Any) -> Any:
     return g
 
 
-def _roots(op: str, outputs: Sequence[Tensor], grads: Sequence[Any] | None) -> list[tuple[list, Any]]:
+def _roots(
+    op: str, outputs: Sequence[Tensor], grads: Sequence[Any] | None
+) -> list[tuple[list, Any]]:
     grads = [None] * len(outputs) if grads is None else list(grads)
     if len(grads) != len(outputs):
-        raise RuntimeError(f"{op}: got {len(outputs)} tensors and {len(grads)} gradients; expected as many")
+        raise RuntimeError(
+            f"{op}: got {len(outputs)} tensors and {len(grads)} gradients; expected as many"
+        )
     roots = []
     for i, (t, g) in enumerate(zip(outputs, grads, strict=True)):
         if t.tape is None:
-            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+            raise RuntimeError(
+                f"element {i} of tensors does not require grad and does not have a grad_fn"
+            )
         roots.append((t.tape, _seed(op, t, g)))
     return roots
 
@@ -238,7 +261,9 @@ def grad(
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     grad_outputs = (grad_outputs,) if isinstance(grad_outputs, Tensor) else grad_outputs
     if materialize_grads and allow_unused is False:
-        raise ValueError("grad: Expected allow_unused to be True or not passed when materialize_grads=True")
+        raise ValueError(
+            "grad: Expected allow_unused to be True or not passed when materialize_grads=True"
+        )
     for t in inputs:
         if t.tape is None:
             raise RuntimeError("One of the differentiated Tensors does not require grad")

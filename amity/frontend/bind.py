@@ -207,8 +207,14 @@ def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Calla
     """The call of an op on tensors as plain code: plan, result, and the tape written in place."""
     rule = rule_of(op)
     tuple_of = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
-    saved = [names[w] if how == "input" else "alias(t)" for how, w in op.saved if how in ("input", "result")]
-    owners = [names[w] if how == "input" else "t" for how, w in op.saved if how in ("input", "result")]
+    saved = [
+        names[w] if how == "input" else "alias(t)"
+        for how, w in op.saved
+        if how in ("input", "result")
+    ]
+    owners = [
+        names[w] if how == "input" else "t" for how, w in op.saved if how in ("input", "result")
+    ]
     is_simple = rule is not None and op.results == 1 and all(how != "inputs" for how, _ in op.saved)
     # with a gradient for every input all that the rule names is needed; else `record` looks closer
     every = " and ".join(f"{n}_ is not None" for n in names) if saved and len(names) > 1 else "True"
@@ -218,7 +224,14 @@ def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Calla
         edges=tuple_of(f"{n}_" for n in names), inputs=tuple_of(names), saved=tuple_of(saved),
         versions=tuple_of(f"{n}.storage.version" for n in owners), layouts=tuple_of(f"{n}.layout" for n in names),
     )  # fmt: skip
-    space = {"plans": plans, "other": other, "modes": modes, "next_seq": next_seq, "rule": rule, "alias": alias}
+    space = {
+        "plans": plans,
+        "other": other,
+        "modes": modes,
+        "next_seq": next_seq,
+        "rule": rule,
+        "alias": alias,
+    }
     exec(compile(source, f"<call of {op.name}>", "exec"), space)
     return space["method"]
 

@@ -9,7 +9,17 @@ import numpy as np
 from amity.core.shape import canonical_dim
 
 from .elementwise import ABS, EXP, GT, LOG1P, NEG, SIGMOID, TANH, costly, maximum, minimum
-from .record import INPLACE, METHODS, ErrorSample, Sample, composite, means, method, pointwise, publish
+from .record import (
+    INPLACE,
+    METHODS,
+    ErrorSample,
+    Sample,
+    composite,
+    means,
+    method,
+    pointwise,
+    publish,
+)
 from .reduce import PEAK, SUM, Amax
 from .select import WHERE
 

@@ -20,7 +20,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from amity.core.dtype import (
-    FLOATING, PROMOTION, DType, bool_, float32, float64, get_default_dtype, int64,
+    FLOATING,
+    PROMOTION,
+    DType,
+    bool_,
+    float32,
+    float64,
+    get_default_dtype,
+    int64,
 )  # fmt: skip
 from amity.core.shape import broadcast_shapes
 from amity.ir.graph import Spec
