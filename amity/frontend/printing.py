@@ -128,7 +128,6 @@ def _nested(a: np.ndarray, indent: int, form: Format, limit: bool) -> str:
 
 def text_of(t: Tensor) -> str:
     """A tensor's `repr`."""
-    name = "Parameter containing:\n" if type(t).__name__ == "Parameter" else ""
     prefix = "tensor("
     tail = []
     if type(t.layout) is Symbol:
@@ -151,7 +150,7 @@ def text_of(t: Tensor) -> str:
         tail.append(f"dtype={t.dtype}")
     if t.tape is not None:
         tail.append("requires_grad=True" if is_leaf(t.tape) else f"grad_fn={GradFn(t.tape)!r}")
-    return name + prefix + _joined(body, tail) + ")"
+    return prefix + _joined(body, tail) + ")"
 
 
 def _joined(body: str, tail: list[str]) -> str:
