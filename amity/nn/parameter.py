@@ -70,9 +70,6 @@ class Buffer(Tensor):
         plain = self.detach().as_subclass(Tensor)
         return _rebuild_buffer, (type(self), plain, self.persistent)
 
-    def __repr__(self) -> str:
-        return "Buffer containing:\n" + super().__repr__()
-
 
 def _rebuild_uninitialized(cls: type, options: dict) -> Tensor:
     return cls(**options)

@@ -673,3 +673,8 @@ def test_shallow_copy_shares_tensors_but_not_registries():
     assert new.weight is m.weight
     new.weight = nn.Parameter(ones(1))
     assert m.weight.shape == (2, 3)
+
+
+def test_tensors_of_a_module_print_once():
+    assert repr(nn.Parameter(ones(1))).count("containing") == 1
+    assert repr(nn.Buffer(ones(1))) == repr(ones(1))
