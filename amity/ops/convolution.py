@@ -377,7 +377,8 @@ def conv_transpose1d(
 ):
     """One-dimensional transposed convolution, the data gradient of `conv1d`.
 
-    shape:  input [N, C, L], weight [C, O/groups, K] -> [N, O, (L-1)*stride - 2*padding + dilation*(K-1) + output_padding + 1]
+    shape:  input [N, C, L], weight [C, O/groups, K] -> [N, O, M], with
+            M = (L-1)*stride - 2*padding + dilation*(K-1) + output_padding + 1
     """
     return _conv_transpose(
         1, input, weight, bias, stride, padding, output_padding, groups, dilation

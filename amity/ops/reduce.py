@@ -132,7 +132,7 @@ class _Extreme(Reduce):
             )
         return super().infer(x)
 
-    def grad(self, g, x, y):
+    def grad(self: Reduce, g, x, y):
         """To the elements equal to the extreme, shared evenly among them."""
         top = x == self.spread(y, x.shape)
         count = SUM(top, self.dims, True).to(g.dtype)
