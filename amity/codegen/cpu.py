@@ -5,39 +5,64 @@ from __future__ import annotations
 import functools
 
 from amity.core import flags
+from amity.core.errors import fail
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
+from amity.ir.verify import verify
 
+from . import legality
 from .llvm import binding, emit_assembly, emit_object
 from .printer import Printer
 
 # What AMITY_CPU may cap the features to: (LLVM cpu, vector bytes, vector registers, abilities).
 CAPS = {
     "sse2": ("x86-64", 16, 16, frozenset()),
-    "avx2": ("haswell", 32, 16, frozenset({"fma", "f16"})),
+    "avx2": ("haswell", 32, 16, frozenset({"fma", "f16", "round"})),
 }
+# Machines that need not be this one: AMITY_CPU names them where nothing runs, AMITY_DEVICE=null.
+OTHERS = {
+    t.name: t
+    for t in (
+        Target("arm64", "aarch64-unknown-linux-gnu", "generic", "", 16, 32,
+               frozenset({"fma", "f16", "round"})),
+        Target("apple", "arm64-apple-macosx11.0.0", "apple-m1", "", 16, 32,
+               frozenset({"fma", "f16", "round"})),
+        Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128", 16, 16,
+               frozenset({"round"})),
+    )
+}  # fmt: skip
 
 
 @functools.cache
 def host_target() -> Target:
     """The machine this process runs on, or the lesser one that AMITY_CPU names."""
     triple = binding.get_default_triple()
-    cap = flags.cpu
-    if cap != "native":
-        cpu, width, registers, has = CAPS[cap]
-        return Target(cap, triple, cpu, "", width, registers, has)
+    if flags.cpu != "native":
+        return named_target(flags.cpu, triple)
     host = binding.get_host_cpu_features()
     features = host.flatten()
     cpu = binding.get_host_cpu_name()
     if triple.startswith(("aarch64", "arm64")):
-        return Target("arm64", triple, cpu, features, 16, 32, frozenset({"fma", "f16"}))
-    has = {a for a, names in (("fma", ("fma",)), ("f16", ("f16c",)), ("bf16dot", ("avx512bf16",)))
-           if all(host.get(n) for n in names)}  # fmt: skip
+        return Target("arm64", triple, cpu, features, 16, 32, frozenset({"fma", "f16", "round"}))
+    abilities = {"fma": "fma", "f16": "f16c", "round": "sse4.1", "bf16dot": "avx512bf16"}
+    has = {ability for ability, feature in abilities.items() if host.get(feature)}
     if all(host.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl")):
         return Target("avx512", triple, cpu, features, 64, 32, frozenset(has))
     if host.get("avx2"):
         return Target("avx2", triple, cpu, features, 32, 16, frozenset(has))
     return Target("sse2", triple, cpu, features, 16, 16, frozenset(has))
+
+
+def named_target(name: str, triple: str) -> Target:
+    """The target that AMITY_CPU names, on a machine of that triple."""
+    if name in OTHERS:
+        if flags.device != "null":
+            raise fail(ValueError, "AMITY_CPU", name, "a target that can run here, or AMITY_DEVICE=null")
+        return OTHERS[name]
+    if not triple.startswith("x86_64") and flags.device != "null":
+        raise fail(ValueError, "AMITY_CPU", f"{name} on {triple}", "native")
+    cpu, width, registers, has = CAPS[name]
+    return Target(name, triple, cpu, "", width, registers, has)
 
 
 def attributes(target: Target) -> str:
@@ -56,6 +81,9 @@ def print_kernel(kernel: Kernel, target: Target) -> str:
 
 def compile_kernel(kernel: Kernel, target: Target) -> bytes:
     """The object file of a kernel."""
+    if "ir" in flags.check:
+        verify(kernel)
+    legality.check(kernel, target)
     return emit_object(print_kernel(kernel, target), target)
 
 

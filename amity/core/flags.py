@@ -7,7 +7,7 @@ from pathlib import Path
 
 # name: (environment variable, default, meaning)
 TABLE = {
-    "cpu": ("AMITY_CPU", "native", "cap the CPU features: native, avx2 or sse2"),
+    "cpu": ("AMITY_CPU", "native", "native; its features capped: avx2, sse2; on null: arm64, apple, wasm32"),
     "device": ("AMITY_DEVICE", "cpu", "cpu, null (compile, never run)"),
     "native": ("AMITY_NATIVE", "1", "0: call kernels through ctypes instead of generated builtins"),
     "threads": (
@@ -52,7 +52,7 @@ def folder(name: str, *inside: str) -> Path:
     return Path(base, "amity", *inside)
 
 
-cpu = one_of("cpu", "native", "avx2", "sse2")
+cpu = one_of("cpu", "native", "avx2", "sse2", "arm64", "apple", "wasm32")
 device = one_of("device", "cpu", "null")
 native = one_of("native", "0", "1") == "1"
 threads = int(read("threads") or 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 from amity.compiler.numerics import expand
 from amity.core import flags
+from amity.ir import text
 from amity.ir.target import Target
 
 from .cache import cache, source_stamp
@@ -34,13 +35,13 @@ class Kernels:
         self.compiled = 0
         self.seconds = 0.0
 
-    def text_object(self, text: str) -> bytes:
+    def text_object(self, code: str) -> bytes:
         """The object of LLVM IR text that is no kernel (the runtime's glue)."""
-        return self._cached(f"{self._stamp}|{hashlib.sha256(text.encode()).hexdigest()}",
-                            lambda: self._llvm.emit_object(text, self.target))  # fmt: skip
+        return self._cached(f"{self._stamp}|{hashlib.sha256(code.encode()).hexdigest()}",
+                            lambda: self._llvm.emit_object(code, self.target))  # fmt: skip
 
     def _cached(self, key: str, make: Callable[[], bytes]) -> bytes:
-        code = cache.get(key)
+        code = None if flags.show or flags.check else cache.get(key)  # these look at each as it is made
         if code is None:
             start = time.perf_counter()
             code = make()
@@ -60,24 +61,24 @@ class Kernels:
         return found
 
     def _get(self, key: tuple, build: Callable[..., Any], label: str) -> int:
-        text = repr(key)
-        name = f"{label}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        words = repr(key)
+        name = f"{label}_{hashlib.sha256(words.encode()).hexdigest()[:24]}"
 
         def make() -> bytes:
             start = time.perf_counter()
             kernel = build(name, self.target, self.math)
             code = self.codegen.compile_kernel(kernel, self.target)
             if flags.show:
-                self._show(kernel, text, time.perf_counter() - start)
+                self._show(kernel, words, time.perf_counter() - start)
             return code
 
-        code = self._cached(f"{self._stamp}|{text}", make)
+        code = self._cached(f"{self._stamp}|{words}", make)
         return self.load(code, [name])[0]
 
     def _show(self, kernel: Any, key: str, seconds: float) -> None:
         out = sys.stderr
         if "kernel" in flags.show:
-            print(f"-- kernel {kernel.name}\n{key}", file=out)
+            print(f"-- kernel {kernel.name}\n{key}\n{text.text(kernel)}", file=out)
         if "code" in flags.show:
             print(self.codegen.print_kernel(kernel, self.target), file=out)
         if "time" in flags.show:

@@ -23,6 +23,7 @@ BITS = {
 }  # fmt: skip
 ENTRY = (("meta", "ptr"), ("buffers", "ptr"), ("lo", "i64"), ("hi", "i64"), ("scratch", "ptr"))
 COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
+ROUNDING = ("floor", "ceil", "trunc", "round")  # instructions of targets that have `round`
 Number = int | float | bool
 
 
@@ -119,6 +120,15 @@ class Kernel:
         self.functions: list[Function] = []
 
 
+def instructions(body: Sequence[Value | Loop | Branch]) -> Iterator[Value]:
+    """All instructions of a body, those of loops and branches too."""
+    for item in body:
+        if isinstance(item, Value):
+            yield item
+        else:
+            yield from instructions(item.body)
+
+
 class Builder:
     """Writes a kernel, instruction by instruction.
 
@@ -133,8 +143,11 @@ class Builder:
         self._block: list = []
         self._consts: dict = {}
         self._function: Function | None = None
-        self.meta: Any = None
-        self.buffers = self.lo = self.hi = self.scratch = self.meta
+        self.meta: Any = None  # these five: set by `entry`
+        self.buffers: Any = None
+        self.lo: Any = None
+        self.hi: Any = None
+        self.scratch: Any = None
 
     # -- functions
     @contextmanager
@@ -243,6 +256,8 @@ class Builder:
         return self._emit(op, "bool", a.width, (a, b))
 
     def unary(self, op: str, a: Value) -> Value:
+        if op in ROUNDING and "round" not in self.target.has:
+            return self._math(self, op, [a])
         return self._emit(op, a.dtype, a.width, (a,))
 
     def min(self, a, b) -> Value:
@@ -293,6 +308,8 @@ class Builder:
 
     def math(self, name: str, *args: Value) -> Value:
         """A function such as `exp`, expanded into instructions."""
+        if name in ROUNDING:
+            return self.unary(name, *args)
         return self._math(self, name, list(args))
 
     # -- vectors
