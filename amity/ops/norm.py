@@ -193,11 +193,26 @@ def batch_norm(
 # -- group and instance norm
 
 
+def _group_norm_grad(g, input, weight, bias, groups, eps):
+    n, c = input.shape[:2]
+    shape = (n, groups, c // groups, -1)
+    x, g = input.reshape(shape), g.reshape(shape)
+    mean, var = _moments(x, (2, 3))
+    rstd = (var + eps).rsqrt()
+    hat = (x - mean) * rstd
+    gx = g if weight is None else g * weight.reshape((1, groups, c // groups, 1))
+    gx = _normalized_grad(gx, hat, rstd, (2, 3)).reshape(tuple(input.shape))
+    gw = None if weight is None else SUM(g * hat, (0, 3), False).reshape((c,))
+    gb = None if bias is None else SUM(g, (0, 3), False).reshape((c,))
+    return tuple(v for v, a in ((gx, input), (gw, weight), (gb, bias)) if a is not None)
+
+
 @composite(
+    grad=_group_norm_grad,
     samples=(
         Sample(((2, 4, 3), F), ((4,), F), ((4,), F), groups=2, eps=1e-5),
         Sample(((2, 4, 3), F), None, None, groups=4, eps=1e-5),
-    )
+    ),
 )
 def _group_norm(input, weight, bias, groups, eps):
     n, c = input.shape[:2]
