@@ -10,7 +10,7 @@ import pytest
 import amity
 from amity.core.errors import OutOfMemoryError
 from amity.engine import device
-from amity.runtime.cpu.blocks import UNPOOLED, size_class
+from amity.runtime.cpu.blocks import LARGE, size_class
 
 MEGABYTE = 1 << 20
 
@@ -48,11 +48,11 @@ def test_memory_serves_other_sizes():
 
 
 def test_a_view_keeps_its_memory():
-    x = amity.arange(2 * UNPOOLED)
+    x = amity.arange(2 * LARGE)
     tail = x[-5:]
     del x
-    filler = amity.zeros(2 * UNPOOLED)
-    assert tail.tolist() == list(range(2 * UNPOOLED - 5, 2 * UNPOOLED))
+    filler = amity.zeros(2 * LARGE)
+    assert tail.tolist() == list(range(2 * LARGE - 5, 2 * LARGE))
     del filler
 
 
@@ -87,8 +87,8 @@ def test_too_much_is_an_error():
     assert amity.ones(3).sum().item() == 3
 
 
-@pytest.mark.parametrize("nbytes", [1, 64, 65, 4097, 70_001, UNPOOLED + 1, 7 * MEGABYTE + 3])
+@pytest.mark.parametrize("nbytes", [1, 64, 65, 4097, 70_001, LARGE + 1, 7 * MEGABYTE + 3])
 def test_size_class_wastes_little(nbytes):
     size = size_class(nbytes)
     assert size >= nbytes and size % 64 == 0
-    assert size - nbytes < max(64, nbytes / (8 if nbytes < UNPOOLED else 64))
+    assert size - nbytes < max(64, nbytes / (8 if nbytes < LARGE else 64))

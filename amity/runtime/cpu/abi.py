@@ -7,8 +7,8 @@ DATA, ROOT, VERSION, OWNER, POOL, NBYTES, HEADER = 16, 24, 32, 40, 48, 56, 64
 # Pool of blocks of one size: free list, block size, where the blocks come from
 HEAD, BLOCK_SIZE, SOURCE = 0, 8, 16
 POOL_WORDS = 3
-SYSTEM, POOLED, HEAP = range(3)  # the C library; spans of the heap, kept or given back when free
-# State shared by all pools: bytes kept free, their limit, the heap's list of free spans
+SYSTEM, HEAP = range(2)  # the C library, and kept for ever; or spans of the heap
+# State of the heap: bytes kept free, their limit, the list of free spans
 KEPT_BYTES, KEPT_LIMIT, FREE_SPANS = 0, 8, 16
 STATE_WORDS = 3
 PAYLOAD = bytes.__basicsize__ - 1  # where the data of a bytes object starts

@@ -10,8 +10,7 @@ from amity.core.errors import OutOfMemoryError, fail
 HUGE = 4 << 20  # blocks from this size on lie in huge pages
 HUGE_PAGE = 2 << 20
 ALIGNMENT = 64
-LARGE = 64 << 10  # blocks from this size on count against the limit of kept bytes
-UNPOOLED = 1 << 20  # blocks from this size on serve any other size once they are free
+LARGE = 64 << 10  # blocks from this size on come from a heap: once free they serve any other size
 CHUNK = 256 << 20  # bytes the heap asks the system for; those never used take no memory
 MIN_SPAN = 64 << 10  # bytes that are worth a span of their own
 SCRATCH_BYTES = 8 << 20
@@ -49,5 +48,5 @@ def size_class(nbytes: int) -> int:
         return (nbytes + 63) & ~63
     if nbytes > MOST:
         raise fail(OutOfMemoryError, "allocate", f"{nbytes} bytes", f"at most {MOST}")
-    step = 1 << max(6, (nbytes - 1).bit_length() - (4 if nbytes < UNPOOLED else 7))
+    step = 1 << max(6, (nbytes - 1).bit_length() - (4 if nbytes < LARGE else 7))
     return (nbytes + step - 1) & ~(step - 1)

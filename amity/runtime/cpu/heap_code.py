@@ -1,6 +1,6 @@
-"""Code of the heap that large blocks come from: best fit, neighbours joined as soon as both are free.
+"""Code of the heap that large blocks come from.
 
-Memory that one size of tensor gave back serves any other, so what a process holds follows the most
+The best fit serves, the lowest of several; neighbours join as soon as both are free. Memory that one size of tensor gave back serves any other, so what a process holds follows the most
 it used at once, and new sizes seldom touch new pages. A chunk from the system is a row of spans; a
 span is a header, then memory. Free spans form a list.
 """
@@ -128,7 +128,11 @@ weigh:
   %size = load i64, ptr %s
   %fits = icmp uge i64 %size, %need
   %smaller = icmp ult i64 %size, %least
-  %better = and i1 %fits, %smaller
+  %same = icmp eq i64 %size, %least
+  %lower = icmp ult ptr %s, %best
+  %tie = and i1 %same, %lower
+  %nicer = or i1 %smaller, %tie
+  %better = and i1 %fits, %nicer
   %best1 = select i1 %better, ptr %s, ptr %best
   %least1 = select i1 %better, i64 %size, i64 %least
   {at("nextp", "s", NEXT)}

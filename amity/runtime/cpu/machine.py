@@ -12,7 +12,7 @@ from amity.core.errors import OutOfMemoryError
 from amity.runtime.plan import Plan
 
 from . import abi, native, pool
-from .blocks import KEPT_LIMIT, LARGE, SCRATCH_BYTES, UNPOOLED, size_class
+from .blocks import KEPT_LIMIT, LARGE, SCRATCH_BYTES, size_class
 from .loader import Loader, bind_symbol
 
 FASTCALL, ONE_ARGUMENT, NO_ARGUMENTS = 0x80, 8, 4
@@ -154,7 +154,7 @@ class Machine:
         size = size_class(nbytes)
         found = self._pools.get(size)
         if found is None:
-            source = abi.HEAP if size >= UNPOOLED else abi.POOLED if size >= LARGE else abi.SYSTEM
+            source = abi.HEAP if size >= LARGE else abi.SYSTEM
             found = self._pools.setdefault(size, self._new_pool(size, source))
         return found
 

@@ -10,7 +10,6 @@ from .abi import (
     DATA,
     HEADER,
     HEAP,
-    KEPT_LIMIT,
     NBYTES,
     OWNER,
     PAYLOAD,
@@ -23,7 +22,7 @@ from .abi import (
     cell,
     text,
 )
-from .blocks import ALIGNMENT, HUGE, HUGE_PAGE, LARGE, NOT_A_TENSOR, OUT_OF_MEMORY
+from .blocks import ALIGNMENT, HUGE, HUGE_PAGE, NOT_A_TENSOR, OUT_OF_MEMORY
 from .heap_code import SPAN_HEADER
 
 ALLOCATOR = f"""
@@ -83,18 +82,9 @@ reuse:
   {at("linkp", "head", ROOT)}
   %next = load ptr, ptr %linkp
   store ptr %next, ptr %pool
-  {at("size2p", "pool", BLOCK_SIZE)}
-  %size2 = load i64, ptr %size2p
-  %islarge = icmp uge i64 %size2, {LARGE}
-  br i1 %islarge, label %uncount, label %ready
-uncount:
-  %state = load ptr, ptr {cell("state")}
-  %kept = load i64, ptr %state
-  %less = sub i64 %kept, %size2
-  store i64 %less, ptr %state
   br label %ready
 ready:
-  %o = phi ptr [ %block, %init ], [ %head, %reuse ], [ %head, %uncount ]
+  %o = phi ptr [ %block, %init ], [ %head, %reuse ]
   store i64 1, ptr %o
   {at("rootp", "o", ROOT)}
   {at("verp", "o", VERSION)}
@@ -128,25 +118,10 @@ keep:
   {at("sourcep", "pool", SOURCE)}
   %source = load i64, ptr %sourcep
   %isspan = icmp eq i64 %source, {HEAP}
-  br i1 %isspan, label %release, label %own
-own:
-  {at("sizep", "pool", BLOCK_SIZE)}
-  %size = load i64, ptr %sizep
-  %islarge = icmp uge i64 %size, {LARGE}
-  br i1 %islarge, label %count, label %push
-count:
-  %state = load ptr, ptr {cell("state")}
-  %kept = load i64, ptr %state
-  %more = add i64 %kept, %size
-  {at("limitp", "state", KEPT_LIMIT)}
-  %limit = load i64, ptr %limitp
-  %over = icmp sgt i64 %more, %limit
-  br i1 %over, label %release, label %counted
-counted:
-  store i64 %more, ptr %state
-  br label %push
-release:
-  call void @drop(ptr %o, i64 %source)
+  br i1 %isspan, label %cut, label %push
+cut:
+  {at("span", "o", -SPAN_HEADER)}
+  call void @heap_give(ptr %span)
   ret void
 push:
   %head = load ptr, ptr %pool
@@ -154,24 +129,9 @@ push:
   store ptr %o, ptr %pool
   ret void
 }}
-; give a block back to where it came from
-define internal void @drop(ptr %o, i64 %source) nounwind {{
-entry:
-  %isown = icmp eq i64 %source, {SYSTEM}
-  br i1 %isown, label %own, label %cut
-own:
-  call void @free(ptr %o)
-  ret void
-cut:
-  {at("span", "o", -SPAN_HEADER)}
-  call void @heap_give(ptr %span)
-  ret void
-}}
 ; free every block that a pool keeps
 define void @amity_trim(ptr %pool) nounwind {{
 entry:
-  {at("sourcep", "pool", SOURCE)}
-  %source = load i64, ptr %sourcep
   br label %look
 look:
   %head = load ptr, ptr %pool
@@ -181,7 +141,7 @@ drop:
   {at("linkp", "head", ROOT)}
   %next = load ptr, ptr %linkp
   store ptr %next, ptr %pool
-  call void @drop(ptr %head, i64 %source)
+  call void @free(ptr %head)
   br label %look
 out:
   ret void
