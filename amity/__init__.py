@@ -92,7 +92,7 @@ del attach, indexing, reshaping
 
 def __getattr__(name):
     """Parts that only some programs need, loaded when first named."""
-    if name in ("nn", "optim", "data", "io"):
+    if name in ("data", "io", "linalg", "nn", "optim"):
         return importlib.import_module(f"amity.{name}")
     if name in ("save", "load"):
         return getattr(importlib.import_module("amity.io"), name)

@@ -27,6 +27,10 @@ class FormatError(ValueError):
     """A file that is not what it should be."""
 
 
+class LinAlgError(RuntimeError):
+    """A matrix that has no such factors."""
+
+
 class DimError(IndexError):
     """A dimension that a tensor does not have."""
 

@@ -118,20 +118,24 @@ class OpRule(Rule):
         if self.is_fused and not modes.grad and type(g.layout) is not Symbol:
             return self._run_fused(g, saved, node[LAYOUTS], needs)
         gs = g if self.op.results > 1 else (g,)
-        if type(gs[0].layout) is not Symbol:
+        if not any(g is not None and type(g.layout) is Symbol for g in gs):
             if modes.grad:
                 saved = self._taped(node, saved)
         return self.run(gs, saved, node[LAYOUTS], needs)
 
     def _taped(self, node: list, saved: Sequence[Any]) -> Sequence[Any]:
         """Saved results tied to their node again, so that a gradient can flow through them."""
-        kept = [h for h, _ in self.op.saved if h not in ("layout", "layouts", "needs")]
-        kept = [x for h in kept for x in (["input"] * len(node[LAYOUTS]) if h == "inputs" else [h])]
+        kept: list[tuple[str, int | str]] = []
+        for how, which in self.op.saved:
+            if how not in ("layout", "layouts", "needs"):
+                kept += [(how, which)] * (len(node[LAYOUTS]) if how == "inputs" else 1)
         out = []
-        for how, s in zip(kept, saved, strict=True):
-            if how == "result" and self.op.results == 1 and s is not None:
+        for (how, which), s in zip(kept, saved, strict=True):
+            if how == "result" and s is not None and s.layout.dtype.kind == "f":
                 s = Tensor._of(s.storage, s.layout)
-                s.tape = node
+                s.tape = (
+                    node if self.op.results == 1 else output_of(node, which, s, self.op.results)
+                )
             out.append(s)
         return out
 
@@ -223,7 +227,12 @@ def attach(node: list, outs: Sequence[Tensor]) -> None:
         return
     for i, t in enumerate(outs):
         if t.layout.dtype.kind == "f":
-            t.tape = [next_seq(), OUTPUT, (node,), i, None, (len(outs), t.layout), None, None]
+            t.tape = output_of(node, i, t, len(outs))
+
+
+def output_of(node: list, i: int, t: Tensor, count: int) -> list:
+    """The tape of one of several results."""
+    return [next_seq(), OUTPUT, (node,), i, None, (count, t.layout), None, None]
 
 
 def unpack(node: list) -> Sequence[Any]:

@@ -22,6 +22,7 @@ from .joining import *
 from .loss import *
 from .margin import *
 from .matmul import *
+from .matrices import *
 from .movement import *
 from .norm import *
 from .pairs import *

@@ -1,0 +1,426 @@
+"""Inverses and factors of matrices: NumPy's LAPACK, never hot, with derivatives written in ops."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from amity.core.errors import LinAlgError, ShapeError
+from amity.ir.graph import Spec
+
+from .diagonal import tril, triu
+from .joining import cat
+from .matmul import Matmul
+from .record import Op, Sample
+from .select import WHERE
+
+F = "f"
+MM = Matmul()
+SQUARE = (Sample(((3, 3), F)), Sample(((2, 4, 4), F)))
+
+
+def turned(x):
+    """The last two dimensions swapped."""
+    return x.transpose(-2, -1)
+
+
+def eye_like(x, n: int):
+    return x.detach().new_tensor(np.eye(n, dtype=x.dtype.numpy))
+
+
+def diagonal_of(x):
+    return x.diagonal(0, -2, -1)
+
+
+class Factor(Op):
+    """Base of ops on batches of matrices; what NumPy calls an error gets PyTorch's name."""
+
+    kind = "host"
+
+    def failed(self, x: np.ndarray, says: str) -> LinAlgError:
+        batch = "" if x.ndim == 2 else "(Batch element 0): "
+        return LinAlgError(f"linalg.{self.name.removeprefix('linalg_')}: {batch}{says}")
+
+
+class Inverse(Factor):
+    """The matrices whose products with the input are the identity."""
+
+    name = "linalg_inv"
+    samples = SQUARE
+
+    def infer(self, x: Spec) -> Spec:
+        return x
+
+    def reference(self, x):
+        try:
+            y = np.linalg.inv(x)
+        except np.linalg.LinAlgError:
+            says = "The inversion could not be completed because the input matrix is singular."
+            raise self.failed(x, says) from None
+        return y
+
+    def grad(self, g, y):
+        return -MM(MM(turned(y), g), turned(y))
+
+
+class Solve(Factor):
+    """X with A X = B."""
+
+    name = "linalg_solve"
+    samples = (Sample(((3, 3), F), ((3, 2), F)), Sample(((2, 3, 3), F), ((2, 3, 1), F)))
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        return b
+
+    def reference(self, a, b):
+        try:
+            return np.linalg.solve(a, b)
+        except np.linalg.LinAlgError:
+            raise self.failed(
+                a, "The solver failed because the input matrix is singular."
+            ) from None
+
+    def grad(self, g, a, y):
+        gb = Solve()(turned(a), g)
+        return -MM(gb, turned(y)), gb
+
+
+class SolveTriangular(Factor):
+    """X with A X = B, for A a triangle; its other half is not read."""
+
+    name = "linalg_solve_triangular"
+    upper: bool
+    unit: bool
+    samples = (Sample(((3, 3), F), ((3, 2), F), upper=True, unit=True),)
+
+    def infer(self, a: Spec, b: Spec) -> Spec:
+        return b
+
+    def reference(self, a, b):
+        a = np.triu(a) if self.upper else np.tril(a)
+        n = a.shape[-1]
+        if self.unit:
+            a = np.where(np.eye(n, dtype=bool), np.ones((), a.dtype), a)
+        x = np.zeros_like(b)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for i in reversed(range(n)) if self.upper else range(n):
+                known = np.matmul(a[..., i : i + 1, :], x)[..., 0, :]
+                x[..., i, :] = (b[..., i, :] - known) / a[..., i, i, None]
+        return x
+
+    def grad(self, g, a, y):
+        gb = SolveTriangular(not self.upper, self.unit)(turned(a), g)
+        k = int(self.unit)
+        half = -MM(gb, turned(y))
+        return (triu(half, k) if self.upper else tril(half, -k)), gb
+
+
+class Determinant(Factor):
+    """The determinants of square matrices."""
+
+    name = "linalg_det"
+    samples = SQUARE
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(x.shape[:-2], x.dtype)
+
+    def reference(self, x):
+        return np.linalg.det(x).astype(x.dtype)
+
+    def grad(self, g, x):
+        return g.unsqueeze(-1).unsqueeze(-1) * Cofactor()(x)
+
+
+class Cofactor(Factor):
+    """The derivative of the determinant, also of singular matrices."""
+
+    name = "linalg_cofactor"
+    samples = SQUARE
+
+    def infer(self, x: Spec) -> Spec:
+        return x
+
+    def reference(self, x):
+        u, s, vh = np.linalg.svd(x)
+        n = x.shape[-1]
+        others = np.where(np.eye(n, dtype=bool), 1, s[..., None, :]).prod(-1)
+        sign = np.linalg.det(u) * np.linalg.det(vh)
+        return np.matmul(u * (sign[..., None] * others)[..., None, :], vh).astype(x.dtype)
+
+    def grad(self, g, x, y):
+        """Through `det(x) * inv(x)^T`: the matrices must be regular here."""
+        inverse = Inverse()(x)
+        size = (g * y).sum((-2, -1), True)
+        return turned(inverse) * size - MM(MM(turned(inverse), turned(g)), y)
+
+
+class SignLogDet(Factor):
+    """The sign of the determinant and the logarithm of its size."""
+
+    name = "linalg_slogdet"
+    results: ClassVar[int] = 2
+    samples = SQUARE
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        s = Spec(x.shape[:-2], x.dtype)
+        return s, s
+
+    def reference(self, x):
+        sign, size = np.linalg.slogdet(x)
+        return sign.astype(x.dtype), size.astype(x.dtype)
+
+    def grad(self, gs, x):
+        g = gs[1]
+        return None if g is None else g.unsqueeze(-1).unsqueeze(-1) * turned(Inverse()(x))
+
+
+class Cholesky(Factor):
+    """The lower triangle L with L L^T = x; only the lower half of x is read."""
+
+    name = "linalg_cholesky"
+
+    def infer(self, x: Spec) -> Spec:
+        return x
+
+    def reference(self, x):
+        try:
+            return np.linalg.cholesky(x)
+        except np.linalg.LinAlgError:
+            says = "The factorization could not be completed because the input is not positive-definite."
+            raise self.failed(x, says) from None
+
+    def grad(self, g, y):
+        inner = tril(MM(turned(y), g))
+        inner = inner - 0.5 * inner * eye_like(y, y.shape[-1])
+        half = Solve()(turned(y), turned(Solve()(turned(y), turned(inner))))
+        return (half + turned(half)) * 0.5
+
+
+class Qr(Factor):
+    """Orthogonal Q and triangular R with Q R = x."""
+
+    name = "linalg_qr"
+    results: ClassVar[int] = 2
+    is_complete: bool
+    samples = (Sample(((4, 3), F), is_complete=False),)
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        m, n = x.shape[-2:]
+        k = m if self.is_complete else min(m, n)
+        batch = x.shape[:-2]
+        return Spec((*batch, m, k), x.dtype), Spec((*batch, k, n), x.dtype)
+
+    def reference(self, x):
+        return tuple(np.linalg.qr(x, "complete" if self.is_complete else "reduced"))
+
+    def grad(self, gs, like_x, result0, result1):
+        q, r = result0, result1
+        m, n = like_x.shape[-2:]
+        if self.is_complete and m > n:
+            raise RuntimeError(
+                "The QR decomposition is not differentiable when mode='complete' and nrows > ncols"
+            )
+        gq, gr = (q * 0 if gs[0] is None else gs[0]), (r * 0 if gs[1] is None else gs[1])
+        if m >= n:
+            return _qr_grad(gq, gr, q, r)
+        # the last columns follow from the first: x = q [u | v]
+        u, v = r.narrow(-1, 0, m), r.narrow(-1, m, n - m)
+        gu, gv = gr.narrow(-1, 0, m), gr.narrow(-1, m, n - m)
+        x2 = MM(q, v)
+        first = _qr_grad(gq + MM(x2, turned(gv)), gu, q, u)
+        return cat([first, MM(q, gv)], -1)
+
+
+def _qr_grad(gq, gr, q, r):
+    """The gradient of a square or tall matrix."""
+    m = MM(r, turned(gr)) - MM(turned(gq), q)
+    low = tril(m, -1)
+    whole = low + turned(low) + m * eye_like(m, m.shape[-1])
+    return turned(SolveTriangular(True, False)(r, turned(gq + MM(q, whole))))
+
+
+def _symmetric(x: np.ndarray, is_upper: bool) -> np.ndarray:
+    """A symmetric matrix of which one half was given."""
+    half = np.triu(x) if is_upper else np.tril(x)
+    return half + np.swapaxes(half, -1, -2) - half * np.eye(x.shape[-1], dtype=x.dtype)
+
+
+class Eigh(Factor):
+    """Eigenvalues, smallest first, and eigenvectors of symmetric matrices."""
+
+    name = "linalg_eigh"
+    results: ClassVar[int] = 2
+    is_upper: bool
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        return Spec(x.shape[:-1], x.dtype), x
+
+    def reference(self, x):
+        if not np.isfinite(x).all():
+            raise self.failed(
+                x, "The algorithm failed to converge because the input matrix is ill-conditioned."
+            )
+        return tuple(np.linalg.eigh(_symmetric(x, self.is_upper)))
+
+    def grad(self, gs, result0, result1):
+        w, v = result0, result1
+        inner = None
+        if gs[1] is not None:
+            gap = w.unsqueeze(-2) - w.unsqueeze(-1)
+            inner = _divided(MM(turned(v), gs[1]), gap)
+        if gs[0] is not None:
+            values = gs[0].unsqueeze(-1) * eye_like(v, v.shape[-1])
+            inner = values if inner is None else inner + values
+        half = MM(MM(v, inner), turned(v))
+        return (half + turned(half)) * 0.5
+
+
+def _divided(x, gap):
+    """x / gap, and 0 on the diagonal and where there is nothing to divide."""
+    is_none = (gap == 0) & ((x == 0) | (eye_like(gap, gap.shape[-1]) == 1))
+    return WHERE(is_none, 0.0, x / WHERE(is_none, 1.0, gap))
+
+
+class Svd(Factor):
+    """U, the singular values, largest first, and V^T, with U S V^T = x."""
+
+    name = "linalg_svd"
+    results: ClassVar[int] = 3
+    is_full: bool
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec, Spec]:
+        m, n = x.shape[-2:]
+        k, batch = min(m, n), x.shape[:-2]
+        u = Spec((*batch, m, m if self.is_full else k), x.dtype)
+        return u, Spec((*batch, k), x.dtype), Spec((*batch, n if self.is_full else k, n), x.dtype)
+
+    def reference(self, x):
+        if not np.isfinite(x).all():
+            raise self.failed(
+                x,
+                "The algorithm failed to converge because the input matrix contained non-finite values.",
+            )
+        return tuple(np.linalg.svd(x, self.is_full))
+
+    def grad(self, gs, result0, result1, result2):
+        """Townsend's formula; the full factors' further columns have no derivative."""
+        s, k = result1, result1.shape[-1]
+        u, vh = result0.narrow(-1, 0, k), result2.narrow(-2, 0, k)
+        m, n = u.shape[-2], vh.shape[-1]
+        gu = None if gs[0] is None else gs[0].narrow(-1, 0, k)
+        gv = None if gs[2] is None else gs[2].narrow(-2, 0, k)
+        squares = s * s
+        gap = squares.unsqueeze(-2) - squares.unsqueeze(-1)
+        inner = None if gs[1] is None else gs[1].unsqueeze(-1) * eye_like(s, k)
+        across, down = s.unsqueeze(-2), s.unsqueeze(-1)
+        if gu is not None:
+            inner = _plus(inner, _divided(_skew(MM(turned(u), gu)), gap) * across)
+        if gv is not None:
+            inner = _plus(inner, down * _divided(_skew(MM(vh, turned(gv))), gap))
+        if inner is None:
+            return None
+        g = MM(MM(u, inner), vh)
+        if gu is not None and m > k:
+            outside = gu / across
+            g = g + MM(outside - MM(u, MM(turned(u), outside)), vh)
+        if gv is not None and n > k:
+            outside = gv / down
+            g = g + MM(u, outside - MM(MM(outside, turned(vh)), vh))
+        return g
+
+
+def _plus(a, b):
+    return b if a is None else a + b
+
+
+def _skew(x):
+    return x - turned(x)
+
+
+class PseudoInverse(Factor):
+    """The Moore-Penrose inverse; singular values up to max(atol, rtol * the largest) count as 0."""
+
+    name = "linalg_pinv"
+    atol: float
+    rtol: float
+    is_hermitian: bool
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec((*x.shape[:-2], x.shape[-1], x.shape[-2]), x.dtype)
+
+    def reference(self, x):
+        if 0 in x.shape:
+            return np.zeros((*x.shape[:-2], x.shape[-1], x.shape[-2]), x.dtype)
+        u, s, vh = np.linalg.svd(x, False, hermitian=self.is_hermitian)
+        kept = s > np.maximum(self.atol, self.rtol * s.max(-1, keepdims=True))
+        inverse = np.where(kept, 1 / np.where(kept, s, 1), 0).astype(x.dtype)
+        return np.matmul(np.swapaxes(vh, -1, -2) * inverse[..., None, :], np.swapaxes(u, -1, -2))
+
+    def grad(self, g, x, y):
+        """Golub & Pereyra 1973."""
+        yt, gt = turned(y), turned(g)
+        if x.shape[-2] <= x.shape[-1]:
+            k = MM(gt, y)
+            kyt = MM(k, yt)
+            g1 = kyt - turned(MM(y, k)) - MM(MM(x, y), kyt)
+            return g1 + MM(MM(yt, y), gt - MM(k, x))
+        k = MM(y, gt)
+        ytk = MM(yt, k)
+        g1 = ytk - turned(MM(k, y)) - MM(MM(ytk, y), x)
+        return g1 + MM(MM(gt - MM(x, k), y), yt)
+
+
+class LuFactor(Factor):
+    """Row exchanges P, unit lower L and upper U with P L U = x."""
+
+    name = "linalg_lu"
+    results: ClassVar[int] = 3
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec, Spec]:
+        m, n = x.shape[-2:]
+        k, batch = min(m, n), x.shape[:-2]
+        return (
+            Spec((*batch, m, m), x.dtype),
+            Spec((*batch, m, k), x.dtype),
+            Spec((*batch, k, n), x.dtype),
+        )
+
+    def reference(self, x):
+        m, n = x.shape[-2:]
+        k, flat = min(m, n), x.reshape((-1, m, n)).copy()
+        p = np.broadcast_to(np.eye(m, dtype=x.dtype), (len(flat), m, m)).copy()
+        for a, q in zip(flat, p, strict=True):
+            for j in range(k):
+                pivot = j + int(np.argmax(np.abs(a[j:, j])))
+                if a[pivot, j] == 0:
+                    continue
+                if pivot != j:
+                    a[[j, pivot]], q[[j, pivot]] = a[[pivot, j]], q[[pivot, j]]
+                a[j + 1 :, j] /= a[j, j]
+                a[j + 1 :, j + 1 :] -= np.outer(a[j + 1 :, j], a[j, j + 1 :])
+        low = np.tril(flat[:, :, :k], -1) + np.eye(m, k, dtype=x.dtype)
+        shape = x.shape[:-2]
+        return (
+            np.swapaxes(p, -1, -2).reshape((*shape, m, m)),
+            low.reshape((*shape, m, k)),
+            np.triu(flat[:, :k]).reshape((*shape, k, n)),
+        )
+
+    def grad(self, gs, result0, result1, result2):
+        p, low, up = result0, result1, result2
+        m, n, k = low.shape[-2], up.shape[-1], low.shape[-1]
+        if m != n:
+            raise ShapeError(
+                f"linalg_lu: got {m} by {n} matrices; expected square ones for a gradient"
+            )
+        inner = None
+        if gs[1] is not None:
+            inner = tril(MM(turned(low), gs[1]), -1)
+        if gs[2] is not None:
+            inner = _plus(inner, triu(MM(gs[2], turned(up))))
+        if inner is None or k == 0:
+            return None
+        left = SolveTriangular(True, True)(turned(low), inner)
+        right = turned(SolveTriangular(True, False)(up, turned(left)))
+        return MM(p, right)
