@@ -186,11 +186,22 @@ def accumulate(leaf: list, g: Any, create_graph: bool, holders: int) -> None:
             hook()
 
 
+_ones: dict[Any, Any] = {}  # the gradients that scalars start from
+ONES_KEPT = 256
+
+
 def _seed(op: str, t: Tensor, g: Any) -> Any:
     if g is None:
         if t.layout.numel != 1:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
-        return t._ones_like()
+        one = _ones.get(t.layout)
+        if one is None or one.storage.version:  # a hook may have written to it
+            if type(t.layout) is Symbol or t.is_meta:
+                return t._ones_like()
+            if len(_ones) > ONES_KEPT:
+                _ones.clear()
+            one = _ones[t.layout] = t._ones_like()
+        return one
     if not isinstance(g, Tensor):
         raise TypeError(
             f"{op}: gradients can be either Tensors or None, but got {type(g).__name__}"

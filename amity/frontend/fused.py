@@ -11,8 +11,9 @@ from amity.ir.graph import Graph, Node
 from amity.ops.record import Composite
 
 from . import autograd
+from .bind import alias
 from .grad_mode import enable_grad, no_grad
-from .rules import attach, unpack, version_of
+from .rules import attach, unpack
 from .tape import EDGES, LAYOUTS, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, graph_of, input_node, traced
@@ -117,7 +118,11 @@ class CompositeRule(Rule):
         self.used = [i for i, n in enumerate(self.graph.inputs) if id(n) in used]
         kept = [self.graph.inputs[i] for i in self.used]
         self.graph = Graph(kept, self.graph.outputs)
-        self.inputs = len(nodes)
+        n = self.inputs = len(nodes)
+        m = n + self.results
+        self.kept_inputs = [i for i in self.used if i < n]
+        self.kept_results = [i - n for i in self.used if n <= i < m]
+        self.kept_grads = [i - m for i in self.used if i >= m]
 
     def _by_tape(self, marks, outs, g_nodes) -> list[Any]:
         roots = [
@@ -154,46 +159,34 @@ class CompositeRule(Rule):
         return [o if need else None for o, need in zip(out, self.needs, strict=True)]
 
     def record(self, outs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-        keep: list[Any] = []
-        n = self.inputs
-        for i in self.used:
-            if i < n:
-                keep.append(tensors[i])
-            elif i < n + self.results:
-                t = outs[i - n]
-                keep.append(Tensor._of(t.storage, t.layout))
-        edges = tuple(t.tape for t in tensors)
-        layouts = tuple(o.layout for o in outs)
-        versions = tuple(version_of(k) for k in keep)
+        keep = [tensors[i] for i in self.kept_inputs]
+        keep += [alias(outs[i]) for i in self.kept_results]
         node = [
-            next_seq(),
-            self,
-            edges,
-            (*keep,),
-            versions,
-            (layouts, tuple(tensors) if modes.grad else ()),
-            None,
-            None,
-        ]
-        node[LAYOUTS] = layouts
+            next_seq(), self, tuple([t.tape for t in tensors]), tuple(keep),
+            tuple([k.storage.version for k in keep]), tuple([o.layout for o in outs]), None, None,
+        ]  # fmt: skip
         attach(node, outs)
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
         saved = unpack(node)
-        gs = list(g) if self.results > 1 else [g]
-        gs = [_zeros(m) if x is None else x for x, m in zip(gs, node[LAYOUTS], strict=True)]
+        if self.results > 1:
+            gs = [_zeros(m) if x is None else x for x, m in zip(g, node[LAYOUTS], strict=True)]
+        else:
+            gs = [g]
         if modes.grad or type(gs[0].layout) is Symbol:
             return self._differentiable(node, saved, gs)
-        n = self.inputs + self.results
-        arguments = [*saved, *(gs[i - n] for i in self.used if i >= n)]
-        key = tuple(a.layout for a in arguments)
+        arguments = [*saved, *[gs[i] for i in self.kept_grads]]
+        key = tuple([a.layout for a in arguments])
         plan = self.plans.get(key)
         if plan is None:
             if len(self.plans) > PLANS_KEPT:
                 self.plans.clear()
             plan = self.plans[key] = program.build(self.graph, list(key))
         out = plan(*arguments)
-        it = iter(out if isinstance(out, tuple) else (out,))
+        out = out if type(out) is tuple else (out,)
+        if len(out) == len(self.given):
+            return out
+        it = iter(out)
         return [next(it) if given else None for given in self.given]
 
     def _differentiable(self, node: list, saved: Sequence[Any], gs: Sequence[Any]) -> Sequence[Any]:

@@ -19,7 +19,6 @@ from . import trace
 from .tape import ACCUMULATE, HOOKS, RULE, is_leaf, leaf, modes
 from .trace import Symbol
 
-
 # How one element is read where memory is: without making an array.
 READ = {
     bool_: ctypes.c_bool.from_address, int32: ctypes.c_int32.from_address, int64: ctypes.c_int64.from_address,
