@@ -57,7 +57,9 @@ def named_target(name: str, triple: str) -> Target:
     """The target that AMITY_CPU names, on a machine of that triple."""
     if name in OTHERS:
         if flags.device != "null":
-            raise fail(ValueError, "AMITY_CPU", name, "a target that can run here, or AMITY_DEVICE=null")
+            raise fail(
+                ValueError, "AMITY_CPU", name, "a target that can run here, or AMITY_DEVICE=null"
+            )
         return OTHERS[name]
     if not triple.startswith("x86_64") and flags.device != "null":
         raise fail(ValueError, "AMITY_CPU", f"{name} on {triple}", "native")

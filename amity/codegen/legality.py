@@ -11,7 +11,10 @@ from amity.ir.target import Target
 
 # Instructions that only some targets have; printers write others in simpler ones.
 NEEDS = {"dot2": "bf16dot", **dict.fromkeys(ROUNDING, "round")}
-IN_MEMORY_ONLY = ("f16", "bf16")  # wasm aborts on bf16 in registers; x86-64 calls a library for both
+IN_MEMORY_ONLY = (
+    "f16",
+    "bf16",
+)  # wasm aborts on bf16 in registers; x86-64 calls a library for both
 DOT2_LANES = {64: (4, 8, 16), 32: (4, 8), 16: (4,)}  # by the vector bytes of the target
 MOST_LANES = 64  # wider vectors compile, split up, but take time that grows faster than the width
 

@@ -7,7 +7,11 @@ from pathlib import Path
 
 # name: (environment variable, default, meaning)
 TABLE = {
-    "cpu": ("AMITY_CPU", "native", "native; its features capped: avx2, sse2; on null: arm64, apple, wasm32"),
+    "cpu": (
+        "AMITY_CPU",
+        "native",
+        "native; its features capped: avx2, sse2; on null: arm64, apple, wasm32",
+    ),
     "device": ("AMITY_DEVICE", "cpu", "cpu, null (compile, never run)"),
     "native": ("AMITY_NATIVE", "1", "0: call kernels through ctypes instead of generated builtins"),
     "threads": (

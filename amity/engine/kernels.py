@@ -41,7 +41,9 @@ class Kernels:
                             lambda: self._llvm.emit_object(code, self.target))  # fmt: skip
 
     def _cached(self, key: str, make: Callable[[], bytes]) -> bytes:
-        code = None if flags.show or flags.check else cache.get(key)  # these look at each as it is made
+        code = (
+            None if flags.show or flags.check else cache.get(key)
+        )  # these look at each as it is made
         if code is None:
             start = time.perf_counter()
             code = make()

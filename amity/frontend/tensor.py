@@ -102,7 +102,9 @@ class Tensor:
     def _dim(self, op: str, dim: int) -> int:
         if not -self.ndim <= dim < self.ndim:
             n = max(self.ndim, 1)
-            raise IndexError(f"{op}: Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
+            raise IndexError(
+                f"{op}: Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})"
+            )
         return dim % self.ndim
 
     def dim(self) -> int:
@@ -141,7 +143,9 @@ class Tensor:
         """The storage, or an error where there is none."""
         if self.storage is None:
             kind = "a traced tensor" if type(self.layout) is Symbol else "a meta tensor"
-            raise RuntimeError(f"{op}: got {kind}, which has no data; expected a tensor with memory")
+            raise RuntimeError(
+                f"{op}: got {kind}, which has no data; expected a tensor with memory"
+            )
         return self.storage
 
     @property
@@ -201,7 +205,9 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"grad: assigned grad expected to be a Tensor or None but got {type(value).__name__}")
+                raise TypeError(
+                    f"grad: assigned grad expected to be a Tensor or None but got {type(value).__name__}"
+                )
             if value.layout.shape != self.layout.shape:
                 raise RuntimeError(
                     f"grad: assigned grad has data of a different size: got {list(value.shape)}; expected {list(self.shape)}"
@@ -246,25 +252,33 @@ class Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(f"data: got {type(value).__name__}; expected a Tensor")
         if self.tape is not None and value.layout.dtype.kind != "f":
-            raise RuntimeError(f"data: got dtype {value.dtype}; data set to a tensor that requires gradients must be floating point")
+            raise RuntimeError(
+                f"data: got dtype {value.dtype}; data set to a tensor that requires gradients must be floating point"
+            )
         self.storage, self.layout = value.storage, value.layout
 
     # -- NumPy and Python
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """A NumPy array on the same memory (bfloat16 as ml_dtypes.bfloat16)."""
         if self.tape is not None and not force:
-            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+            )
         return engine.array_of(self._memory("numpy"), self.layout)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         out = self.numpy()
         if dtype is not None and out.dtype != dtype:
             if copy is False:
-                raise ValueError(f"__array__: got dtype {out.dtype} with copy=False; expected {dtype}")
+                raise ValueError(
+                    f"__array__: got dtype {out.dtype} with copy=False; expected {dtype}"
+                )
             return out.astype(dtype)
         return out.copy() if copy else out
 
-    def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Any:
+    def __array_wrap__(
+        self, array: np.ndarray, context: Any = None, return_scalar: bool = False
+    ) -> Any:
         from .create import from_numpy  # lazy: creation builds on this class
 
         return from_numpy(np.asarray(array).copy())
@@ -272,7 +286,9 @@ class Tensor:
     def item(self) -> bool | int | float:
         """The one element as a Python number."""
         if self.layout.numel != 1:
-            raise RuntimeError(f"item: a Tensor with {self.layout.numel} elements cannot be converted to Scalar")
+            raise RuntimeError(
+                f"item: a Tensor with {self.layout.numel} elements cannot be converted to Scalar"
+            )
         if type(self.layout) is Symbol:
             raise RuntimeError("item: got a traced tensor; its value is not known yet")
         read = READ.get(self.layout.dtype)
@@ -284,7 +300,11 @@ class Tensor:
 
     def tolist(self) -> Any:
         array = engine.array_of(self._memory("tolist"), self.layout)
-        return array.astype(np.float32).tolist() if self.layout.dtype.name == "bfloat16" else array.tolist()
+        return (
+            array.astype(np.float32).tolist()
+            if self.layout.dtype.name == "bfloat16"
+            else array.tolist()
+        )
 
     def __bool__(self) -> bool:
         if self.layout.numel != 1:
@@ -336,7 +356,11 @@ class GradFn:
 
     def name(self) -> str:
         rule = self._node[RULE]
-        return rule.name if rule is ACCUMULATE else "".join(w.title() for w in self._real().name.split("_")) + "Backward0"
+        return (
+            rule.name
+            if rule is ACCUMULATE
+            else "".join(w.title() for w in self._real().name.split("_")) + "Backward0"
+        )
 
     def _real(self) -> Any:
         rule = self._node[RULE]

@@ -49,31 +49,77 @@ class Value:
     def __repr__(self) -> str:
         return f"%{self.id}:{self.dtype}x{self.width}"
 
-    def __add__(self, other): return self.builder.binary("add", self, other)  # noqa: E704
-    def __radd__(self, other): return self.builder.binary("add", other, self)  # noqa: E704
-    def __sub__(self, other): return self.builder.binary("sub", self, other)  # noqa: E704
-    def __rsub__(self, other): return self.builder.binary("sub", other, self)  # noqa: E704
-    def __mul__(self, other): return self.builder.binary("mul", self, other)  # noqa: E704
-    def __rmul__(self, other): return self.builder.binary("mul", other, self)  # noqa: E704
-    def __truediv__(self, other): return self.builder.binary("div", self, other)  # noqa: E704
-    def __rtruediv__(self, other): return self.builder.binary("div", other, self)  # noqa: E704
-    def __floordiv__(self, other): return self.builder.binary("div", self, other)  # noqa: E704
-    def __mod__(self, other): return self.builder.binary("rem", self, other)  # noqa: E704
-    def __and__(self, other): return self.builder.binary("and", self, other)  # noqa: E704
-    def __or__(self, other): return self.builder.binary("or", self, other)  # noqa: E704
-    def __xor__(self, other): return self.builder.binary("xor", self, other)  # noqa: E704
-    def __lshift__(self, other): return self.builder.binary("shl", self, other)  # noqa: E704
-    def __rshift__(self, other): return self.builder.binary("shr", self, other)  # noqa: E704
-    def __lt__(self, other): return self.builder.compare("lt", self, other)  # noqa: E704
-    def __le__(self, other): return self.builder.compare("le", self, other)  # noqa: E704
-    def __gt__(self, other): return self.builder.compare("gt", self, other)  # noqa: E704
-    def __ge__(self, other): return self.builder.compare("ge", self, other)  # noqa: E704
-    def __neg__(self): return self.builder.unary("neg", self)  # noqa: E704
-    def __invert__(self): return self.builder.unary("not", self)  # noqa: E704
+    def __add__(self, other):
+        return self.builder.binary("add", self, other)  # noqa: E704
 
-    def eq(self, other): return self.builder.compare("eq", self, other)  # noqa: E704
-    def ne(self, other): return self.builder.compare("ne", self, other)  # noqa: E704
-    def to(self, dtype): return self.builder.convert(self, dtype)  # noqa: E704
+    def __radd__(self, other):
+        return self.builder.binary("add", other, self)  # noqa: E704
+
+    def __sub__(self, other):
+        return self.builder.binary("sub", self, other)  # noqa: E704
+
+    def __rsub__(self, other):
+        return self.builder.binary("sub", other, self)  # noqa: E704
+
+    def __mul__(self, other):
+        return self.builder.binary("mul", self, other)  # noqa: E704
+
+    def __rmul__(self, other):
+        return self.builder.binary("mul", other, self)  # noqa: E704
+
+    def __truediv__(self, other):
+        return self.builder.binary("div", self, other)  # noqa: E704
+
+    def __rtruediv__(self, other):
+        return self.builder.binary("div", other, self)  # noqa: E704
+
+    def __floordiv__(self, other):
+        return self.builder.binary("div", self, other)  # noqa: E704
+
+    def __mod__(self, other):
+        return self.builder.binary("rem", self, other)  # noqa: E704
+
+    def __and__(self, other):
+        return self.builder.binary("and", self, other)  # noqa: E704
+
+    def __or__(self, other):
+        return self.builder.binary("or", self, other)  # noqa: E704
+
+    def __xor__(self, other):
+        return self.builder.binary("xor", self, other)  # noqa: E704
+
+    def __lshift__(self, other):
+        return self.builder.binary("shl", self, other)  # noqa: E704
+
+    def __rshift__(self, other):
+        return self.builder.binary("shr", self, other)  # noqa: E704
+
+    def __lt__(self, other):
+        return self.builder.compare("lt", self, other)  # noqa: E704
+
+    def __le__(self, other):
+        return self.builder.compare("le", self, other)  # noqa: E704
+
+    def __gt__(self, other):
+        return self.builder.compare("gt", self, other)  # noqa: E704
+
+    def __ge__(self, other):
+        return self.builder.compare("ge", self, other)  # noqa: E704
+
+    def __neg__(self):
+        return self.builder.unary("neg", self)  # noqa: E704
+
+    def __invert__(self):
+        return self.builder.unary("not", self)  # noqa: E704
+
+    def eq(self, other):
+        return self.builder.compare("eq", self, other)  # noqa: E704
+
+    def ne(self, other):
+        return self.builder.compare("ne", self, other)  # noqa: E704
+
+    def to(self, dtype):
+        return self.builder.convert(self, dtype)  # noqa: E704
 
 
 class Loop:
@@ -136,7 +182,9 @@ class Builder:
     no target needs a library.
     """
 
-    def __init__(self, name: str, target, math: Callable[[Builder, str, list[Value]], Value]) -> None:
+    def __init__(
+        self, name: str, target, math: Callable[[Builder, str, list[Value]], Value]
+    ) -> None:
         self.kernel = Kernel(name)
         self.target, self._math = target, math
         self._count = 0
@@ -301,7 +349,11 @@ class Builder:
 
     def round_to(self, v: Value, dtype: str) -> Value:
         """An f32 rounded to what a 16-bit float holds, still as f32."""
-        return v if dtype not in ("f16", "bf16") else self._emit("round_to", "f32", v.width, (v,), dtype)
+        return (
+            v
+            if dtype not in ("f16", "bf16")
+            else self._emit("round_to", "f32", v.width, (v,), dtype)
+        )
 
     def bitcast(self, v: Value, dtype: str) -> Value:
         return self._emit("bitcast", dtype, v.width * BITS[v.dtype] // BITS[dtype], (v,))
@@ -336,7 +388,11 @@ class Builder:
         """A pointer moved by bytes."""
         if not isinstance(bytes, Value):
             bytes = self.const(bytes, "i64")
-        return pointer if bytes.op == "const" and bytes.attr == 0 else self._emit("offset", "ptr", 1, (pointer, bytes))
+        return (
+            pointer
+            if bytes.op == "const" and bytes.attr == 0
+            else self._emit("offset", "ptr", 1, (pointer, bytes))
+        )
 
     def load(self, pointer, index, dtype, width=1, mask=None) -> Value:
         """Elements at `pointer[index]`; a vector index gathers. Lanes masked off are 0."""

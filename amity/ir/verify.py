@@ -99,9 +99,16 @@ class _Check:
         where = line(v)
         for a in v.args:
             self.defined(where, a)
-        if v.dtype != "void" and v.dtype != "ptr" and v.dtype not in BITS or v.dtype in ("f16", "bf16"):
+        if (
+            v.dtype != "void"
+            and v.dtype != "ptr"
+            and v.dtype not in BITS
+            or v.dtype in ("f16", "bf16")
+        ):
             self.say(where, f"got dtype {v.dtype}; expected one that registers hold")
-        problems = self.call(v) if v.op == "call" else RULES[v.op](v) if v.op in RULES else ["unknown"]
+        problems = (
+            self.call(v) if v.op == "call" else RULES[v.op](v) if v.op in RULES else ["unknown"]
+        )
         for problem in problems:
             self.say(where, problem)
         self.seen.add(id(v))
@@ -117,7 +124,11 @@ class _Check:
 def _constant(v: Value) -> str:
     """What is wrong with a constant."""
     if v.dtype in FLOATS:
-        return "" if isinstance(v.attr, (int, float)) else f"got constant {v.attr!r}; expected a number"
+        return (
+            ""
+            if isinstance(v.attr, (int, float))
+            else f"got constant {v.attr!r}; expected a number"
+        )
     if v.dtype in ("ptr", "bool"):
         return ""
     bits = BITS[v.dtype]
@@ -137,7 +148,9 @@ def _same(v: Value, values: Sequence[Value], dtype: str | None = None) -> Iterat
             yield f"got operand {a}; expected {dtype}x{v.width}"
 
 
-def _of(kinds: Callable[[str], bool], arity: int, expected: str) -> Callable[[Value], Iterator[str]]:
+def _of(
+    kinds: Callable[[str], bool], arity: int, expected: str
+) -> Callable[[Value], Iterator[str]]:
     """The rule of an op on `arity` values of one dtype that gives the same."""
 
     def rule(v: Value) -> Iterator[str]:

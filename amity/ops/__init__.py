@@ -25,13 +25,13 @@ from .matmul import *
 from .matrices import *
 from .movement import *
 from .norm import *
-from .pairs import *
 from .padding import *
+from .pairs import *
 from .pooling import *
 from .position import *
 from .power import *
-from .recurrent import *
 from .rearrange import *
+from .recurrent import *
 from .reduce import *
 from .resize import *
 from .scan import *
