@@ -368,7 +368,8 @@ def __dlpack_device__(self: Tensor) -> tuple[int, int]:
 def __deepcopy__(self: Tensor, memo: dict) -> Tensor:
     if self.tape is not None and self.tape[RULE] is not ACCUMULATE:
         raise RuntimeError(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment."
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
+            "protocol at the moment."
         )
     if id(self) in memo:
         return memo[id(self)]

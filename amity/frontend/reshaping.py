@@ -21,7 +21,8 @@ def view_inplace(name: str, function: Callable) -> Callable:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if modes.grad and self.tape is not None and is_leaf(self.tape):
             raise RuntimeError(
-                "a view of a leaf Variable that requires grad is being used in an in-place operation."
+                "a view of a leaf Variable that requires grad is being used in an in-place "
+                "operation."
             )
         shown = function(self, *args, **kwargs)
         self.storage, self.layout, self.tape = shown.storage, shown.layout, shown.tape

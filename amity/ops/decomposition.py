@@ -299,7 +299,8 @@ class Svd(Factor):
         if not np.isfinite(x).all():
             raise self.failed(
                 x,
-                "The algorithm failed to converge because the input matrix contained non-finite values.",
+                "The algorithm failed to converge because the input matrix contained "
+                "non-finite values.",
             )
         return tuple(np.linalg.svd(x, self.is_full))
 

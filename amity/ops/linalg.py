@@ -47,7 +47,8 @@ def check(name: str, *tensors, is_square: bool = False) -> None:
             )
         if x.dtype.kind != "f":
             raise RuntimeError(
-                f"linalg.{name}: Expected a floating point or complex tensor as input. Got {x.dtype}"
+                f"linalg.{name}: Expected a floating point or complex tensor as input. Got "
+                f"{x.dtype}"
             )
         if x.dtype not in (float32, float64):
             raise RuntimeError(f"linalg.{name}: Low precision dtypes not supported. Got {x.dtype}")
@@ -107,7 +108,8 @@ def solve(A, B, *, left=True, out=None):
     b = B.unsqueeze(-1) if is_vector else B
     if b.shape[-2 if left else -1] != A.shape[-1]:
         raise RuntimeError(
-            f"linalg.solve: Incompatible shapes of A and B for the equation {'AX' if left else 'XA'} = B "
+            "linalg.solve: Incompatible shapes of A and B for the equation "
+            f"{'AX' if left else 'XA'} = B "
             f"({A.shape[-2]}x{A.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})"
         )
     if left:
@@ -123,7 +125,8 @@ def solve_triangular(A, B, *, upper, left=True, unitriangular=False, out=None):
     if B.shape[-2 if left else -1] != A.shape[-1]:
         raise RuntimeError(
             "linalg.solve_triangular: Incompatible shapes of A and B for the equation "
-            f"{'AX' if left else 'XA'} = B ({A.shape[-2]}x{A.shape[-1]} and {B.shape[-2]}x{B.shape[-1]})"
+            f"{'AX' if left else 'XA'} = B ({A.shape[-2]}x{A.shape[-1]} and "
+            f"{B.shape[-2]}x{B.shape[-1]})"
         )
     if left:
         return deliver(SolveTriangular(upper, unitriangular)(*_broadcast(A, B)), out)
@@ -210,7 +213,8 @@ def qr(A, mode="reduced", *, out=None):
     check("qr", A)
     if mode not in ("reduced", "complete", "r"):
         raise RuntimeError(
-            f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'"
+            f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), "
+            "'r', or 'complete'"
         )
     q, r = Qr(mode == "complete")(A)
     return ReturnTypes("linalg_qr", Q=A.new_zeros((0,)) if mode == "r" else q, R=r)
@@ -454,7 +458,8 @@ def cross(input, other, *, dim=-1, out=None):
     for d, t in ((dim, input), (dim, other)):
         if t.shape[d] != 3:
             raise RuntimeError(
-                f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[d]} and {other.shape[d]}"
+                f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[d]} "
+                f"and {other.shape[d]}"
             )
     return _cross(input, other, dim, out=out)
 
@@ -485,7 +490,8 @@ def tensorinv(A, ind=2, *, out=None):
     head, tail = tuple(A.shape[:ind]), tuple(A.shape[ind:])
     if math.prod(head) != math.prod(tail):
         raise RuntimeError(
-            f"Expected self to satisfy the requirement prod(self.shape[ind:]) == prod(self.shape[:ind]), "
+            "Expected self to satisfy the requirement prod(self.shape[ind:]) == "
+            "prod(self.shape[:ind]), "
             f"but got {math.prod(tail)} != {math.prod(head)}"
         )
     n = math.prod(head)

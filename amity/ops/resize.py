@@ -20,8 +20,10 @@ def _per_dim(input, values, n: int, what: str, kinds: tuple) -> tuple:
     values = tuple(values) if isinstance(values, (list, tuple)) else (values,) * n
     if len(values) != n:
         raise ValueError(
-            f"Input and {what} must have the same number of spatial dimensions, but got input with spatial "
-            f"dimensions of {list(input.shape[2:])} and {what} of {values}. Please provide input tensor in "
+            f"Input and {what} must have the same number of spatial dimensions, but got input "
+            "with spatial "
+            f"dimensions of {list(input.shape[2:])} and {what} of {values}. Please provide "
+            "input tensor in "
             f"(N, C, d1, d2, ...,dK) format and {what} in (o1, o2, ...,oK) format."
         )
     for v in values:
@@ -49,7 +51,8 @@ def _target(input, size, scale_factor, recompute) -> tuple[tuple[int, ...], tupl
 def _check(input, size, mode: str, antialias: bool) -> None:
     if input.ndim not in (3, 4, 5) or mode not in (*MODES, "area"):
         raise NotImplementedError(
-            f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {input.ndim}D) for the modes: "
+            f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {input.ndim}D) for "
+            "the modes: "
             f"nearest | linear | bilinear | bicubic | trilinear | area | nearest-exact (got {mode})"
         )
     if NEEDS.get(mode, input.ndim) != input.ndim:
@@ -58,16 +61,19 @@ def _check(input, size, mode: str, antialias: bool) -> None:
         )
     if antialias and (mode not in ("bilinear", "bicubic") or input.ndim != 4):
         raise ValueError(
-            "Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input"
+            "Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D "
+            "tensor as input"
         )
     if any(n <= 0 for n in (*input.shape[2:], *size)):
         raise RuntimeError(
-            f"Input and output sizes should be greater than 0, but got input {list(input.shape[2:])} "
+            "Input and output sizes should be greater than 0, but got input "
+            f"{list(input.shape[2:])} "
             f"and output {list(size)}"
         )
     if any(n == 0 for n in input.shape[1:]):
         raise RuntimeError(
-            f"Non-empty {input.ndim}D data tensor expected but got a tensor with sizes {list(input.shape)}"
+            f"Non-empty {input.ndim}D data tensor expected but got a tensor with sizes "
+            f"{list(input.shape)}"
         )
     if input.dtype.kind != "f" and input.dtype is not uint8:
         raise NotImplementedError(
