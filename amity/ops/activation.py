@@ -9,6 +9,7 @@ import numpy as np
 from amity.core.shape import canonical_dim
 
 from .elementwise import ABS, EXP, GT, LOG1P, NEG, SIGMOID, TANH, costly, maximum, minimum
+from .joining import cat, chunk
 from .record import (
     INPLACE,
     METHODS,
@@ -292,12 +293,18 @@ def glu(input, dim=-1):
         raise RuntimeError(
             f"Halving dimension must be even, but dimension {d} is size {input.shape[d]}"
         )
-    a, b = input.chunk(2, d) if input.shape[d] else (input, input)
-    return _glu(a, b)
+    return _glu(input, d)
 
 
-@composite(samples=(Sample(((2, 3), F), ((2, 3), F)),))
-def _glu(a, b):
+def _glu_grad(g, input, dim):
+    a, b = chunk(input, 2, dim)
+    s = SIGMOID(b)
+    return cat([g * s, g * a * s * (1 - s)], dim)
+
+
+@composite(grad=_glu_grad, samples=(Sample(((2, 6), F), dim=1), Sample(((4, 3), F), dim=0)))
+def _glu(input, dim):
+    a, b = chunk(input, 2, dim)
     return a * SIGMOID(b)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from amity.core.errors import ShapeError
 from amity.ir.graph import Spec
 
-from .movement import narrow
+from .movement import Embed, Slice, narrow
+from .rearrange import Flip
 from .record import METHODS, ErrorSample, Op, Sample
 
 F = "f"
@@ -100,39 +101,37 @@ class Pad(Op):
         return np.pad(x, pad, modes[self.mode])
 
     def grad(self, g, like_x):
-        return PadBack(self.pad, self.mode, tuple(like_x.shape))(g)
+        for d, (n, (a, b)) in enumerate(zip(like_x.shape, self.pad, strict=True)):
+            g = _padded_back(g, d, n, a, b, self.mode) if a or b else g
+        return g
 
 
 def _fill(value: float, dtype: str):
     return value if dtype[0] == "f" else bool(value) if dtype == "bool" else int(value)
 
 
-class PadBack(Op):
-    """The gradient of padding: what was copied out is added up again."""
+def _padded_back(g, d: int, n: int, before: int, after: int, mode: str):
+    """The gradient of padding one dimension of size n: what was copied out is added up again."""
+    low, high = max(before, 0), max(after, 0)
+    first, size = max(-before, 0), n + min(before, 0) + min(after, 0)  # what is left of a crop
+    middle = Slice(d, low, size, 1)(g)
+    if mode != "constant":
+        left, right = Slice(d, 0, low, 1)(g), Slice(d, low + size, high, 1)(g)
+        for part, is_left in ((left, True), (right, False)):
+            if part.shape[d]:
+                part, at = _source(part, d, size, mode, is_left)
+                middle = middle + Embed(d, at, 1, size)(part)
+    return middle if size == n else Embed(d, first, 1, n)(middle)
 
-    name = "pad_back"
-    kind = "host"
-    pad: tuple[tuple[int, int], ...]
-    mode: str
-    shape: tuple[int, ...]
 
-    def infer(self, g: Spec) -> Spec:
-        return Spec(self.shape, g.dtype)
-
-    def reference(self, g):
-        axes = [np.arange(n) for n in self.shape]
-        out = g
-        for d, (n, (a, b)) in enumerate(zip(self.shape, self.pad, strict=True)):
-            source = Pad(((a, b),), self.mode, -1.0).reference(axes[d]) if n else np.full(a + b, -1)
-            source = np.asarray(source, np.int64)
-            matrix = np.zeros((*out.shape[:d], n, *out.shape[d + 1 :]), out.dtype)
-            keep = source >= 0
-            np.add.at(np.moveaxis(matrix, d, 0), source[keep], np.moveaxis(out, d, 0)[keep])
-            out = matrix
-        return out
-
-    def grad(self, g):
-        return Pad(self.pad, self.mode, 0.0)(g)
+def _source(part, d: int, size: int, mode: str, is_left: bool):
+    """The gradient of one border as it meets the elements it was copied from, and the first."""
+    count = part.shape[d]
+    if mode == "replicate":
+        return part.sum(d, True), 0 if is_left else size - 1
+    if mode == "reflect":
+        return Flip((d,))(part), 1 if is_left else size - 1 - count
+    return part, size - count if is_left else 0
 
 
 def pad(input, pad, mode="constant", value=None):
