@@ -97,7 +97,9 @@ def attach() -> None:
         "is_set_to": lambda self, other: self.storage is other.storage and self.layout is other.layout,
         "is_same_size": lambda self, other: self.shape == other.shape,
         "output_nr": 0,
-        "new_empty_strided": lambda self, size, stride, dtype=None: create.empty_strided(size, stride, dtype=dtype or self.dtype),
+        "new_empty_strided": lambda self, size, stride, dtype=None: create.empty_strided(
+            size, stride, dtype=dtype or self.dtype
+        ),
         "conj": lambda self: self,
         "resolve_conj": lambda self: self,
         "resolve_neg": lambda self: self,

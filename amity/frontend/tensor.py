@@ -170,7 +170,8 @@ class Tensor:
             if self.tape is None:
                 if self.layout.dtype.kind != "f":
                     raise RuntimeError(
-                        f"requires_grad_: got dtype {self.layout.dtype}; only Tensors of floating point dtype can require gradients"
+                        f"requires_grad_: got dtype {self.layout.dtype}; only Tensors of floating point dtype "
+                        "can require gradients"
                     )
                 self.tape = leaf()
         elif not is_leaf(self.tape):
@@ -210,7 +211,8 @@ class Tensor:
                 )
             if value.layout.shape != self.layout.shape:
                 raise RuntimeError(
-                    f"grad: assigned grad has data of a different size: got {list(value.shape)}; expected {list(self.shape)}"
+                    f"grad: assigned grad has data of a different size: got {list(value.shape)}; "
+                    f"expected {list(self.shape)}"
                 )
             if value.layout.dtype is not self.layout.dtype:
                 raise RuntimeError(
