@@ -1,8 +1,9 @@
 """Code of the heap that large blocks come from.
 
-The best fit serves, the lowest of several; neighbours join as soon as both are free. Memory that one size of tensor gave back serves any other, so what a process holds follows the most
-it used at once, and new sizes seldom touch new pages. A chunk from the system is a row of spans; a
-span is a header, then memory. Free spans form a list.
+The best fit serves, the lowest of several; neighbours join as soon as both are free. Memory that
+one size of tensor gave back serves any other, so what a process holds follows the most it used at
+once, and new sizes seldom touch new pages. A chunk from the system is a row of spans; a span is a
+header, then memory. Free spans form a list.
 """
 
 from __future__ import annotations
