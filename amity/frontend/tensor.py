@@ -103,7 +103,8 @@ class Tensor:
         if not -self.ndim <= dim < self.ndim:
             n = max(self.ndim, 1)
             raise IndexError(
-                f"{op}: Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})"
+                f"{op}: Dimension out of range (expected to be in range of [{-n}, {n - 1}], but "
+                f"got {dim})"
             )
         return dim % self.ndim
 
@@ -170,14 +171,17 @@ class Tensor:
             if self.tape is None:
                 if self.layout.dtype.kind != "f":
                     raise RuntimeError(
-                        f"requires_grad_: got dtype {self.layout.dtype}; only Tensors of floating point dtype "
+                        f"requires_grad_: got dtype {self.layout.dtype}; only Tensors of "
+                        "floating point dtype "
                         "can require gradients"
                     )
                 self.tape = leaf()
         elif not is_leaf(self.tape):
             raise RuntimeError(
-                "you can only change requires_grad flags of leaf variables. If you want to use a computed "
-                "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+                "you can only change requires_grad flags of leaf variables. If you want to use "
+                "a computed "
+                "variable in a subgraph that doesn't require differentiation use var_no_grad = "
+                "var.detach()."
             )
         else:
             self.tape = None
@@ -207,7 +211,8 @@ class Tensor:
         if value is not None:
             if not isinstance(value, Tensor):
                 raise TypeError(
-                    f"grad: assigned grad expected to be a Tensor or None but got {type(value).__name__}"
+                    "grad: assigned grad expected to be a Tensor or None but got "
+                    f"{type(value).__name__}"
                 )
             if value.layout.shape != self.layout.shape:
                 raise RuntimeError(
@@ -216,7 +221,8 @@ class Tensor:
                 )
             if value.layout.dtype is not self.layout.dtype:
                 raise RuntimeError(
-                    f"grad: assigned grad has data of a different type: got {value.dtype}; expected {self.dtype}"
+                    f"grad: assigned grad has data of a different type: got {value.dtype}; "
+                    f"expected {self.dtype}"
                 )
         if self.tape is not None and self.tape[RULE] is ACCUMULATE:
             self.tape[2] = value
@@ -255,7 +261,8 @@ class Tensor:
             raise TypeError(f"data: got {type(value).__name__}; expected a Tensor")
         if self.tape is not None and value.layout.dtype.kind != "f":
             raise RuntimeError(
-                f"data: got dtype {value.dtype}; data set to a tensor that requires gradients must be floating point"
+                f"data: got dtype {value.dtype}; data set to a tensor that requires gradients "
+                "must be floating point"
             )
         self.storage, self.layout = value.storage, value.layout
 
@@ -264,7 +271,8 @@ class Tensor:
         """A NumPy array on the same memory (bfloat16 as ml_dtypes.bfloat16)."""
         if self.tape is not None and not force:
             raise RuntimeError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() "
+                "instead."
             )
         return engine.array_of(self._memory("numpy"), self.layout)
 

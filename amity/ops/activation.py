@@ -57,8 +57,16 @@ def relu(input, inplace=False):
 
 METHODS["relu"] = INPLACE["relu"] = relu
 means(relu, RELU)
-ERF = costly(pointwise("erf", lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x, lambda k, x: k.math("erf", x),
-                       lambda g, x: g * EXP(-x * x) * (2 / math.sqrt(math.pi)), rule="float", samples=ONE))  # fmt: skip
+ERF = costly(
+    pointwise(
+        "erf",
+        lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x) if x.size else x,
+        lambda k, x: k.math("erf", x),
+        lambda g, x: g * EXP(-x * x) * (2 / math.sqrt(math.pi)),
+        rule="float",
+        samples=ONE,
+    )
+)
 erf = publish(ERF, "The error function.")
 
 
@@ -66,8 +74,12 @@ def _inplace(input, y, inplace: bool):
     return input._become(y) if inplace else y
 
 
-@composite(samples=(Sample(((3, 4), F), min_val=-0.5, max_val=0.5),),
-           grad=lambda g, input, min_val, max_val: WHERE((input > min_val).logical_and(input < max_val), g, 0.0))  # fmt: skip
+@composite(
+    samples=(Sample(((3, 4), F), min_val=-0.5, max_val=0.5),),
+    grad=lambda g, input, min_val, max_val: WHERE(
+        (input > min_val).logical_and(input < max_val), g, 0.0
+    ),
+)
 def _hardtanh(input, min_val, max_val):
     return WHERE(input < min_val, min_val, WHERE(input > max_val, max_val, input))
 
