@@ -175,6 +175,8 @@ def test_affine_grid(corners):
         "F.fold(x.reshape(2, 12, -1)[..., :9], (5, 4), 2, padding=1, stride=2)",
         "F.fold(x[0].reshape(6, -1)[:, :12], (5, 6), (2, 3), dilation=(1, 2), padding=(0, 1))",
         "F.fold(x, (5, 6), 2)",
+        "F.fold(x.reshape(2, 18, 7)[..., :6], (6, 9), 3, stride=3)",
+        "F.fold(x.reshape(2, 18, 7)[0, :, :6], (6, 6), (3, 2), stride=(3, 2))",
         "F.fold(x.reshape(2, 18, 7), (5, 6), 4)",
         "F.fold(x.reshape(2, 18, 7), (5, 6), 3)",
     ],
