@@ -91,8 +91,8 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
         )
     if (high * kernel[0], wide * kernel[1]) == size and stride == kernel and dilation == (1, 1):
         x = x.reshape(x.shape[0], -1, *kernel, high, wide)  # blocks side by side: only moved
-        y = x.permute(0, 1, 4, 2, 5, 3).reshape(x.shape[0], -1, *size)
-        return y if input.ndim == 3 else y.squeeze(0)
+        whole = x.permute(0, 1, 4, 2, 5, 3).reshape(x.shape[0], -1, *size)
+        return whole if input.ndim == 3 else whole.squeeze(0)
     full = [n + 2 * p for n, p in zip(size, padding, strict=True)]
     x = x.reshape(x.shape[0], -1, math.prod(kernel), high, wide)
     y: Any = None
