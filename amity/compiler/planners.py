@@ -17,6 +17,7 @@ from .conv import plan_conv
 from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
 from .group import copy_launch
+from .pad import plan_pad, plan_pad_back
 from .plan import Launch
 from .pool import plan_pool
 from .resample import plan_resample
@@ -138,6 +139,8 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "conv": plan_convolution,
     "cat": plan_cat,
     "scan": plan_running,
+    "pad": plan_pad,
+    "pad_back": plan_pad_back,
     "pool": plan_pool,
     "scatter": plan_scatter,
     "index_put": plan_index_put,

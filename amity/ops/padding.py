@@ -10,7 +10,6 @@ from amity.core.errors import ShapeError
 from amity.ir.graph import Spec
 
 from .movement import Embed, Slice, narrow
-from .rearrange import Flip
 from .record import METHODS, ErrorSample, Op, Sample
 
 F = "f"
@@ -20,7 +19,8 @@ class Pad(Op):
     """Values put around a tensor; `pad` holds (before, after) of every dimension."""
 
     name = "pad"
-    kind = "indexed"
+    kind = "kernel"
+    planner = "pad"
     pad: tuple[tuple[int, int], ...]
     mode: str
     value: float
@@ -41,13 +41,6 @@ class Pad(Op):
         ),
     )
 
-    @property
-    def structure(self):
-        return ("pad", self.mode, self.value)
-
-    def parameters(self, x: Spec) -> list[int]:
-        return [before for before, _ in self.pad]
-
     def infer(self, x: Spec) -> Spec:
         shape = tuple(n + a + b for n, (a, b) in zip(x.shape, self.pad, strict=True))
         for n, (a, b) in zip(x.shape, self.pad, strict=True):
@@ -55,6 +48,10 @@ class Pad(Op):
                 raise ShapeError(
                     "pad: Argument #4: Padding size should be less than the corresponding "
                     f"input dimension, but got: padding ({a}, {b}) at a dimension of size {n}"
+                )
+            if self.mode != "constant" and n + min(a, 0) + min(b, 0) <= 0 < max(a, b):
+                raise ShapeError(
+                    f"pad: got padding ({a}, {b}) at a dimension of size {n}; expected elements to pad with"
                 )
             if self.mode == "circular" and (a > n or b > n):
                 raise ShapeError(
@@ -68,26 +65,14 @@ class Pad(Op):
             )
         return Spec(shape, x.dtype)
 
-    def emit(self, k, x):
-        b, position, valid = k.b, [], None
-        for d, n in enumerate(x.sizes):
-            i = k.index[d] - k.parameter(d)
-            if self.mode == "constant":
-                inside = (i >= 0) & (i < n)
-                valid = inside if valid is None else valid & inside
-            elif self.mode == "reflect":
-                i = b.select(i < 0, -i, i)
-                i = b.select(i >= n, (n - 1) * 2 - i, i)
-            elif self.mode == "replicate":
-                i = b.max(b.min(i, n - 1), b.const(0, "i64"))
-            else:
-                i = b.select(i < 0, i + n, b.select(i >= n, i - n, i))
-            position.append(i)
-        v = x.load(position, valid)
+    def fill(self, dtype: str) -> float | int | bool:
+        """The value around, as a constant of a kernel's dtype."""
         return (
-            v
-            if valid is None or self.value == 0
-            else b.select(valid, v, _fill(self.value, v.dtype))
+            self.value
+            if dtype[0] == "f"
+            else bool(self.value)
+            if dtype == "bool"
+            else int(self.value)
         )
 
     def reference(self, x):
@@ -101,37 +86,39 @@ class Pad(Op):
         return np.pad(x, pad, modes[self.mode])
 
     def grad(self, g, like_x):
+        if self.mode != "constant":
+            return PadBack(self.pad, self.mode, tuple(like_x.shape))(g)
         for d, (n, (a, b)) in enumerate(zip(like_x.shape, self.pad, strict=True)):
-            g = _padded_back(g, d, n, a, b, self.mode) if a or b else g
+            size = n + min(a, 0) + min(b, 0)  # what is left of a crop
+            g = Slice(d, max(a, 0), size, 1)(g) if a or b else g
+            g = Embed(d, max(-a, 0), 1, n)(g) if size < n else g
         return g
 
 
-def _fill(value: float, dtype: str):
-    return value if dtype[0] == "f" else bool(value) if dtype == "bool" else int(value)
+class PadBack(Op):
+    """The gradient of padding: what was copied out is added up again."""
 
+    name = "pad_back"
+    kind = "kernel"
+    planner = "pad_back"
+    pad: tuple[tuple[int, int], ...]
+    mode: str
+    shape: tuple[int, ...]
+    samples = (Sample(((5, 9), F), pad=((0, 1), (3, 2)), mode="reflect", shape=(4, 4)),)
 
-def _padded_back(g, d: int, n: int, before: int, after: int, mode: str):
-    """The gradient of padding one dimension of size n: what was copied out is added up again."""
-    low, high = max(before, 0), max(after, 0)
-    first, size = max(-before, 0), n + min(before, 0) + min(after, 0)  # what is left of a crop
-    middle = Slice(d, low, size, 1)(g)
-    if mode != "constant":
-        left, right = Slice(d, 0, low, 1)(g), Slice(d, low + size, high, 1)(g)
-        for part, is_left in ((left, True), (right, False)):
-            if part.shape[d]:
-                part, at = _source(part, d, size, mode, is_left)
-                middle = middle + Embed(d, at, 1, size)(part)
-    return middle if size == n else Embed(d, first, 1, n)(middle)
+    def infer(self, g: Spec) -> Spec:
+        return Spec(self.shape, g.dtype)
 
+    def reference(self, g):
+        for d, (n, sides) in enumerate(zip(self.shape, self.pad, strict=True)):
+            source = Pad((sides,), self.mode, 0.0).reference(np.arange(n))
+            out = np.zeros((*g.shape[:d], n, *g.shape[d + 1 :]), g.dtype)
+            np.add.at(np.moveaxis(out, d, 0), source, np.moveaxis(g, d, 0))
+            g = out
+        return g
 
-def _source(part, d: int, size: int, mode: str, is_left: bool):
-    """The gradient of one border as it meets the elements it was copied from, and the first."""
-    count = part.shape[d]
-    if mode == "replicate":
-        return part.sum(d, True), 0 if is_left else size - 1
-    if mode == "reflect":
-        return Flip((d,))(part), 1 if is_left else size - 1 - count
-    return part, size - count if is_left else 0
+    def grad(self, g):
+        return Pad(self.pad, self.mode, 0.0)(g)
 
 
 def pad(input, pad, mode="constant", value=None):
@@ -152,7 +139,7 @@ def pad(input, pad, mode="constant", value=None):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if mode != "constant":
         if value not in (None, 0):
-            raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+            raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
         if input.ndim not in (pairs + 1, pairs + 2):
             raise NotImplementedError(
                 "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: "
@@ -161,7 +148,8 @@ def pad(input, pad, mode="constant", value=None):
     sides = [(0, 0)] * (input.ndim - pairs) + [
         (pad[2 * i], pad[2 * i + 1]) for i in reversed(range(pairs))
     ]
-    if mode == "constant" and not value and all(a <= 0 and b <= 0 for a, b in sides):
+    is_crop = mode == "constant" and all(a <= 0 and b <= 0 for a, b in sides)
+    if is_crop and all(n + a + b >= 0 for n, (a, b) in zip(input.shape, sides, strict=True)):
         for d, (a, b) in enumerate(sides):
             input = narrow(input, d, -a, input.shape[d] + a + b) if a or b else input
         return input.clone()
