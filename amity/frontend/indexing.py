@@ -69,13 +69,14 @@ def parse(x: Tensor, key: Any) -> tuple[Tensor, dict[int, Tensor]]:
         raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
     keys[at : at + 1] = [slice(None)] * (x.ndim - used)
     advanced: dict[int, Tensor] = {}
+    has_tensors = any(isinstance(k, Tensor) for k in keys)  # then a whole slice needs no view
     d = 0
     for k in keys:
         if k is None:
             x = unsqueeze(x, d)
             d += 1
         elif isinstance(k, slice):
-            x = _slice(x, d, k)
+            x = x if has_tensors and k == slice(None) else _slice(x, d, k)
             d += 1
         elif isinstance(k, int) and not isinstance(k, bool):
             x = select(x, d, k)
