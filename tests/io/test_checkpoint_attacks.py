@@ -276,16 +276,18 @@ class TestTensor:
         refuse(archive(b"ctorch\ndevice\n(" + text("abacus") + b"tR."), "device 'abacus'")
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """A file in the format before zip."""
+    torch = pytest.importorskip("torch")
+    file = io.BytesIO()
+    saved = [torch.arange(4.0), torch.ones(3, dtype=torch.bool)]
+    torch.save(saved, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
 class TestLegacy:
     """The format before zip."""
-
-    @pytest.fixture(scope="class")
-    def whole(self):
-        torch = pytest.importorskip("torch")
-        file = io.BytesIO()
-        saved = [torch.arange(4.0), torch.ones(3, dtype=torch.bool)]
-        torch.save(saved, file, _use_new_zipfile_serialization=False)
-        return file.getvalue()
 
     def test_truncated(self, whole):
         for size in (*range(16, len(whole) - 64, 37), *range(len(whole) - 64, len(whole))):
