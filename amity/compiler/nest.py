@@ -206,6 +206,19 @@ def collapse(
     return out, out_flags, merged
 
 
+SHORT, LONG = 8, 16  # innermost dimensions too short for vectors, and long enough
+
+
+def _lengthen(sizes: list[int], strides: list[list[int]]) -> None:
+    """Let the innermost loop run along an input's memory where the result's own has few elements."""
+    if len(sizes) < 2 or sizes[-1] >= SHORT or sizes[-2] < LONG:
+        return
+    if any(s and s[-2] == 1 for s in strides):
+        for s in (sizes, *strides):
+            if s:
+                s[-2:] = [s[-1], s[-2]]
+
+
 SPILL_BYTES = 2 << 20
 CHUNK = 32768
 
@@ -222,6 +235,8 @@ def make_nest(
 ) -> tuple[Nest, list[int]]:
     """The nest of a group and the numbers of this call. `split` is the chunk count, or 0."""
     out, dims, strides = collapse(sizes, flags, accesses, keep_order)
+    if not keep_order and "d" not in dims:
+        _lengthen(out, strides)
     total = 0
     if split:
         out, dims, strides, total = _split(out, dims, strides, accesses, inputs, split)
