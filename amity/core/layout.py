@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 
 from .device import CPU, Device
 from .dtype import DType
+from .errors import ShapeError, fail
 from .shape import Shape, Size, contiguous_strides, numel
 
 
@@ -19,6 +20,8 @@ class Layout:
     )  # fmt: skip
 
     def __init__(self, dtype: DType, shape: Shape, strides: Shape, device: Device) -> None:
+        if any(n < 0 for n in shape):
+            raise fail(ShapeError, "layout", f"shape {list(shape)}", "sizes of 0 or more")
         self.dtype, self.shape, self.strides, self.device = dtype, Size(shape), strides, device
         self.ndim = len(shape)
         self.numel = numel(shape)

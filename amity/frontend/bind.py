@@ -97,10 +97,24 @@ def make_plan(op: Op, values: Sequence[Any]) -> Callable:
         plan = program.build(
             Graph(inputs, outputs), [argument_layout(v) for v in values], mode=mode
         )
+        plan = checked(op, specs, plan)
     if len(op.plans) > PLANS_KEPT:
         op.plans.clear()
     op.plans[key] = plan
     return plan
+
+
+def checked(op: Op, specs: Sequence[Spec], plan: Callable) -> Callable:
+    """The plan after a test of the values, where the op has one."""
+    check = op.check_of(*specs)
+    if check is None:
+        return plan
+
+    def run(*values: Any) -> Any:
+        check(*values)
+        return plan(*values)
+
+    return run
 
 
 def meta_plan(results: Any, device: Any) -> Callable:

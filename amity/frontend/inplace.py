@@ -15,7 +15,7 @@ from amity.ops.cast import Cast
 from amity.ops.movement import AsStrided
 from amity.ops.record import Op, Pointwise
 
-from .bind import argument_layout, bind, spec_of
+from .bind import argument_layout, bind, checked, spec_of
 from .grad_mode import no_grad
 from .tape import EDGES, Rule, is_leaf, modes, next_seq
 from .tensor import Tensor
@@ -115,7 +115,8 @@ def write_pointwise(name: str, op: Pointwise, t: Tensor, args: Sequence[Any]) ->
         if result.dtype is not t.layout.dtype:
             cast = Cast(t.layout.dtype)
             out = Node(cast, (out,), cast.infer(result))
-        plan = _keep(key, Graph(nodes, [out]), (t, *args))
+        plan = checked(op, specs, _keep(key, Graph(nodes, [out]), (t, *args)))
+        _plans[key] = plan
     return plan(t, *args)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .record import INPLACE, METHODS, Sample, deliver, method, pointwise, publish
+from .record import INPLACE, METHODS, ErrorSample, Sample, deliver, method, pointwise, publish
 from .select import WHERE
 
 F = "f"
@@ -32,14 +33,11 @@ def _mul(k, x, z):
     return x & z if x.dtype == "bool" else x * z
 
 
-def _sub_check(x, z):
-    return np.subtract(x, z)
-
-
 ADD = pointwise("add", np.add, _add, lambda g: (g, g), samples=BINARY)
 SUB = pointwise(
-    "sub", _sub_check, lambda k, x, z: x - z, lambda g: (g, -g), takes="uif", samples=BINARY
-)
+    "sub", np.subtract, lambda k, x, z: x - z, lambda g: (g, -g), takes="uif", takes_each=True,
+    samples=BINARY,
+)  # fmt: skip
 MUL = pointwise("mul", np.multiply, _mul, lambda g, x, z: (g * z, g * x), samples=BINARY)
 DIV = pointwise("div", np.true_divide, lambda k, x, z: x / z,
                 lambda g, x, z: (g / z, -g * x / (z * z)), rule="float", samples=BINARY)  # fmt: skip
@@ -75,6 +73,21 @@ def rsub(input, other, *, alpha=1):
 
 
 mul = publish(MUL, "The product of both inputs, broadcast.", "multiply")
+
+
+@method
+def positive(input):
+    """The tensor itself.
+
+    errors: RuntimeError for bool
+    """
+    if input.dtype.kind == "b":
+        raise RuntimeError(
+            "positive: got amity.bool; The `+` operator, on a bool tensor is not supported."
+        )
+    return input
+
+
 neg = publish(NEG, "Each element with its sign changed.", "negative")
 add.op, sub.op = ADD, SUB
 subtract, multiply, negative = sub, mul, neg
@@ -86,12 +99,12 @@ def div(input, other, *, rounding_mode=None, out=None):
     """The quotient; `rounding_mode` is None, "trunc" (towards zero) or "floor".
 
     dtype:  integers become floats unless a rounding mode is given
-    errors: ValueError for an unknown rounding mode
+    errors: RuntimeError for an unknown rounding mode and for integers divided by zero
     """
     if rounding_mode is None:
         return deliver(DIV(input, other), out)
     if rounding_mode not in ("trunc", "floor"):
-        raise ValueError(
+        raise RuntimeError(
             f"div: got rounding_mode {rounding_mode!r}; expected None, 'trunc' or 'floor'"
         )
     op = TRUNC_DIVIDE if rounding_mode == "trunc" else FLOOR_DIVIDE
@@ -120,10 +133,13 @@ def _trunc_divide(k, x, z):
 def _floor_divide(k, x, z):
     """Floats as Python's: the quotient of what is left after taking the remainder away."""
     if is_float(x):
-        rest = _remainder(k, x, z)
+        rest = k.math("fmod", x, z)
         q = (x - rest) / z
+        q = k.select(rest.ne(0) & (z < 0).ne(rest < 0), q - 1, q)
         floored = k.unary("floor", q)
-        return k.select(z.eq(0), x / z, k.select((q - floored) > 0.5, floored + 1, floored))
+        floored = k.select((q - floored) > 0.5, floored + 1, floored)
+        floored = k.select(q.eq(0), x / z * 0, floored)  # a zero with the quotient's sign
+        return k.select(z.eq(0), x / z, floored)
     q = x // _safe_divisor(k, x, z)
     if x.dtype[0] == "u":
         return q
@@ -143,13 +159,44 @@ def _fmod(k, x, z):
     return k.math("fmod", x, z) if is_float(x) else x % _safe_divisor(k, x, z)
 
 
-TRUNC_DIVIDE = pointwise("trunc_divide", lambda x, z: np.trunc(np.divide(x, z)).astype(np.result_type(x, z)),
-                         _trunc_divide, lambda g, like_x, like_z: (g * 0, g * 0), takes="uif")  # fmt: skip
-FLOOR_DIVIDE = pointwise("floor_divide", np.floor_divide, _floor_divide,
-                         lambda g, like_x, like_z: (g * 0, g * 0), takes="uif")  # fmt: skip
-REMAINDER = pointwise("remainder", np.remainder, _remainder,
-                      lambda g, x, z: (g, -g * FLOOR_DIVIDE(x, z)), takes="uif")  # fmt: skip
-FMOD = pointwise("fmod", np.fmod, _fmod, lambda g, x, z: (g, -g * TRUNC_DIVIDE(x, z)), takes="uif")
+def _refuse_zero(self, *specs):
+    """Integers cannot be divided by zero."""
+    return partial(_check_divisor, self.name) if self.compute_dtype(*specs).kind != "f" else None
+
+
+def _check_divisor(name: str, x: Any, z: Any) -> None:
+    if hasattr(x, "layout") and x.numel() == 0:
+        return
+    if (z == 0) if isinstance(z, int) else bool(EQ(z, 0).any()):
+        raise RuntimeError(
+            f"{name}: ZeroDivisionError: got a divisor of 0; expected other integers"
+        )
+
+
+DIVISION = (
+    Sample(((3, 4), F), ((3, 4), "p")), Sample(((3, 1), F), ((4,), "p")),
+    Sample(((2, 3), "i"), np.array([2, -3, 5])),
+)  # fmt: skip
+BY_ZERO = (ErrorSample(((2,), "i"), 0, error=RuntimeError, says="ZeroDivisionError"),)
+
+
+def _division(name: str, function, code, grad):
+    return pointwise(name, function, code, grad, takes="uif", check_of=_refuse_zero,
+                     samples=DIVISION, errors=BY_ZERO)  # fmt: skip
+
+
+def _quotient(x, z):
+    if np.result_type(x, z).kind == "f":
+        return np.trunc(np.divide(x, z))
+    return (x - np.fmod(x, z)) // z
+
+
+TRUNC_DIVIDE = _division("trunc_divide", _quotient, _trunc_divide, lambda g: (g * 0, g * 0))
+FLOOR_DIVIDE = _division("floor_divide", np.floor_divide, _floor_divide, lambda g: (g * 0, g * 0))
+REMAINDER = _division(
+    "remainder", np.remainder, _remainder, lambda g, x, z: (g, -g * FLOOR_DIVIDE(x, z))
+)
+FMOD = _division("fmod", np.fmod, _fmod, lambda g, x, z: (g, -g * TRUNC_DIVIDE(x, z)))
 floor_divide = publish(FLOOR_DIVIDE, "The quotient rounded down.")
 remainder = publish(REMAINDER, "The remainder with the divisor's sign, as Python's `%`.")
 fmod = publish(FMOD, "The remainder with the dividend's sign.")
@@ -243,16 +290,21 @@ absolute = abs
 def _sign(k, x):
     if x.dtype == "bool":
         return x
-    one = k.const(1, x.dtype)
-    positive = k.select(x > 0, one, k.const(0, x.dtype))
-    if x.dtype[0] == "u":
-        return positive
-    out = k.select(x < 0, k.const(-1, x.dtype), positive)
-    return k.select(x.ne(x), x * 0, out) if is_float(x) else out
+    one, none = k.const(1, x.dtype), k.const(0, x.dtype)
+    positive = k.select(x > 0, one, none)
+    return positive if x.dtype[0] == "u" else k.select(x < 0, k.const(-1, x.dtype), positive)
 
 
-SIGN = pointwise("sign", np.sign, _sign, lambda g: g * 0, samples=UNARY)
-sign = publish(SIGN, "-1, 0 or 1, as the element is negative, zero or positive.", "sgn")
+SIGN = pointwise(
+    "sign",
+    lambda x: np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype),
+    _sign,
+    lambda g: g * 0,
+    samples=UNARY,
+)
+sign = sgn = publish(
+    SIGN, "-1, 0 or 1, as the element is negative, zero or positive; 0 for NaN.", "sgn"
+)
 METHODS["sgn"] = sign
 
 

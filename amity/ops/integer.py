@@ -87,6 +87,13 @@ class _ByHost(Pointwise):
     samples = INTS
 
 
+def _alike(x, z):
+    """A Python number takes the dtype of the array, its bits cut off."""
+    if isinstance(x, int):
+        return np.asarray(x).astype(z.dtype), z
+    return (x, np.asarray(z).astype(x.dtype)) if isinstance(z, int) else (x, z)
+
+
 class Gcd(_ByHost):
     """The greatest common divisor."""
 
@@ -95,7 +102,7 @@ class Gcd(_ByHost):
     function = staticmethod(np.gcd)
 
     def reference(self, x, z):
-        return np.gcd(x, z)
+        return np.gcd(*_alike(x, z))
 
 
 class Lcm(_ByHost):
@@ -105,7 +112,7 @@ class Lcm(_ByHost):
     arity = 2
 
     def reference(self, x, z):
-        return np.lcm(x, z)
+        return np.lcm(*_alike(x, z))
 
 
 gcd, lcm = (
@@ -418,7 +425,7 @@ HEAVISIDE = pointwise(
         k.select(
             x < 0,
             k.const(0, x.dtype),
-            k.select(x.ne(x), x * 0, k.const(1, x.dtype)) if is_float(x) else k.const(1, x.dtype),
+            k.select(x > 0, k.const(1, x.dtype), k.const(0, x.dtype)),
         ),
     ),
     samples=(Sample(((3, 4), F), ((4,), F)),),

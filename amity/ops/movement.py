@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from amity.core.dtype import float32
+from amity.core.dtype import DType, float32, float64, int16
 from amity.core.layout import Layout, layout
 from amity.core.shape import broadcast_shapes, canonical_dim, infer_size
 from amity.ir.graph import Spec
@@ -221,7 +221,7 @@ def view(input, *shape):
     errors: RuntimeError if memory does not allow it: use reshape
     """
     if len(shape) == 1 and hasattr(shape[0], "itemsize"):
-        return input._view_dtype(shape[0])
+        return Reinterpret(shape[0])(input)
     new = infer_size("view", _sizes(shape), input.numel())
     op = Reshape(new)
     if op.view(input.layout) is None if hasattr(input.layout, "extent") else False:
@@ -233,6 +233,44 @@ def view(input, *shape):
             "two contiguous subspaces). Use .reshape(...) instead."
         )
     return op(input)
+
+
+class Reinterpret(Op):
+    """The same bytes as elements of another dtype; the last dimension grows or shrinks."""
+
+    name = "reinterpret"
+    kind = "view"
+    dtype: DType
+    samples = (Sample(((3, 4), F), dtype=int16), Sample(((3, 4), "i"), dtype=float64))
+
+    def infer(self, x: Spec) -> Spec:
+        return Spec(self._shape(tuple(x.shape), x.dtype), self.dtype)
+
+    def _shape(self, shape, dtype):
+        a, b = dtype.itemsize, self.dtype.itemsize
+        if a == b:
+            return shape
+        if not shape or shape[-1] * a % b:
+            raise RuntimeError(
+                f"view: got shape {list(shape)} of {dtype} viewed as {self.dtype}; expected a last "
+                f"dimension of whole elements of {b} bytes (self.size(-1) must be divisible by it)"
+            )
+        return (*shape[:-1], shape[-1] * a // b)
+
+    def view(self, x: Layout) -> tuple[Layout, int]:
+        a, b = x.dtype.itemsize, self.dtype.itemsize
+        strides = x.strides
+        if a != b:
+            if strides[-1] != 1 or any(s * a % b for s in strides[:-1]):
+                raise RuntimeError(
+                    f"view: got strides {strides} of {x.dtype} viewed as {self.dtype}; expected "
+                    "self.stride(-1) must be 1 and the others whole elements"
+                )
+            strides = (*(s * a // b for s in strides[:-1]), 1)
+        return layout(self.dtype, self._shape(tuple(x.shape), x.dtype), strides, x.device), 0
+
+    def reference(self, x):
+        return np.ascontiguousarray(x).view(self.dtype.numpy)
 
 
 @method

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .elementwise import LOG, SQRT
+from amity.core.dtype import bool_
+
+from .elementwise import LOG, LOGICAL_AND, SQRT
 from .record import Sample, deliver, method, pointwise, publish
 from .select import WHERE
 
 F = "f"
 UNARY = (Sample(((3, 4), F)), Sample(((), F)))
-SQUARE = pointwise("square", np.square, lambda k, x: x & x if x.dtype == "bool" else x * x,
-                   lambda g, x: g * x * 2, samples=UNARY)  # fmt: skip
+SQUARE = pointwise("square", np.square, lambda k, x: x * x, lambda g, x: g * x * 2, rule="number",
+                   samples=UNARY)  # fmt: skip
 RECIPROCAL = pointwise("reciprocal", lambda x: 1 / x, lambda k, x: 1 / x, lambda g, y: -g * y * y,
                        rule="float", samples=UNARY)  # fmt: skip
 RSQRT = pointwise("rsqrt", lambda x: 1 / np.sqrt(x), lambda k, x: 1 / k.unary("sqrt", x),
@@ -29,8 +31,6 @@ def _pow(k, x, z):
 
 def _integer_power(k, x, z):
     """By squaring, over the bits of the exponent; a negative one gives 0 unless the base is 1 or -1."""
-    if x.dtype == "bool":
-        return x | ~z
     bits = {"u8": 8, "i8": 8, "i16": 16, "i32": 32, "i64": 64}[x.dtype]
     out, base, rest = k.const(1, x.dtype), x, z
     for _ in range(bits if bits < 64 else 63):
@@ -48,11 +48,11 @@ def _integer_power(k, x, z):
 
 def _pow_grad(g, x, z, y):
     gx = WHERE(z == 0, 0.0, g * z * POW(x, z - 1))
-    gz = WHERE((x == 0) & (z >= 0), 0.0, g * y * LOG(x))
+    gz = WHERE(LOGICAL_AND(x == 0, z >= 0), 0.0, g * y * LOG(x))
     return gx, gz
 
 
-POW = pointwise("pow", np.power, _pow, _pow_grad,
+POW = pointwise("pow", np.power, _pow, _pow_grad, takes="uif",
                 samples=(Sample(((3, 4), F), ((3, 4), F)), Sample(((3, 1), F), ((4,), F))))  # fmt: skip
 
 
@@ -63,6 +63,8 @@ def pow(input, exponent, *, out=None):
     dtype:  promoted
     errors: RuntimeError for an integer to a negative number's power
     """
+    if exponent is True and getattr(input, "dtype", None) is bool_:
+        return deliver(input.clone(), out)
     if type(exponent) in (int, float) and not isinstance(input, (int, float)):
         if exponent == 2:
             return deliver(SQUARE(input), out)

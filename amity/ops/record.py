@@ -152,6 +152,10 @@ class Op:
     def __call__(self, *values: Any) -> Any:
         return _bind(self, values)
 
+    def check_of(self, *specs: Spec) -> Callable[..., None] | None:
+        """What to ask of the values before each run: kernels cannot raise."""
+        return None
+
     # -- what a record defines
     def infer(self, *specs: Spec) -> Spec | tuple[Spec, ...]:
         raise TypeError(f"{self.name}: the record has no shape rule")
@@ -220,22 +224,30 @@ def _rank(d: DType) -> int:
 class Pointwise(Op):
     """One output element from one element of each input.
 
-    `rule` gives the dtypes: `same` computes and returns the promoted dtype; `float` turns integers
-    into the default float first; `compare` returns bool; `logical` computes on bools.
+    `rule` gives the dtypes: `same` computes and returns the promoted dtype; `number` turns bools
+    into int64 first, `float` integers into the default float; `compare` returns bool; `logical`
+    computes on bools.
     """
 
     kind = "pointwise"
     fuses_grad = True
     rule: ClassVar[str] = "same"
     takes: ClassVar[str] = "buif"  # kinds of dtypes that the op accepts
+    takes_each: ClassVar[bool] = False  # whether each input must be of such a kind
     function: ClassVar[Callable]
     code: ClassVar[Callable]
 
     def compute_dtype(self, *specs: Spec) -> DType:
+        if self.rule == "logical":
+            return bool_
         dtype = result_dtype(specs)
-        if self.rule == "float" and dtype.kind != "f":
+        if (
+            dtype.kind == "f"
+        ):  # of numbers alone: a derivative of one, exact until it meets a tensor
+            return float64 if all(s.is_weak for s in specs) else dtype
+        if self.rule == "float":
             return get_default_dtype()
-        return bool_ if self.rule == "logical" else dtype
+        return int64 if self.rule == "number" and dtype.kind == "b" else dtype
 
     def argument_dtypes(self, *specs: Spec) -> tuple[DType, ...]:
         """The dtype that each argument is cast to before `emit`."""
@@ -243,14 +255,20 @@ class Pointwise(Op):
 
     def infer(self, *specs: Spec) -> Spec:
         dtype = self.compute_dtype(*specs)
-        if dtype.kind not in self.takes:
-            raise RuntimeError(f"\"{self.name}\" not implemented for '{_legacy(dtype)}'")
+        for d in (s.dtype for s in specs) if self.takes_each else (dtype,):
+            if d.kind not in self.takes:
+                raise NotImplementedError(
+                    f"\"{self.name}\" not implemented for '{_legacy(d)}': got {d}; expected "
+                    f"{' or '.join(_KINDS[k] for k in self.takes)}"
+                )
         shape = (
             specs[0].shape
             if len(specs) == 1
             else broadcast_shapes(self.name, *(s.shape for s in specs))
         )
-        return Spec(shape, bool_ if self.rule in ("compare", "logical") else dtype)
+        if self.rule in ("compare", "logical"):
+            return Spec(shape, bool_)
+        return Spec(shape, dtype, all(s.is_weak for s in specs) and dtype is float64)
 
     def emit(self, k: Any, *values: Any) -> Any:
         return type(self).code(k, *values)
@@ -259,6 +277,7 @@ class Pointwise(Op):
         return type(self).function(*arrays)
 
 
+_KINDS = {"b": "bool", "u": "uint8", "i": "a signed integer", "f": "a float"}
 _LEGACY = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
            "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double"}  # fmt: skip
 

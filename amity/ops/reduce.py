@@ -105,9 +105,9 @@ class Prod(Reduce):
         last = tuple(range(-len(self.dims), 0))
         moved = x.movedim(self.dims, last) if self.dims else x
         kept = tuple(moved.shape[: x.ndim - len(self.dims)])
-        rows = moved.reshape((*kept, -1))
+        rows = moved.reshape((*kept, count_of(x.shape, self.dims)))
         n = rows.shape[-1]
-        if n < 2:
+        if n < 2 or x.numel() == 0:
             others = rows * 0 + 1
         else:
             one = rows.narrow(-1, 0, 1) * 0 + 1
@@ -196,6 +196,8 @@ class _Arg(Reduce):
         return int64
 
     def infer(self, x: Spec) -> Spec:
+        if x.dtype.kind == "b":
+            raise RuntimeError(f"{self.name}(): does not support bool input; expected numbers")
         if builtins.any(x.shape[d] == 0 for d in self.dims):
             raise IndexError(
                 f"{self.name}: Expected reduction dim to have non-zero size; got shape "
@@ -260,15 +262,26 @@ def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     return deliver(Prod(canonical_dims("prod", dim, x.ndim), keepdim)(x), out)
 
 
+def _some(op: str, x, dim) -> None:
+    """Nothing has no extreme."""
+    if x.numel() == 0 and (dim is None or dim == () or dim == []):
+        raise RuntimeError(
+            f"{op}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+            f"reduction dim with the 'dim' argument: got shape {list(x.shape)}"
+        )
+
+
 @method
 def amax(input, dim=(), keepdim=False, *, out=None):
     """The largest element over dimensions; gradients are shared among equals."""
+    _some("amax", input, dim)
     return deliver(Amax(canonical_dims("amax", dim, input.ndim), keepdim)(input), out)
 
 
 @method
 def amin(input, dim=(), keepdim=False, *, out=None):
     """The smallest element over dimensions; gradients are shared among equals."""
+    _some("amin", input, dim)
     return deliver(Amin(canonical_dims("amin", dim, input.ndim), keepdim)(input), out)
 
 

@@ -147,23 +147,49 @@ def cummin(input, dim, *, out=None):
     return _cum("cummin", input, dim, False)
 
 
+class LogCumSumExp(Op):
+    """The logarithm of the running sum of exponentials, each relative to the largest so far."""
+
+    name = "logcumsumexp"
+    kind = "host"
+    dim: int
+    samples = (Sample(((3, 5), F), dim=1), Sample(((3, 5), F), dim=0))
+
+    def infer(self, x: Spec) -> Spec:
+        if x.dtype.kind != "f":
+            raise NotImplementedError(f"logcumsumexp: got {x.dtype}; expected a floating dtype")
+        return x
+
+    def reference(self, x):
+        wide = x.astype(np.float64) if x.dtype.itemsize == 2 else x
+        return np.logaddexp.accumulate(wide, self.dim).astype(x.dtype)
+
+    def grad(self, g, x, y):
+        """Sums of g e^(x - y) over what comes after, in logarithms, for either sign of g."""
+        out = None
+        for sign in (1, -1):
+            part = WHERE(g * sign > 0, g * sign, 0.0).log() - y
+            total = LogCumSumExp(self.dim)(part.flip(self.dim)).flip(self.dim)
+            share = (total + x).exp() * sign
+            out = share if out is None else out + share
+        return out
+
+
 @method
 def logcumsumexp(input, dim, *, out=None):
     """The logarithm of the running sum of exponentials."""
     d = canonical_dim("logcumsumexp", dim, input.ndim)
     if input.ndim == 0:
         return deliver(input.clone(), out)
-    top = input.detach().amax(d, keepdim=True)
-    top = WHERE(top.abs() == float("inf"), 0.0, top)
-    return deliver((input - top).exp().cumsum(d).log() + top, out)
+    return deliver(LogCumSumExp(d)(input), out)
 
 
 @method
 def diff(input, n=1, dim=-1, prepend=None, append=None, *, out=None):
     """Differences of neighbours along a dimension, n times."""
-    d = canonical_dim("diff", dim, input.ndim)
     if input.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")
+    d = canonical_dim("diff", dim, input.ndim)
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     parts = [t for t in (prepend, input, append) if t is not None]

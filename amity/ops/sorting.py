@@ -86,6 +86,8 @@ def msort(input):
 def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):
     """The k largest (or smallest) elements along a dimension, in order, and where they are."""
     d, x = _one("topk", input, dim)
+    if x.dtype.kind == "b":
+        raise NotImplementedError("topk does not support bool dtypes: got amity.bool")
     if not 0 <= k <= x.shape[d]:
         raise RuntimeError("selected index k out of range")
     values, indices = Sort(d, bool(largest))(x)
@@ -109,7 +111,10 @@ def _ranked(name, input, dim, keepdim, rank_of):
 @method
 def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
     """The k-th smallest element along a dimension, and where it is."""
-    n = input.shape[canonical_dim("kthvalue", dim, input.ndim)] if input.ndim else 1
+    d = canonical_dim("kthvalue", dim, input.ndim)
+    n = input.shape[d] if input.ndim else 1
+    if n == 0:
+        raise IndexError(f"kthvalue(): Expected reduction dim {d} to have non-zero size.")
     if not 1 <= k <= n:
         raise RuntimeError(
             f"kthvalue(): selected number k out of range for dimension {dim}: got {k}; expected "
@@ -165,6 +170,8 @@ def nanmedian(input, dim=None, keepdim=False, *, out=None):
             else input.new_full((), math.nan)
         )
     d, x = _one("nanmedian", input, dim)
+    if x.shape[d] == 0:
+        raise IndexError(f"nanmedian(): Expected reduction dim {d} to have non-zero size.")
     _, order = Sort(d, False)(x.detach())
     count = (x == x).sum(d, True)
     at = Gather(d)(order, ((count - 1).clamp(min=0)) // 2)
@@ -178,6 +185,8 @@ def nanmedian(input, dim=None, keepdim=False, *, out=None):
 def mode(input, dim=-1, keepdim=False, *, out=None):
     """The most frequent element along a dimension (the smallest of several), and where it last is."""
     d, x = _one("mode", input, dim)
+    if x.shape[d] == 0:
+        raise IndexError(f"mode(): Expected reduction dim {d} to have non-zero size.")
     rows = np.moveaxis(x.detach().numpy(), d, -1)
     flat = rows.reshape(-1, rows.shape[-1])
     at = np.empty(len(flat), np.int64)
@@ -204,8 +213,10 @@ def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear", ou
 
 
 def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
-    if input.dtype.kind != "f":
-        raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
+    if input.dtype not in (float32, float64):
+        raise RuntimeError(
+            f"{name}() input tensor must be either float or double dtype: got {input.dtype}"
+        )
     if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
         raise RuntimeError(
             f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, "
@@ -241,7 +252,11 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
         y = _pick((x != x).any(-1, True), math.nan, y)
     y = y.movedim(-1, 0)
     if keepdim:
-        y = y.unsqueeze(d + 1) if dim is not None else y.reshape((-1,) + (1,) * input.ndim)
+        y = (
+            y.reshape((-1,) + (1,) * input.ndim)
+            if dim is None or not input.ndim
+            else y.unsqueeze(d + 1)
+        )
     return y.squeeze(0) if q.ndim == 0 else y
 
 
@@ -307,11 +322,19 @@ def bincount(input, weights=None, minlength=0):
 def histc(input, bins=100, min=0, max=0, *, out=None):
     """How many elements fall into each of equal bins."""
     array = input.detach().double().numpy().reshape(-1)
+    if input.dtype.kind != "f":
+        raise NotImplementedError(f"histc: got {input.dtype}; expected a floating dtype")
     low, high = float(min), float(max)
     if low == high:
         low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
         if low == high:
             low, high = low - 1, high + 1
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise RuntimeError(f"torch.histc: range of [{low}, {high}] is not finite")
+    if low > high:
+        raise RuntimeError(f"torch.histc: max must be larger than min: got [{low}, {high}]")
+    if bins <= 0:
+        raise RuntimeError(f"torch.histc(): bins must be > 0, but got {bins}")
     counts, _ = np.histogram(array[(array >= low) & (array <= high)], bins, (low, high))
     return input.new_tensor(counts, dtype=input.dtype)
 

@@ -7,10 +7,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from amity.core.dtype import float64, int32
+from amity.core.dtype import float64, int16, int32
+from amity.ir.graph import Spec
 
-from .elementwise import COS, EXP, LOG, LOG1P, SIN, UNARY, _math, costly
-from .record import INPLACE, METHODS, Sample, deliver, method, pointwise, publish
+from .elementwise import COS, EXP, LOG, LOG1P, LOGICAL_AND, SIN, UNARY, _math, costly
+from .matmul import common_dtype
+from .rearrange import broadcast_tensors
+from .record import (
+    INPLACE,
+    METHODS,
+    ErrorSample,
+    Op,
+    Sample,
+    deliver,
+    method,
+    pointwise,
+    publish,
+)  # fmt: skip
 from .select import WHERE
 from .structs import ReturnTypes
 
@@ -83,6 +96,21 @@ ATANH, atanh = _math(
     aliases=("arctanh",),
 )
 arcsin, arccos, arctan, arcsinh, arccosh, arctanh = asin, acos, atan, asinh, acosh, atanh
+ANGLE = pointwise(
+    "angle",
+    lambda x: np.where(np.isnan(x), np.nan, np.where(x < 0, np.pi, 0.0)).astype(
+        np.result_type(x, np.float32)
+    ),
+    lambda k, x: k.select(
+        x.ne(x), x, k.select(x < 0, k.const(math.pi, x.dtype), k.const(0.0, x.dtype))
+    ),
+    lambda g: g * 0,
+    rule="float",
+    samples=UNARY,
+)
+angle = publish(
+    ANGLE, "The argument as a complex number: pi where negative, else 0.", inplace=False
+)
 ERFC, erfc = _math(
     "erfc",
     each(math.erfc),
@@ -277,8 +305,9 @@ LOGIT = costly(
         "logit_of",
         lambda x: np.log(x / (1 - x)),
         _logit,
-        lambda g, x: g / (x * (1 - x)),
+        lambda g, x: g / WHERE((x < 0).logical_or(x > 1), math.nan, x * (1 - x)),
         rule="float",
+        samples=(Sample(((3, 4), "u")),),
     )
 )
 
@@ -344,9 +373,22 @@ COPYSIGN, copysign = _two(
     "The magnitude of x with the sign of y.",
     rule="float",
 )
-NEXTAFTER, nextafter = _two(
-    "nextafter", np.nextafter, None, "The next number after x towards y.", takes="f"
-)
+NEXTAFTER, _nextafter = _two("nextafter", np.nextafter, None, "", takes="f")
+
+
+@method(inplace=True)
+def nextafter(input, other, *, out=None):
+    """The next number after x towards y, in the dtype of both."""
+    dtype = common_dtype(input, other)
+    if dtype.kind != "f" or dtype.itemsize != 2:
+        return deliver(NEXTAFTER(input, other), out)
+    x, z = broadcast_tensors(input.to(dtype), other.to(dtype))
+    bits = x.contiguous().view(int16)
+    away = (x > 0).logical_xor(x > z)  # from zero: the bits of a float count its magnitude
+    step = WHERE(away, bits + 1, bits - 1)
+    tiny = WHERE(z > 0, 1, -(2**15) + 1).to(int16)  # the smallest number of either sign
+    y = WHERE(x == 0, tiny, step).to(int16).view(dtype)
+    return deliver(WHERE(x == z, z, WHERE((x != x).logical_or(z != z), x + z, y)), out)
 
 
 def _logaddexp(k, x, z):
@@ -370,7 +412,12 @@ logaddexp = publish(LOGADDEXP, "log(exp(x) + exp(y)) without overflow.", inplace
 
 @method
 def logaddexp2(input, other, *, out=None):
-    """log2(2^x + 2^y) without overflow."""
+    """log2(2^x + 2^y) without overflow.
+
+    dtype: floats only
+    """
+    if common_dtype(input, other).kind != "f":
+        raise NotImplementedError('"logaddexp2" not implemented for integers; expected floats')
     ln2 = math.log(2)
     return deliver(LOGADDEXP(input * ln2, other * ln2) / ln2, out)
 
@@ -392,7 +439,7 @@ XLOGY = costly(
         "xlogy",
         _xlogy_numpy,
         _xlogy,
-        lambda g, x, z: (g * WHERE((x == 0).logical_and(z <= 0), 0.0, LOG(z)), g * x / z),
+        lambda g, x, z: (g * WHERE(LOGICAL_AND(x == 0, z <= 0), 0.0, LOG(z)), g * x / z),
         rule="float",
         samples=(Sample(((3, 4), F), ((3, 4), "p")),),
     )
@@ -416,15 +463,33 @@ def ldexp(input, other, *, out=None):
     return deliver(input * EXP2(other), out)
 
 
+class Frexp(Op):
+    """Mantissas in [0.5, 1) and exponents."""
+
+    name = "frexp"
+    results = 2
+    samples = (Sample(((3, 4), F)),)
+    errors = (ErrorSample(((3,), "i"), error=RuntimeError, says="expected a floating dtype"),)
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        if x.dtype.kind != "f":
+            raise RuntimeError(f"frexp: got {x.dtype}; expected a floating dtype")
+        return x, Spec(x.shape, int32)
+
+    def reference(self, x):
+        wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+        mantissa, exponent = np.frexp(wide)
+        return mantissa.astype(x.dtype), exponent.astype(np.int32)
+
+    def grad(self, gs, like_x, result1):
+        return None if gs[0] is None else gs[0] * EXP2(-result1.to(gs[0].dtype))
+
+
 @method
 def frexp(input):
     """Mantissas in [0.5, 1) and exponents."""
-    m, e = np.frexp(input.detach().numpy())
-    return ReturnTypes(
-        "frexp",
-        mantissa=input.new_tensor(m),
-        exponent=input.new_tensor(e.astype(np.int32), dtype=int32),
-    )
+    mantissa, exponent = Frexp()(input)
+    return ReturnTypes("frexp", mantissa=mantissa, exponent=exponent)
 
 
 @method

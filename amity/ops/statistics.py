@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 
-from amity.core.dtype import float32
+from amity.core.dtype import float32, uint8
 from amity.core.shape import broadcast_shapes, canonical_dim, canonical_dims
 
 from .elementwise import ABS, EXP, LOG, MAXIMUM, MINIMUM
@@ -25,11 +25,7 @@ def _var_grad(g, input, dims, correction, keepdim):
     if not keepdim:
         for d in dims:
             spread = spread.unsqueeze(d)
-    return (
-        (input - centre)
-        * spread
-        * (2.0 / builtins.max(n - correction, 0) if n > correction else math.nan)
-    )
+    return (input - centre) * spread * (2.0 / (n - correction) if n > correction else math.inf)
 
 
 @composite(
@@ -44,11 +40,26 @@ def _var(input, dims, correction, keepdim):
     centred = input - SUM(input, dims, True) / n if n else input
     total = SUM(centred * centred, dims, keepdim)
     left = n - correction
-    return (
-        total / left
-        if left > 0
-        else total * (math.nan if left <= 0 and n <= correction and n < 2 else math.inf)
-    )
+    return total / left if left > 0 else total * math.inf
+
+
+@composite(
+    grad=lambda g, input, y, dims, correction, keepdim: _std_grad(
+        g, input, y, dims, correction, keepdim
+    ),
+    samples=(
+        Sample(((3, 4), F), dims=(1,), correction=1, keepdim=False),
+        Sample(((3, 4), F), dims=(0, 1), correction=0, keepdim=True),
+    ),
+)
+def _std(input, dims, correction, keepdim):
+    return _var.function(input, dims, correction, keepdim).sqrt()
+
+
+def _std_grad(g, input, y, dims, correction, keepdim):
+    """As the variance's, but 0 where nothing varies."""
+    half = WHERE(y == 0, 0.0, g / (WHERE(y == 0, 1.0, y) * 2))
+    return _var_grad(half, input, dims, correction, keepdim)
 
 
 def _correction(unbiased, correction) -> float:
@@ -77,7 +88,7 @@ def var(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=N
 def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
     """The standard deviation over dimensions."""
     dims, c = _arguments("std", input, dim, unbiased, correction)
-    return deliver(_var(input, dims, c, keepdim).sqrt(), out)
+    return deliver(_std(input, dims, c, keepdim), out)
 
 
 @method
@@ -90,8 +101,8 @@ def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None, 
 @method
 def std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
     """The standard deviation and the mean over dimensions."""
-    v, m = var_mean(input, dim, unbiased, keepdim, correction=correction)
-    return v.sqrt(), m
+    dims, c = _arguments("std_mean", input, dim, unbiased, correction)
+    return _std(input, dims, c, keepdim), mean(input, dims or None, keepdim)
 
 
 for _name in ("var_mean", "std_mean"):
@@ -114,7 +125,8 @@ def _extreme(name, whole, arg, pairwise, input, dim, keepdim):
     x = input if input.ndim else input.reshape(1)
     if x.shape[d] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
-    at = arg((d,), True)(x.detach())
+    ranked = x.detach() if x.dtype.kind != "b" else x.to(uint8)
+    at = arg((d,), True)(ranked)
     values = Gather(d)(x, at)
     if not keepdim or input.ndim == 0:
         values, at = values.squeeze(d), at.squeeze(d)
@@ -136,6 +148,11 @@ def min(input, dim=None, keepdim=False, *, other=None, out=None):
 @method
 def aminmax(input, *, dim=None, keepdim=False, out=None):
     """The smallest and the largest element."""
+    if dim is None and input.numel() == 0:
+        raise RuntimeError(
+            "aminmax(): cannot compute aminmax over an empty dimension as the operation has no "
+            f"identity: got shape {list(input.shape)}"
+        )
     dims = tuple(range(input.ndim)) if dim is None else (canonical_dim("aminmax", dim, input.ndim),)
     dims = dims if input.ndim else ()
     return ReturnTypes("aminmax", min=Amin(dims, keepdim)(input), max=Amax(dims, keepdim)(input))
@@ -235,7 +252,7 @@ def _p_norm(input, p, dims, keepdim):
 
 def vector_norm(input, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     """The p-norm of all elements, or over dimensions."""
-    x = input if dtype is None else input.to(dtype)
+    x = input if dtype is None or input.dtype.kind != "f" else input.to(dtype)
     if x.dtype.kind != "f":
         raise RuntimeError(
             "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
@@ -278,6 +295,10 @@ def dist(input, other, p=2):
 @method
 def renorm(input, p, dim, maxnorm, *, out=None):
     """Slices along a dimension scaled down to a norm of at most `maxnorm`."""
+    if input.ndim < 2:
+        raise RuntimeError(
+            f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions"
+        )
     d = canonical_dim("renorm", dim, input.ndim)
     dims = tuple(i for i in range(input.ndim) if i != d)
     size = vector_norm(input, p, dims, True)
@@ -306,6 +327,11 @@ def _common(a, b):
 @method
 def cov(input, *, correction=1, fweights=None, aweights=None):
     """The covariance matrix of variables in rows."""
+    if input.ndim > 2:
+        raise RuntimeError(
+            "cov(): expected input to have two or fewer dimensions but got an input with "
+            f"{input.ndim} dimensions"
+        )
     x = input if input.ndim == 2 else input.reshape(1, -1)
     w = fweights if aweights is None else aweights if fweights is None else fweights * aweights
     if w is None:
