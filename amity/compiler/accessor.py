@@ -38,15 +38,15 @@ class Accessor:
     def load(self, index: Sequence[Value], mask: Value | None = None) -> Value:
         """The element at a position; where `mask` is false nothing is read and the value is 0."""
         b, width = self.b, max((i.width for i in index), default=1)
-        start = self._start(index) if width > 1 and self.is_unit else None
-        if start is not None:
-            return b.load(
-                self.pointer,
-                start,
-                self.dtype,
-                width,
-                None if mask is None else b.splat(mask, width),
-            )
+        found = self._run(index) if width > 1 and self.is_unit else None
+        if found is not None:
+            start, step = found
+            mask = None if mask is None else b.splat(mask, width)
+            if step == 1:
+                return b.load(self.pointer, start, self.dtype, width, mask)
+            if mask is None:
+                v = b.load(self.pointer, start - (width - 1), self.dtype, width)
+                return b.shuffle(v, v, range(width - 1, -1, -1))
         at = b.const(0, "i64")
         for i, stride in zip(index, self.strides, strict=True):
             at = at + i * stride
@@ -54,16 +54,21 @@ class Accessor:
             at, mask = b.widen(at, mask)
         return b.load(self.pointer, at, self.dtype, at.width, mask)
 
-    def _start(self, index: Sequence[Value]) -> Value | None:
-        """Where a vector of neighbours starts, if the positions are that."""
-        parts = [affine(i) for i in index]
-        steps = [p[1] if p is not None else None for p in parts]
-        if steps != [0] * (len(index) - 1) + [1]:
+    def _run(self, index: Sequence[Value]) -> tuple[Value, int] | None:
+        """Where a vector of neighbours starts, and whether it runs forwards or back, if it is that."""
+        parts = []
+        for i in index:
+            part = affine(i)
+            if part is None:
+                return None
+            parts.append(part)
+        step = parts[-1][1]
+        if step not in (1, -1) or any(s for _, s in parts[:-1]):
             return None
         at = self.b.const(0, "i64")
         for (base, _), stride in zip(parts[:-1], self.strides[:-1], strict=True):
             at = at + base * stride
-        return at + parts[-1][0]
+        return at + parts[-1][0], step
 
 
 def affine(v: Value) -> tuple[Value, int] | None:
@@ -78,9 +83,9 @@ def affine(v: Value) -> tuple[Value, int] | None:
     if v.op == "iota":
         return b.const(0, v.dtype), 1
     if v.op in ("add", "sub"):
-        parts = [affine(a) for a in v.args]
-        if None in parts:
+        first, second = (affine(a) for a in v.args)
+        if first is None or second is None:
             return None
-        (x, s), (y, t) = parts
+        (x, s), (y, t) = first, second
         return b.binary(v.op, x, y), s + t if v.op == "add" else s - t
     return None
