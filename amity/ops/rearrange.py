@@ -160,9 +160,11 @@ class Roll(Op):
         return x
 
     def emit(self, k, x):
-        at, n = k.index[self.dim] - k.parameter(0), x.sizes[self.dim]
-        at = k.b.select(at < 0, at + n, at)
-        return x.load([at if d == self.dim else i for d, i in enumerate(k.index)])
+        at, d = k.index[self.dim] - k.parameter(0), self.dim
+        before, after = k.index[:d], k.index[d + 1 :]
+        wraps = at < 0
+        around = x.load([*before, at + x.sizes[d], *after], wraps)
+        return k.b.select(wraps, around, x.load([*before, at, *after], at >= 0))
 
     def reference(self, x):
         return np.roll(x, self.shift, self.dim)
