@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
 
-from .window import Axis
+from .window import Axis, axis
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Conv:
     def axes(self) -> tuple[Axis, Axis, Axis]:
         """How outputs see inputs, going forward."""
         d, h, w = (
-            Axis(self.x.shape[i], self.y.shape[i], s, self.w.shape[i], -p, d)
+            axis(self.x.shape[i], self.y.shape[i], s, self.w.shape[i], -p, d)
             for i, s, p, d in zip((2, 3, 4), self.stride, self.padding, self.dilation)
         )
         return d, h, w
@@ -114,7 +114,7 @@ def _residue(conv: Conv, residue: tuple[int, ...]) -> Product:
         taps = max(0, -(-(conv.w.shape[i] - first) // every))
         offset = (a + p - first * d) // s if taps else 0
         count = -(-(conv.x.shape[i] - a) // s)
-        axes.append(Axis(conv.y.shape[i], count, 1, taps, offset, -(every * d) // s))
+        axes.append(axis(conv.y.shape[i], count, 1, taps, offset, -(every * d) // s))
         x_start, w_start = x_start + a * x[i], w_start + (first * w[i] if taps else 0)
         x[i], w[i] = x[i] * s, w[i] * every
     outs = o // conv.groups
@@ -133,8 +133,8 @@ def flatten(p: Product) -> Product:
     counts = p.counts[1:]
     if not (is_linear(p.x[2:], counts) and is_linear(p.y[2:], counts)):
         return p
-    one, n = Axis(1, 1), prod(counts)
-    return replace(p, axes=(one, one, Axis(n, n)), x=(*p.x[:2], 0, 0, 1), y=(*p.y[:2], 0, 0, 1))
+    one, n = axis(1, 1), prod(counts)
+    return replace(p, axes=(one, one, axis(n, n)), x=(*p.x[:2], 0, 0, 1), y=(*p.y[:2], 0, 0, 1))
 
 
 def is_linear(strides: Sequence[int], counts: Sequence[int]) -> bool:

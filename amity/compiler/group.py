@@ -26,6 +26,7 @@ class Group:
         self.domain = tuple(domain)
         self.reduced: tuple[int, ...] = ()
         self.body: list[Instruction] = []
+        self.levels: list[int] = []
         self.value: dict[int, int] = {}  # id(node) -> instruction
         self.axes: dict[int, Axes] = {}
         self.nodes: list[Node] = []
@@ -81,8 +82,8 @@ class Group:
         return id(x) in self.value and self._level(self.value[id(x)]) > 0
 
     def _level(self, v: int) -> int:
-        i = self.body[v]
-        return max((self._level(a) for a in i.args), default=0) + (i.op == "reduce")
+        """How many reductions a value waits for, its own among them."""
+        return self.levels[v]
 
     @property
     def rows(self) -> int:
@@ -129,6 +130,8 @@ class Group:
 
     def _append(self, instruction: Instruction) -> int:
         self.body.append(instruction)
+        inner = max([self.levels[a] for a in instruction.args], default=0)
+        self.levels.append(inner + (instruction.op == "reduce"))
         return len(self.body) - 1
 
     def _cast(self, v: int, dtype: str) -> int:

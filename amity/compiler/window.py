@@ -62,27 +62,27 @@ class Axis:
     offset: int = 0
     tap_step: int = 1
 
-    @property
+    @functools.cached_property
     def grain(self) -> int:
         """Input positions that no window touches are not copied: the copy holds every grain-th."""
         return self.step if self.taps <= 1 else gcd(self.step, self.tap_step)
 
-    @property
+    @functools.cached_property
     def advance(self) -> int:
         """Positions of the copy from one output to the next."""
         return self.step // self.grain
 
-    @property
+    @functools.cached_property
     def tap(self) -> int:
         """Positions of the copy from one tap to the next; negative for a flipped kernel."""
         return self.tap_step // self.grain if self.taps > 1 else 0
 
-    @property
+    @functools.cached_property
     def origin(self) -> int:
         """Position of tap 0 of the first output."""
         return max(0, -(self.taps - 1) * self.tap)
 
-    @property
+    @functools.cached_property
     def lowest(self) -> int:
         """Input position at which the copy of the first output's window begins."""
         return self.offset + min(0, (self.taps - 1) * self.tap_step)
@@ -101,6 +101,9 @@ class Axis:
         values = (self.size, self.lowest, self.grain, self.advance, self.tap, self.origin,
                   self.taps, self.count, block)  # fmt: skip
         return {f"{name}.{n}": v for n, v in zip(AXIS.split(), values)}
+
+
+axis = functools.lru_cache(4096)(Axis)  # equal ones are one object, that knows its numbers
 
 
 @dataclass(frozen=True)

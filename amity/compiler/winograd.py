@@ -28,9 +28,9 @@ from .window import (
     COPY,
     IMAGE,
     SCRATCH,
-    Axis,
     Kind,
     Words,
+    axis,
     axis_words,
     choose_block,
     copy_strides,
@@ -406,7 +406,7 @@ def _block_words(
 ) -> tuple[dict[str, int], int, int]:
     """The words and units of one choice of block, and the bytes of scratch that it needs."""
     d, y_h, y_w = p.axes
-    h, w = (Axis(a.size, -(-a.count // M), M, POINTS, a.offset) for a in (y_h, y_w))
+    h, w = (axis(a.size, -(-a.count // M), M, POINTS, a.offset) for a in (y_h, y_w))
     counts = (p.images, d.count, h.count, w.count)
     block = counts if fused else choose_block(counts, kind.lanes, aim)
     width = -(-prod(block) // kind.lanes) * kind.lanes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -17,6 +18,11 @@ def numel(shape: Sequence[int]) -> int:
 
 def contiguous_strides(shape: Sequence[int]) -> Shape:
     """Row-major strides, in elements; a dimension of size 0 counts as 1."""
+    return _contiguous_strides(tuple(shape))
+
+
+@functools.lru_cache(4096)
+def _contiguous_strides(shape: Shape) -> Shape:
     strides, step = [], 1
     for size in reversed(shape):
         strides.append(step)

@@ -87,6 +87,8 @@ def assemble(
     outputs = [_output(places[p], n) for p in fresh]
     steps, bits, work = [], 0, 0
     for step in lowered.steps:
+        if not step.grid:
+            continue  # nothing to compute: its results have no elements
         address = device.kernels().address(step.key, step.build, step.label)
         used = [places[p] for p in step.buffers]
         buffers = [(slots[x.base], x.offset + sizes.get(x.base, 0)) for x in used]

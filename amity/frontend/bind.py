@@ -23,6 +23,7 @@ from .trace import Symbol, input_node, traced
 
 PLANS_KEPT = 20_000
 NUMBERS = (bool, int, float)
+OPERANDS = (Tensor, *NUMBERS)
 
 
 def spec_of(value: Any) -> Spec:
@@ -47,12 +48,13 @@ def bind(op: Op, values: Sequence[Any]) -> Any:
 
 def bind_slowly(op: Op, values: Sequence[Any]) -> Any:
     """The general way."""
-    plan = op.plans.get(tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values]))
+    key = [v.layout if isinstance(v, Tensor) else type(v) for v in values]
+    plan = op.plans.get(tuple(key))
     if plan is not None:
         out = plan(*values)
     else:
         values = [_accept(op, v) for v in values]
-        if any(isinstance(v, Tensor) and type(v.layout) is Symbol for v in values):
+        if Symbol in map(type, key):
             out = trace_op(op, values)
         else:
             out = make_plan(op, values)(*values)
@@ -267,6 +269,8 @@ def fast_binary(op: Pointwise, slow: Callable) -> Callable:
     plans: dict = {}
 
     def other(a: Any, b: Any) -> Any:
+        if type(a) is Tensor and type(a.layout) is Symbol and type(b) in OPERANDS:
+            return bind_slowly(op, (a, b))
         if type(b) in NUMBERS and isinstance(a, Tensor):
             try:
                 t = plans[a.layout][type(b)](a, b)

@@ -7,7 +7,7 @@ from typing import Any
 
 from amity.core.device import CPU
 from amity.core.dtype import DType
-from amity.core.shape import Size, contiguous_strides, numel
+from amity.core.shape import Shape, Size, contiguous_strides, numel
 from amity.ir.graph import Graph, Node, Spec
 
 _made: dict[str, Callable] = {}
@@ -16,15 +16,22 @@ _made: dict[str, Callable] = {}
 class Symbol:
     """The layout of a traced tensor: what is known of it, and its node. Never a key of plans."""
 
-    __slots__ = ("dtype", "is_weak", "ndim", "node", "numel", "shape", "strides")
+    __slots__ = ("dtype", "is_weak", "ndim", "node", "shape")
     device = CPU
     is_contiguous = is_dense = True
 
     def __init__(self, node: Node) -> None:
         spec = node.spec
         self.node, self.dtype, self.shape = node, spec.dtype, Size(spec.shape)
-        self.ndim, self.numel, self.is_weak = len(spec.shape), numel(spec.shape), spec.is_weak
-        self.strides = contiguous_strides(spec.shape)
+        self.ndim, self.is_weak = len(spec.shape), spec.is_weak
+
+    @property
+    def numel(self) -> int:
+        return numel(self.shape)
+
+    @property
+    def strides(self) -> Shape:
+        return contiguous_strides(self.shape)
 
     @property
     def nbytes(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,22 +64,19 @@ class Graph:
     def nodes(self) -> list[Node]:
         """All nodes that the outputs need, inputs first, producers before users."""
         order: list[Node] = []
-        seen: set[int] = set()
+        done: set[Node] = set()
         for root in self.outputs:
-            stack: list[tuple[Node, Iterator[Node]]] = []
-            if id(root) not in seen:
-                seen.add(id(root))
-                stack.append((root, iter(root.inputs)))
+            stack = [root]
             while stack:
-                node, rest = stack[-1]
-                for child in rest:
-                    if id(child) not in seen:
-                        seen.add(id(child))
-                        stack.append((child, iter(child.inputs)))
-                        break
-                else:
+                node = stack[-1]
+                missing = [x for x in node.inputs if x not in done]
+                if missing and node not in done:
+                    stack += reversed(missing)
+                    continue
+                stack.pop()
+                if node not in done:
+                    done.add(node)
                     order.append(node)
-                    stack.pop()
         return order
 
 

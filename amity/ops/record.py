@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import update_wrapper
+from functools import lru_cache, update_wrapper
 from typing import Any, ClassVar
 
 import numpy as np
@@ -207,13 +207,18 @@ def result_dtype(specs: Iterable[Spec]) -> DType:
     >>> result_dtype([Spec((2,), int32), Spec((), float64, True)])
     amity.float32
     """
+    levels = [(2 if s.is_weak else 0 if s.shape else 1, s.dtype) for s in specs]
+    return _promoted(tuple(levels), get_default_dtype())
+
+
+@lru_cache(4096)
+def _promoted(given: tuple[tuple[int, DType], ...], default: DType) -> DType:
     levels: list[DType | None] = [None, None, None]
-    for s in specs:
-        i = 2 if s.is_weak else 0 if s.shape else 1
+    for i, dtype in given:
         have = levels[i]
-        levels[i] = s.dtype if have is None else PROMOTION[have, s.dtype]
+        levels[i] = dtype if have is None else PROMOTION[have, dtype]
     if levels[2] is not None:
-        levels[2] = get_default_dtype() if levels[2].kind == "f" else levels[2]
+        levels[2] = default if levels[2].kind == "f" else levels[2]
     return max((d for d in levels if d is not None), key=_rank)  # the first of equals
 
 

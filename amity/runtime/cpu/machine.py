@@ -63,6 +63,11 @@ class GetSet(ctypes.Structure):
 LONGLONG, TP_DEALLOC, TP_MEMBERS, TP_GETSET = 17, 52, 72, 73
 
 
+new_builtin = ctypes.pythonapi.PyCFunction_NewEx
+new_builtin.restype = ctypes.py_object
+new_builtin.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+
+
 def slot_offset(cls: type, name: str) -> int:
     """Where a `__slots__` member lies in its objects: PyMemberDescrObject.d_member->offset."""
     descriptor = id(cls.__dict__[name])
@@ -142,12 +147,7 @@ class Machine:
             definition = MethodDef(text, self._address[f"amity_{name}"], flags_, None)
             self._method_defs[name] = definition
             self._keep.append(text)
-        new = ctypes.pythonapi.PyCFunction_NewEx
-        new.restype, new.argtypes = (
-            ctypes.py_object,
-            [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p],
-        )
-        return new(ctypes.addressof(definition), payload, None)
+        return new_builtin(ctypes.addressof(definition), payload, None)
 
     def pool(self, nbytes: int) -> int:
         """The address of the pool that serves blocks of that size."""
