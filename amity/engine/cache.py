@@ -6,12 +6,15 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from amity.core import flags
 
 DIGEST = 32
-SUFFIX = ".o"
+SUFFIX, UNFINISHED = ".o", ".part"
+SHRINK_EVERY = 64  # entries written between looks at the limit
+ABANDONED = 3600.0  # seconds after which a file that nobody finished goes
 
 
 class Cache:
@@ -21,7 +24,7 @@ class Cache:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.writes = 0
 
     def path(self, key: str) -> Path:
         return self.folder / (hashlib.sha256(key.encode()).hexdigest() + SUFFIX)
@@ -43,34 +46,58 @@ class Cache:
         return code
 
     def put(self, key: str, code: bytes) -> None:
-        path = self.path(key)
+        """Write an entry in full, then give it its name: other processes never see half of one."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as f:
-                f.write(hashlib.sha256(code).digest() + code)
-            os.replace(f.name, path)
+            number, name = tempfile.mkstemp(UNFINISHED, dir=self.folder)
         except OSError:
-            return  # a read-only or full disk: the kernel is simply built again next time
-        if self.misses % 64 == 0:
+            return  # a read-only disk: the kernel is simply built again next time
+        try:
+            with open(number, "wb") as f:
+                f.write(hashlib.sha256(code).digest() + code)
+            os.replace(name, self.path(key))
+        except OSError:  # a full disk
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            return
+        if self.writes % SHRINK_EVERY == 0:
             self.shrink()
+        self.writes += 1
+
+    def _files(self, suffix: str) -> list[tuple[float, int, str]]:
+        """(time of last use, bytes, path) of all files of a kind, oldest first."""
+        rows = []
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self.folder) as found,
+        ):
+            for entry in found:
+                if entry.name.endswith(suffix):
+                    with contextlib.suppress(OSError):  # another process removed it
+                        s = entry.stat()
+                        rows.append((s.st_mtime, s.st_size, entry.path))
+        return sorted(rows)
 
     def entries(self) -> list[Path]:
-        return list(self.folder.glob("*" + SUFFIX)) if self.folder.is_dir() else []
+        return [Path(path) for _, _, path in self._files(SUFFIX)]
 
     def size(self) -> int:
         """Bytes of all entries."""
-        return sum(_stat(p)[1] for p in self.entries())
+        return sum(size for _, size, _ in self._files(SUFFIX))
 
     def shrink(self) -> None:
         """Remove the entries used longest ago until the folder keeps its limit."""
-        rows = sorted((*_stat(p), p) for p in self.entries())
-        total = sum(size for _, size, _ in rows)
+        rows = self._files(SUFFIX)
+        total, going = sum(size for _, size, _ in rows), []
         for _, size, path in rows:
             if total <= self.limit:
                 break
-            with contextlib.suppress(OSError):
-                path.unlink()
+            going.append(path)
             total -= size
+        going += [p for used, _, p in self._files(UNFINISHED) if time.time() - used > ABANDONED]
+        for path in going:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def clear(self) -> int:
         """Remove every entry; gives how many there were."""
@@ -78,14 +105,6 @@ class Cache:
         for path in found:
             path.unlink(missing_ok=True)
         return len(found)
-
-
-def _stat(path: Path) -> tuple[float, int]:
-    try:
-        s = path.stat()
-    except OSError:
-        return (0.0, 0)  # another process removed it
-    return (s.st_mtime, s.st_size)
 
 
 def source_stamp() -> str:

@@ -41,8 +41,8 @@ class _Check:
         self.body(self.function.body)
         return self.problems
 
-    def say(self, where: str, problem: str) -> None:
-        self.problems.append(f"{self.function.name}: `{where}` {problem}")
+    def say(self, where: Value | Loop | Branch, problem: str) -> None:
+        self.problems.append(f"{self.function.name}: `{line(where)}` {problem}")
 
     # -- regions
     def body(self, items: Sequence[Value | Loop | Branch]) -> None:
@@ -64,30 +64,28 @@ class _Check:
         return at_end
 
     def loop(self, loop: Loop) -> None:
-        where = line(loop)
         for v in (loop.lo, loop.hi, loop.step, *loop.init):
-            self.defined(where, v)
+            self.defined(loop, v)
         if any((v.dtype, v.width) != ("i64", 1) for v in (loop.lo, loop.hi, loop.step, loop.index)):
-            self.say(where, "got a bound that is no i64; expected i64 scalars")
+            self.say(loop, "got a bound that is no i64; expected i64 scalars")
         carried = [(v.dtype, v.width) for v in loop.carry]
         for name, values in (("initial", loop.init), ("next", loop.new)):
             if [(v.dtype, v.width) for v in values] != carried:
-                self.say(where, f"got {name} values {list(values)}; expected types {loop.carry}")
+                self.say(loop, f"got {name} values {list(values)}; expected types {loop.carry}")
         at_end = self.region(loop.body, [loop.index, *loop.carry])
         for v in loop.new:
             if v.op != "const" and id(v) not in at_end:
-                self.say(where, f"got next value {v}, which the body does not define")
+                self.say(loop, f"got next value {v}, which the body does not define")
         self.seen |= {id(v) for v in loop.carry}
 
     def branch(self, branch: Branch) -> None:
-        where = line(branch)
-        self.defined(where, branch.condition)
+        self.defined(branch, branch.condition)
         if (branch.condition.dtype, branch.condition.width) != ("bool", 1):
-            self.say(where, f"got condition {branch.condition}; expected a bool scalar")
+            self.say(branch, f"got condition {branch.condition}; expected a bool scalar")
         self.region(branch.body, ())
 
     # -- instructions
-    def defined(self, where: str, v: Value) -> None:
+    def defined(self, where: Value | Loop | Branch, v: Value) -> None:
         if v.op == "const":
             problem = _constant(v)
             if problem:
@@ -96,21 +94,20 @@ class _Check:
             self.say(where, f"got {v}, which is not defined there")
 
     def instruction(self, v: Value) -> None:
-        where = line(v)
         for a in v.args:
-            self.defined(where, a)
+            self.defined(v, a)
         if (
             v.dtype != "void"
             and v.dtype != "ptr"
             and v.dtype not in BITS
             or v.dtype in ("f16", "bf16")
         ):
-            self.say(where, f"got dtype {v.dtype}; expected one that registers hold")
+            self.say(v, f"got dtype {v.dtype}; expected one that registers hold")
         problems = (
             self.call(v) if v.op == "call" else RULES[v.op](v) if v.op in RULES else ["unknown"]
         )
         for problem in problems:
-            self.say(where, problem)
+            self.say(v, problem)
         self.seen.add(id(v))
 
     def call(self, v: Value) -> Iterator[str]:
