@@ -14,6 +14,7 @@ from amity.core.layout import Layout, layout
 from amity.ir.target import Target
 
 from .conv import plan_conv
+from .fold import plan_fold
 from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
 from .group import copy_launch
@@ -139,6 +140,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "conv": plan_convolution,
     "cat": plan_cat,
     "scan": plan_running,
+    "fold": plan_fold,
     "pad": plan_pad,
     "pad_back": plan_pad_back,
     "pool": plan_pool,

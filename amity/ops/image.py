@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+
+import numpy as np
+
+from amity.ir.graph import Spec
 
 from .convolution import spatial
 from .joining import stack
-from .movement import Embed, Slice
+from .movement import Slice
 from .padding import pad
+from .record import Op, Sample, composite
 
 
 def _block_counts(name: str, size, kernel, dilation, padding, stride) -> tuple[int, ...]:
@@ -35,6 +39,68 @@ def _places(kernel, dilation):
     return [(i * dilation[0], j * dilation[1]) for i in range(kernel[0]) for j in range(kernel[1])]
 
 
+def _blocks_grad(g, like_x, kernel, dilation, padding, stride):
+    size = tuple(like_x.shape[2:])
+    counts = _block_counts("unfold", size, kernel, dilation, padding, stride)
+    return Fold(size, kernel, dilation, padding, stride, counts)(g)
+
+
+@composite(grad=_blocks_grad)
+def _blocks(x, kernel, dilation, padding, stride):
+    """Sliding blocks of images [N, C, H, W] as columns [N, C * kernel, blocks]."""
+    high, wide = _block_counts("unfold", x.shape[2:], kernel, dilation, padding, stride)
+    if any(padding):
+        x = pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    parts = [
+        Slice(3, j, wide, stride[1])(Slice(2, i, high, stride[0])(x))
+        for i, j in _places(kernel, dilation)
+    ]
+    return stack(parts, 2).reshape(x.shape[0], x.shape[1] * len(parts), high * wide)
+
+
+class Fold(Op):
+    """Columns of sliding blocks [N, C * kernel, blocks] added up into images [N, C, *size]."""
+
+    name = "fold"
+    kind = "kernel"
+    planner = "fold"
+    size: tuple[int, int]
+    kernel: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int]
+    stride: tuple[int, int]
+    blocks: tuple[int, int]
+    samples = (
+        Sample(
+            ((2, 8, 12), "f"),
+            size=(4, 3),
+            kernel=(2, 2),
+            dilation=(1, 1),
+            padding=(1, 1),
+            stride=(2, 1),
+            blocks=(3, 4),
+        ),
+    )
+
+    def infer(self, x: Spec) -> Spec:
+        channels = x.shape[1] // math.prod(self.kernel)
+        return Spec((x.shape[0], channels, *self.size), x.dtype)
+
+    def reference(self, x):
+        (high, wide), (h, w) = self.blocks, self.size
+        top, left = self.padding
+        x = x.reshape((x.shape[0], -1, math.prod(self.kernel), high, wide))
+        full = np.zeros((*x.shape[:2], h + 2 * top, w + 2 * left), x.dtype)
+        for at, (i, j) in enumerate(_places(self.kernel, self.dilation)):
+            rows = slice(i, i + high * self.stride[0], self.stride[0])
+            columns = slice(j, j + wide * self.stride[1], self.stride[1])
+            full[:, :, rows, columns] += x[:, :, at]
+        return full[:, :, top : top + h, left : left + w]
+
+    def grad(self, g):
+        return _blocks(g, self.kernel, self.dilation, self.padding, self.stride)
+
+
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     """Sliding blocks of an image as columns.
 
@@ -50,14 +116,8 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     kernel, dilation, padding, stride = (
         spatial("unfold", v, 2) for v in (kernel_size, dilation, padding, stride)
     )
-    high, wide = _block_counts("unfold", x.shape[2:], kernel, dilation, padding, stride)
-    if any(padding):
-        x = pad(x, (padding[1], padding[1], padding[0], padding[0]))
-    parts = [
-        Slice(3, j, wide, stride[1])(Slice(2, i, high, stride[0])(x))
-        for i, j in _places(kernel, dilation)
-    ]
-    y = stack(parts, 2).reshape(x.shape[0], -1, high * wide)
+    _block_counts("unfold", x.shape[2:], kernel, dilation, padding, stride)
+    y = _blocks(x, kernel, dilation, padding, stride)
     return y if input.ndim == 4 else y.squeeze(0)
 
 
@@ -89,19 +149,12 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
             f"the calculated number of sliding blocks {high} * {wide} = {high * wide}, but got "
             f"input.size(2)={x.shape[2]}."
         )
+    outer = (x.shape[0], x.shape[1] // math.prod(kernel))
     if (high * kernel[0], wide * kernel[1]) == size and stride == kernel and dilation == (1, 1):
-        x = x.reshape(x.shape[0], -1, *kernel, high, wide)  # blocks side by side: only moved
-        whole = x.permute(0, 1, 4, 2, 5, 3).reshape(x.shape[0], -1, *size)
+        x = x.reshape(*outer, *kernel, high, wide)  # blocks side by side: only moved
+        whole = x.permute(0, 1, 4, 2, 5, 3).reshape(*outer, *size)
         return whole if input.ndim == 3 else whole.squeeze(0)
-    full = [n + 2 * p for n, p in zip(size, padding, strict=True)]
-    x = x.reshape(x.shape[0], -1, math.prod(kernel), high, wide)
-    y: Any = None
-    for at, (i, j) in enumerate(_places(kernel, dilation)):
-        part = Embed(2, i, stride[0], full[0])(x.select(2, at))
-        part = Embed(3, j, stride[1], full[1])(part)
-        y = part if y is None else y + part
-    if any(padding):
-        y = Slice(3, padding[1], size[1], 1)(Slice(2, padding[0], size[0], 1)(y)).contiguous()
+    y = Fold(size, kernel, dilation, padding, stride, (high, wide))(x)
     return y if input.ndim == 3 else y.squeeze(0)
 
 
