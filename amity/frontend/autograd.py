@@ -144,7 +144,8 @@ def _call_hooks(node: list, g: Any) -> Any:
 def _explain(node: list, error: Exception) -> None:
     if node[WHERE]:
         print(
-            f"Error detected in {node[RULE].name}. Traceback of forward call that caused the error:\n{node[WHERE]}",
+            f"Error detected in {node[RULE].name}. Traceback of forward call that caused the "
+            f"error:\n{node[WHERE]}",
             file=sys.stderr,
         )
 
@@ -156,7 +157,8 @@ def _check_nan(node: list, grads: Sequence[Any]) -> None:
                 f" Traceback of forward call that caused it:\n{node[WHERE]}" if node[WHERE] else ""
             )
             raise RuntimeError(
-                f"Function '{node[RULE].name}Backward0' returned nan values in its {i}th output.{where}"
+                f"Function '{node[RULE].name}Backward0' returned nan values in its {i}th "
+                f"output.{where}"
             )
 
 
@@ -208,7 +210,8 @@ def _seed(op: str, t: Tensor, g: Any) -> Any:
         )
     if g.layout.shape != t.layout.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output has a shape of {list(g.shape)} and output has a shape of {list(t.shape)}."
+            f"Mismatch in shape: grad_output has a shape of {list(g.shape)} and output has a "
+            f"shape of {list(t.shape)}."
         )
     return g
 

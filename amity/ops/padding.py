@@ -51,7 +51,8 @@ class Pad(Op):
                 )
             if self.mode != "constant" and n + min(a, 0) + min(b, 0) <= 0 < max(a, b):
                 raise ShapeError(
-                    f"pad: got padding ({a}, {b}) at a dimension of size {n}; expected elements to pad with"
+                    f"pad: got padding ({a}, {b}) at a dimension of size {n}; expected elements "
+                    "to pad with"
                 )
             if self.mode == "circular" and (a > n or b > n):
                 raise ShapeError(
