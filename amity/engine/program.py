@@ -12,6 +12,7 @@ from amity.core import flags
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
 from amity.runtime import plan
+from amity.runtime.cpu.blocks import check_size
 
 from . import device
 
@@ -104,7 +105,8 @@ def _output(place: Place, arguments: int) -> plan.Output:
     """A view of an argument, or memory of its own."""
     if place.base < arguments:
         return plan.Output(place.layout, source=place.base, offset=place.offset)
-    return plan.Output(place.layout, max(place.layout.extent * place.layout.dtype.itemsize, 1))
+    nbytes = max(place.layout.extent * place.layout.dtype.itemsize, 1)
+    return plan.Output(place.layout, check_size(nbytes))
 
 
 def _memory(

@@ -38,6 +38,13 @@ def memory() -> int:
 KEPT_LIMIT = max(256 << 20, memory() // 8)  # bytes of large blocks kept for reuse
 
 
+def check_size(nbytes: int) -> int:
+    """The same number, if a machine could have so many bytes at all."""
+    if nbytes > MOST:
+        raise fail(OutOfMemoryError, "allocate", f"{nbytes} bytes", f"at most {MOST}")
+    return nbytes
+
+
 def size_class(nbytes: int) -> int:
     """The block size that serves a request: few classes, at most an eighth wasted above 4 KiB.
 
@@ -46,7 +53,6 @@ def size_class(nbytes: int) -> int:
     """
     if nbytes <= 4096:
         return (nbytes + 63) & ~63
-    if nbytes > MOST:
-        raise fail(OutOfMemoryError, "allocate", f"{nbytes} bytes", f"at most {MOST}")
+    check_size(nbytes)
     step = 1 << max(6, (nbytes - 1).bit_length() - (4 if nbytes < LARGE else 7))
     return (nbytes + step - 1) & ~(step - 1)
