@@ -24,6 +24,7 @@ from .pool import plan_pool
 from .resample import plan_resample
 from .scan import plan_scan
 from .scatter import plan_index_put, plan_scatter
+from .sort import plan_sort, plan_top
 
 Plan = tuple[list[Launch], list[int]]
 
@@ -147,4 +148,6 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "scatter": plan_scatter,
     "index_put": plan_index_put,
     "resample": plan_resample,
+    "sort": plan_sort,
+    "topk": plan_top,
 }

@@ -17,13 +17,15 @@ from .select import WHERE
 from .structs import ReturnTypes
 
 F = "f"
+FEW = 64  # elements up to which the first ones are found without sorting all
 
 
 class Sort(Op):
     """Elements in order along a dimension, and where they were; equal ones keep their order. NaNs are largest."""
 
     name = "sort"
-    kind = "host"
+    kind = "kernel"
+    planner = "sort"
     results = 2
     dim: int
     descending: bool
@@ -45,6 +47,37 @@ class Sort(Op):
         else:
             order = np.argsort(work, self.dim, kind="stable")
         return np.take_along_axis(x, order, self.dim), order
+
+    def grad(self, gs, like_x, result1):
+        g = gs[0]
+        if g is None:
+            return None
+        return Scatter(self.dim, "assign", True)(g.new_zeros(like_x.shape), result1, g)
+
+
+class TopK(Op):
+    """The first k elements of the order along a dimension, and where they were."""
+
+    name = "topk"
+    kind = "kernel"
+    planner = "topk"
+    results = 2
+    dim: int
+    k: int
+    largest: bool
+    samples = (
+        Sample(((3, 5), F), dim=1, k=2, largest=True),
+        Sample(((4, 2), F), dim=0, k=3, largest=False),
+    )
+
+    def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        shape = (*x.shape[: self.dim], self.k, *x.shape[self.dim + 1 :])
+        return Spec(shape, x.dtype), Spec(shape, int64)
+
+    def reference(self, x):
+        first = (slice(None),) * self.dim + (slice(0, self.k),)
+        values, places = Sort(self.dim, self.largest).reference(x)
+        return values[first], places[first]
 
     def grad(self, gs, like_x, result1):
         g = gs[0]
@@ -90,11 +123,14 @@ def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):
         raise NotImplementedError("topk does not support bool dtypes: got amity.bool")
     if not 0 <= k <= x.shape[d]:
         raise RuntimeError("selected index k out of range")
-    values, indices = Sort(d, bool(largest))(x)
-    values, indices = values.narrow(d, 0, k), indices.narrow(d, 0, k)
+    if k <= FEW:
+        values, indices = TopK(d, int(k), bool(largest))(x)
+    else:
+        values, indices = Sort(d, bool(largest))(x)
+        values, indices = (v.narrow(d, 0, k).contiguous() for v in (values, indices))
     if input.ndim == 0:
         values, indices = values.reshape(()), indices.reshape(())
-    return ReturnTypes("topk", values=values.contiguous(), indices=indices.contiguous())
+    return ReturnTypes("topk", values=values, indices=indices)
 
 
 def _ranked(name, input, dim, keepdim, rank_of):
