@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from amity.compiler.numerics import expand
 from amity.core import flags
 from amity.ir import text
 from amity.ir.target import Target
@@ -21,10 +20,8 @@ class Kernels:
     """All kernels of this process. Codegen and LLVM are loaded when the first one is asked for."""
 
     def __init__(self) -> None:
-        from amity.codegen import (
-            cpu,
-            llvm,
-        )  # lazy: LLVM takes 0.1 s to load and only kernels need it
+        from amity.codegen import cpu, llvm  # lazy: LLVM takes 0.1 s to load
+        from amity.compiler.numerics import expand  # lazy: only kernels need it
 
         self.codegen, self._llvm, self.math = cpu, llvm, expand
         self.target: Target = cpu.host_target()

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from amity.compiler.lower import lower
 from amity.compiler.plan import HostCall, Launch, Lowered, Place
 from amity.core import flags
 from amity.core.layout import Layout
@@ -54,6 +53,8 @@ def build(
 
     `given` maps outputs to arguments that receive them; `bumps` are arguments whose version grows.
     """
+    from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
+
     threads = device.machine().workers.threads
     lowered = lower(graph, inputs, device.kernels().target, threads, given)
     hosts = [s for s in lowered.steps if isinstance(s, HostCall)]

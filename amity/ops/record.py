@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, update_wrapper
+from functools import cached_property, lru_cache, update_wrapper
 from typing import Any, ClassVar
 
 import numpy as np
@@ -170,15 +170,33 @@ def _saved_names(cls: type[Op]) -> tuple[tuple[str, int | str], ...]:
     """What the rule takes after `self, g`, as pairs (how, which): see the module's docstring."""
     if cls.grad is None:
         return ()
-    inputs = [n for n in inspect.signature(cls.infer).parameters if n != "self"]
+    inputs = [n.lstrip("*") for n in parameter_names(cls.infer) if n != "self"]
     return saved_of(cls.grad, inputs, skip=2)
+
+
+def parameter_names(function: Callable) -> list[str]:
+    """A function's parameters in order, with a star for one that takes the rest. `inspect` tells the
+    same, but at a cost that importing hundreds of ops would show.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or hasattr(function, "__wrapped__") or code.co_kwonlyargcount:
+        stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+        found = inspect.signature(function).parameters
+        return [stars.get(p.kind, "") + n for n, p in found.items()]
+    names = list(code.co_varnames[: code.co_argcount])
+    more = code.co_varnames[code.co_argcount :]
+    if code.co_flags & inspect.CO_VARARGS:
+        names.append("*" + more[0])
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        names.append("**" + more[1 if code.co_flags & inspect.CO_VARARGS else 0])
+    return names
 
 
 def saved_of(rule: Callable, inputs: Sequence[str], skip: int) -> tuple[tuple[str, int | str], ...]:
     out: list[tuple[str, int | str]] = []
-    for name, parameter in list(inspect.signature(rule).parameters.items())[skip:]:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            out.append((name, -1))  # `*layouts` of all inputs, or the `*inputs` themselves
+    for name in parameter_names(rule)[skip:]:
+        if name.startswith("*"):
+            out.append((name[1:], -1))  # `*layouts` of all inputs, or the `*inputs` themselves
         elif name == "needs":  # for each input, whether its gradient is wanted
             out.append(("needs", 0))
         elif name == "y" and "y" not in inputs:
@@ -307,7 +325,7 @@ def pointwise(
     """
     rows = dict(more)
     rows.update(name=name, function=staticmethod(function), code=staticmethod(code))
-    arity = rows.pop("arity", None) or len(inspect.signature(code).parameters) - 1
+    arity = rows.pop("arity", None) or len(parameter_names(code)) - 1
     inputs = list(inputs or ("x", "z", "w")[:arity])
     cls: Any = type(name.title().replace("_", ""), (Pointwise,), rows)
     cls.arity = arity
@@ -380,15 +398,17 @@ class Composite:
         self.function, self.rule = function, grad
         self.samples, self.errors = samples, errors
         self.name = function.__name__
-        self.signature = inspect.signature(function)
-        self.parameters = tuple(self.signature.parameters)
+        self.parameters = tuple(n.lstrip("*") for n in parameter_names(function))
         self.plans: dict = {}
         self.saved = None
         if grad is not None:
-            names = list(inspect.signature(grad).parameters)
-            self.saved = tuple(names[1:])
+            self.saved = tuple(n.lstrip("*") for n in parameter_names(grad)[1:])
         update_wrapper(self, function)
         COMPOSITES[self.name] = self
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        return inspect.signature(self.function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return _bind_composite(self, args, kwargs)
