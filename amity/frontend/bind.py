@@ -38,7 +38,7 @@ def spec_of(value: Any) -> Spec:
 
 def bind(op: Op, values: Sequence[Any]) -> Any:
     """Run or trace one primitive, and record it on the tape where a gradient is wanted."""
-    if op.kind == "kernel" and 0 < len(values) <= 4:
+    if op.kind == "kernel" and op.results == 1 and 0 < len(values) <= 4:
         call = op.calls.get(len(values))
         if call is None:
             call = op.calls[len(values)] = fast_call(op, len(values))

@@ -99,6 +99,14 @@ def test_gradients():
         np.testing.assert_array_equal(*grads)
 
 
+def test_a_second_call_is_recorded_as_the_first():
+    t = amity.tensor([[3.0, 1.0, 2.0]]).requires_grad_()
+    for _ in range(3):
+        t.grad = None
+        (t.sort(1)[0].sum() + t.topk(2)[0].sum()).backward()
+        assert t.grad.tolist() == [[2.0, 1.0, 2.0]]
+
+
 def test_errors():
     with pytest.raises(RuntimeError, match="out of range"):
         amity.zeros(3).topk(4)
