@@ -84,6 +84,7 @@ from .frontend.random import (
 )  # fmt: skip
 from .frontend.reshaping import is_tensor
 from .frontend.tensor import Tensor
+from .frontend.triangles import tril_indices, triu_indices
 from .ops import *
 
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
