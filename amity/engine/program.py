@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from amity.compiler.plan import HostCall, Launch, Lowered, Place
+from amity.compiler.plan import GRAIN_WORK, HostCall, Launch, Lowered, Place
 from amity.core import flags
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
@@ -96,7 +96,8 @@ def assemble(
         buffers = [(slots[x.base], x.offset + sizes.get(x.base, 0)) for x in used]
         steps.append(plan.Step(address, array("q", step.meta), step.grid, step.grain, buffers))
         bits |= plan.SCRATCH if step.has_scratch else 0
-        work += step.grid * (16384 // max(step.grain, 1) if step.grain < 16384 else 1)
+        units = step.grid * (GRAIN_WORK // max(step.grain, 1) if step.grain < GRAIN_WORK else 1)
+        work += max(units, sum(x.layout.numel for x in used))  # products have few units, long ones
     bits |= plan.RELEASE_GIL if work > LONG_WORK else 0
     made = plan.Plan(kinds, outputs, mode, list(bumps), steps, arena, bits)
     return device.machine().program(made)
