@@ -180,7 +180,10 @@ def parameter_names(function: Callable) -> list[str]:
     """
     code = getattr(function, "__code__", None)
     if code is None or hasattr(function, "__wrapped__") or code.co_kwonlyargcount:
-        stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+        stars: dict[Any, str] = {
+            inspect.Parameter.VAR_POSITIONAL: "*",
+            inspect.Parameter.VAR_KEYWORD: "**",
+        }
         found = inspect.signature(function).parameters
         return [stars.get(p.kind, "") + n for n, p in found.items()]
     names = list(code.co_varnames[: code.co_argcount])
