@@ -14,6 +14,7 @@ from amity.core.layout import Layout, layout
 from amity.ir.target import Target
 
 from .conv import plan_conv
+from .ctc import plan_ctc
 from .fold import plan_fold
 from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
@@ -141,6 +142,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "conv": plan_convolution,
     "cat": plan_cat,
     "scan": plan_running,
+    "ctc": plan_ctc,
     "fold": plan_fold,
     "pad": plan_pad,
     "pad_back": plan_pad_back,

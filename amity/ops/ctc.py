@@ -12,38 +12,96 @@ from typing import Any
 
 import numpy as np
 
-from amity.core.dtype import int32, int64
+from amity.core.dtype import bool_, int32, int64
+from amity.ir.graph import Spec
 
-from .elementwise import exp, log, maximum
-from .gather import gather
-from .movement import Embed, Slice
-from .position import Position
-from .record import Sample, composite
+from .elementwise import exp
+from .record import Op, opmath
 from .select import where
 
 IMPOSSIBLE = -1e30
-F = "f"
+MARGIN, LANES = 2, 16  # impossible places around a row of variables, and what its length divides by
+LONGEST_ROW = 4 << 20  # bytes
 
 
-def _later(alpha, by: int):
-    """The variables moved to later places; nothing comes before the first."""
-    size = alpha.shape[1]
-    count = max(size - by, 0)
-    moved = Embed(1, min(by, size), 1, size)(Slice(1, 0, count, 1)(alpha))
-    return where(Position(1)(alpha) >= by, moved, IMPOSSIBLE)
+def _rows(x, path, steps, first):
+    """The log probabilities along the paths, and empty variables."""
+    emitted = np.take_along_axis(
+        x.transpose(1, 0, 2), np.broadcast_to(path[:, None], (len(path), len(x), path.shape[1])), 2
+    )
+    return emitted.astype(first.dtype), np.full(emitted.shape, IMPOSSIBLE, first.dtype)
 
 
-@composite(samples=(Sample(((2, 5), F), ((2, 5), F), ((2, 5), "b"), ((2, 1), "b")),))
-def ctc_step(alpha, emitted, may_skip, is_running):
-    """Forward variables one step on: from the same place, the one before, or past a blank.
+class CtcPaths(Op):
+    """The negative log likelihood of each sequence, and the forward variables behind it.
 
-    shape: alpha, emitted, may_skip [N, L], is_running [N, 1] -> [N, L]
+    shape: x [T, N, C]; path, skip, first [N, L + MARGIN]; steps, lengths [N]
     """
-    one = _later(alpha, 1)
-    two = where(may_skip, _later(alpha, 2), IMPOSSIBLE)
-    top = maximum(maximum(alpha, one), two).detach()
-    total = log(exp(alpha - top) + exp(one - top) + exp(two - top)) + top
-    return where(is_running, total + emitted, alpha)
+
+    name = "ctc_paths"
+    kind = "kernel"
+    planner = "ctc"
+    results = 2
+
+    def infer(self, x: Spec, path: Spec, skip: Spec, first: Spec, steps: Spec, lengths: Spec):
+        if path.shape[1] * 32 > LONGEST_ROW:
+            raise RuntimeError(
+                f"ctc_loss: got paths of {path.shape[1]} places; expected shorter targets"
+            )
+        shape = (x.shape[1], x.shape[0], path.shape[1])
+        return Spec((x.shape[1],), x.dtype), Spec(shape, first.dtype)
+
+    def reference(self, x, path, skip, first, steps, lengths):
+        emitted, alpha = _rows(x, path, steps, first)
+        alpha[:, 0, MARGIN:] = first[:, :-MARGIN] + emitted[:, 0, :-MARGIN] * (steps > 0)[:, None]
+        may_skip = np.where(skip[:, :-MARGIN], 0, 2 * IMPOSSIBLE)
+        for t in range(1, x.shape[0]):
+            old = alpha[:, t - 1]
+            ways = [old[:, 2:], old[:, 1:-1], old[:, :-2] + may_skip]
+            alpha[:, t, MARGIN:] = np.logaddexp.reduce(ways) + emitted[:, t, :-MARGIN]
+        n = np.arange(len(path))
+        last = alpha[n, np.maximum(steps - 1, 0)]
+        end = last[n, 2 * lengths + MARGIN]
+        before = np.where(lengths > 0, last[n, 2 * lengths + MARGIN - 1], IMPOSSIBLE)
+        return -np.logaddexp(end, before), alpha
+
+    def grad(self, gs, x, path, skip, first, steps, lengths, result0, result1):
+        g = gs[0]
+        if g is None:
+            return (None,) * 6
+        gx = CtcGrad()(x, path, skip, first, steps, lengths, result0, result1, g)
+        return gx, None, None, None, None, None
+
+
+class CtcGrad(Op):
+    """The gradient of the log probabilities: minus how likely paths go through each label."""
+
+    name = "ctc_grad"
+    kind = "kernel"
+    planner = "ctc"
+
+    def infer(self, x: Spec, path, skip, first, steps, lengths, loss, alpha, g) -> Spec:
+        return Spec(x.shape, x.dtype)
+
+    def reference(self, x, path, skip, first, steps, lengths, loss, alpha, g):
+        emitted, _ = _rows(x, path, steps, first)
+        out, size = np.zeros_like(x), path.shape[1] - MARGIN
+        for n in range(len(path)):
+            beta = np.full(size + MARGIN, IMPOSSIBLE)
+            for t in reversed(range(steps[n])):
+                ahead = np.where(skip[n, MARGIN:], 0, 2 * IMPOSSIBLE)
+                later = np.logaddexp.reduce([beta[:size], beta[1 : size + 1], beta[2:] + ahead])
+                if t == steps[n] - 1:
+                    later = np.full(size, IMPOSSIBLE)
+                    later[max(2 * lengths[n] - 1, 0) : 2 * lengths[n] + 1] = 0
+                share = np.exp(np.minimum(alpha[n, t, MARGIN:] + later + loss[n], 0)) * g[n]
+                ends = 2 * lengths[n] + 1
+                np.subtract.at(out[t, n], path[n, :ends], share[:ends])
+                beta[:size] = later + emitted[n, t, :size]
+        return out
+
+    def grad(self, g, like_x):
+        raise RuntimeError("the derivative for 'ctc_loss_backward' is not implemented")
 
 
 def _lengths(name: str, lengths: Any, batch: int) -> np.ndarray:
@@ -97,26 +155,20 @@ def _check(log_probs, blank: int, longest: int, reduction: str) -> None:
 def _negative_log_likelihood(x, rows: np.ndarray, steps: np.ndarray, lengths: np.ndarray, blank):
     """shape: x [T, N, C], rows [N, S] -> [N]"""
     batch, size = rows.shape[0], 2 * rows.shape[1] + 1
-    path = np.full((batch, size), blank)
-    path[:, 1::2] = rows
-    may_skip = np.zeros((batch, size), bool)
-    may_skip[:, 2:] = path[:, 2:] != path[:, :-2]  # never from blank to blank
-    places = x.new_tensor(path, dtype=int64).unsqueeze(0).expand(x.shape[0], batch, size)
-    emitted = gather(x, 2, places).unbind(0)
-    first = np.full((batch, size), IMPOSSIBLE)
+    wide = -(-size // LANES) * LANES + MARGIN
+    path = np.full((batch, wide), blank)
+    path[:, 1:size:2] = rows
+    may_skip = np.zeros((batch, wide), bool)
+    may_skip[:, 2:size] = (
+        path[:, 2:size] != path[:, : max(size - 2, 0)]
+    )  # never from blank to blank
+    first = np.full((batch, wide), IMPOSSIBLE)
     first[:, 0] = 0
     first[lengths > 0, 1:2] = 0
-    alpha = x.new_tensor(first)
-    alpha = where(x.new_tensor(steps[:, None] > 0).bool(), alpha + emitted[0], alpha)
-    skip = x.new_tensor(may_skip).bool()
-    for t in range(1, int(steps.max(initial=0))):
-        running = x.new_tensor(steps[:, None] > t).bool()
-        alpha = ctc_step(alpha, emitted[t], skip, running)
-    ends = np.stack([2 * lengths, np.maximum(2 * lengths - 1, 0)], 1)
-    last = gather(alpha, 1, x.new_tensor(ends, dtype=int64))
-    alone = np.stack([np.zeros_like(lengths, bool), lengths == 0], 1)
-    last = where(x.new_tensor(alone).bool(), IMPOSSIBLE, last)
-    return -last.logsumexp(1)
+    start = x.new_tensor(first, dtype=opmath(x.dtype))
+    whole = [x.new_tensor(v, dtype=int64) for v in (path, steps, lengths)]
+    skip = x.new_tensor(may_skip, dtype=bool_)
+    return CtcPaths()(x, whole[0], skip, start, whole[1], whole[2])[0]
 
 
 def ctc_loss(
@@ -142,6 +194,8 @@ def ctc_loss(
     steps = _lengths("input_lengths", input_lengths, x.shape[1])
     lengths = _lengths("target_lengths", target_lengths, x.shape[1])
     _check(x, blank, int(steps.max(initial=0)), reduction)
+    if x.shape[0] == 0:
+        raise RuntimeError("ctc_loss: got no time steps; expected at least one")
     rows = _labels(targets if is_batched or targets.ndim == 1 else targets.reshape(-1), lengths)
     is_label = np.arange(rows.shape[1])[None, :] < lengths[:, None]
     if (rows[is_label] < 0).any() or (rows[is_label] >= x.shape[2]).any():
