@@ -62,6 +62,7 @@ from .frontend.grad_mode import (
     no_grad,
     set_grad_enabled,
 )  # fmt: skip
+from .frontend.places import range, result_type, unravel_index
 from .frontend.printing import set_printoptions
 from .frontend.random import (
     Generator,
@@ -85,6 +86,13 @@ from .frontend.random import (
 from .frontend.reshaping import is_tensor
 from .frontend.tensor import Tensor
 from .frontend.triangles import tril_indices, triu_indices
+from .frontend.windows import (
+    bartlett_window,
+    blackman_window,
+    hamming_window,
+    hann_window,
+    kaiser_window,
+)
 from .ops import *
 
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16

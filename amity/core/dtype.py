@@ -131,6 +131,27 @@ def can_cast(from_: DType, to: DType) -> bool:
     return rank[from_.kind] <= rank[to.kind]
 
 
+def fitting(op: str, value: bool | int | float, dtype: DType) -> bool | int | float:
+    """A number as one of a dtype, its fraction cut off for an integer.
+
+    errors: RuntimeError if the dtype cannot hold it
+
+    >>> fitting("fill", 2.9, int8)
+    2
+    """
+    if dtype.kind == "b":
+        return bool(value)
+    if dtype.kind == "f":
+        return float(value)
+    info = np.iinfo(dtype.numpy)
+    low = info.min if dtype.kind == "i" else -info.max  # negative ones wrap around
+    if value != value or not low <= value <= info.max:
+        raise RuntimeError(
+            f"{op}: got {value}; value cannot be converted to type {dtype.name} without overflow"
+        )
+    return int(value) if value >= info.min else int(value) + info.max + 1
+
+
 class Info:
     """Limits of a dtype, by the names that `finfo` and `iinfo` give them."""
 

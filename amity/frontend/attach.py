@@ -350,10 +350,12 @@ def zero_(self: Tensor) -> Tensor:
             else inplace._rebind(self, create.zeros_like(self))
         )
     inplace.check_writable("zero_", self)
+    if modes.grad and (
+        self.tape is not None or (self.base is not None and self.base.tape is not None)
+    ):
+        return inplace.assign(self, create.zeros((), dtype=self.dtype).expand(self.shape))
     engine.array_of(self.storage, self.layout)[...] = 0
     engine.machine().bump(self.storage)
-    if self.tape is not None and modes.grad:
-        self.tape = None
     return self
 
 
@@ -439,7 +441,6 @@ def attach_rest() -> None:
     set_method("expand_as", lambda self, other: self.expand(other.shape))
     set_method("type_as", lambda self, other: self.to(other.dtype))
     set_method("T", property(lambda self: self.permute(*reversed(range(self.ndim)))))
-    set_method("mT", property(lambda self: self.transpose(-2, -1)))
     set_method("share_memory_", lambda self: self)
     set_method("is_inference", lambda self: False)
     set_method("pin_memory", lambda self, device=None: self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import ref
 
 from amity.core.dtype import BY_NUMPY
 from amity.core.errors import DeviceError
@@ -17,11 +18,12 @@ from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
 from .rules import rule_of
-from .tape import modes, next_seq
+from .tape import is_leaf, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, input_node, traced
 
 PLANS_KEPT = 20_000
+VIEWS_KEPT = 64
 NUMBERS = (bool, int, float)
 OPERANDS = (Tensor, *NUMBERS)
 
@@ -46,8 +48,8 @@ def bind(op: Op, values: Sequence[Any]) -> Any:
     return bind_slowly(op, values)
 
 
-def bind_slowly(op: Op, values: Sequence[Any]) -> Any:
-    """The general way."""
+def bind_slowly(op: Op, values: Sequence[Any], is_noted: bool = False) -> Any:
+    """The general way; `is_noted` for a view that its base knows already."""
     key = [v.layout if isinstance(v, Tensor) else type(v) for v in values]
     plan = op.plans.get(tuple(key))
     if plan is not None:
@@ -63,7 +65,20 @@ def bind_slowly(op: Op, values: Sequence[Any]) -> Any:
             if isinstance(v, Tensor) and v.tape is not None:
                 record(op, out, values)
                 break
+        if op.kind == "view" and not is_noted and out.base is not None:
+            note_view(out)
     return out
+
+
+def note_view(view: Tensor) -> None:
+    """Let a base know its view, to tell it when the base is written to; leaves cannot be."""
+    base = view.base
+    if view.layout.dtype.kind != "f" or (base.tape is not None and is_leaf(base.tape)):
+        return
+    views = base.__dict__.setdefault("_views", [])
+    if len(views) >= VIEWS_KEPT and len(views) & (len(views) - 1) == 0:  # now and then
+        views[:] = [v for v in views if v() is not None]
+    views.append(ref(view))
 
 
 def _accept(op: Op, v: Any) -> Any:

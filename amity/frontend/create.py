@@ -11,7 +11,7 @@ import numpy as np
 
 from amity.core import dtype as dt
 from amity.core.device import CPU, Device
-from amity.core.dtype import BY_NUMPY, DType, get_default_dtype
+from amity.core.dtype import BY_NUMPY, DType, fitting, get_default_dtype
 from amity.core.layout import Layout, layout
 from amity.core.layout import like as layout_like
 from amity.engine import device as engine
@@ -37,6 +37,8 @@ def sizes(args: Sequence[Any]) -> tuple[int, ...]:
     """`f(2, 3)`, `f((2, 3))` and `f(amity.Size([2, 3]))` alike; negative sizes are errors."""
     if len(args) == 1 and not isinstance(args[0], int) and hasattr(args[0], "__iter__"):
         args = tuple(args[0])
+    if not all(hasattr(a, "__index__") for a in args):
+        raise TypeError(f"got sizes {list(args)}; expected integers")
     out = tuple(int(a.__index__()) for a in args)
     if any(n < 0 for n in out):
         raise RuntimeError(
@@ -71,7 +73,7 @@ def filled(lay: Layout, value: Any) -> Tensor:
         t.layout = lay
         return t
     t = allocate(lay)
-    engine.array_of(t.storage, lay)[...] = value
+    engine.array_of(t.storage, lay)[...] = fitting("full", value, lay.dtype)
     return t
 
 
@@ -90,6 +92,9 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
             data.detach().clone().to(device or data.device, dtype or data.dtype), requires_grad
         )
     array, found = as_array(data)
+    if dtype is not None and dtype.kind in "iu" and not isinstance(data, (np.ndarray, np.generic)):
+        for extreme in (array.min(), array.max()) if array.size else ():
+            fitting("tensor", extreme.item(), dtype)
     return finish(_copied(array, dtype or found, device), requires_grad)
 
 
@@ -246,6 +251,8 @@ def full(
     **_: Any,
 ) -> Tensor:
     """One value in a shape; the dtype is the value's unless given."""
+    if isinstance(size, int):
+        raise TypeError(f"full(): argument 'size' must be tuple of ints, not int: got {size}")
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     t = filled(_lay((size,), dtype or dtype_of_number(value), device), value)
     return out._receive(t) if out is not None else finish(t, requires_grad)
@@ -402,6 +409,8 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones on the diagonal of a matrix of zeros."""
+    if n < 0 or (m is not None and m < 0):
+        raise RuntimeError(f"eye: n and m must be greater or equal to 0, got {n if n < 0 else m}")
     t = _copied(np.eye(n, m), dtype or get_default_dtype(), device)
     return out._receive(t) if out is not None else finish(t, requires_grad)
 

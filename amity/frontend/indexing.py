@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from amity.core.dtype import BY_NUMPY, bool_, int64, uint8
+from amity.core.dtype import BY_NUMPY, bool_, int32, int64, uint8
 from amity.engine import device as engine
 from amity.ops.indexing import Index, IndexPut
 from amity.ops.joining import select
@@ -15,6 +15,7 @@ from amity.ops.movement import Slice, unsqueeze
 from amity.ops.record import composite
 
 from . import create, inplace
+from .tape import next_seq
 from .tensor import Tensor
 from .trace import Symbol
 
@@ -50,7 +51,8 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
         return
     dims, indices = zip(*sorted(advanced.items()), strict=True)
     inplace.check_writable("index_put_", shown)
-    inplace.assign(shown, IndexPut(dims, False)(shown, value, *indices))
+    since = next_seq()
+    inplace.assign(shown, IndexPut(dims, False)(shown, value, *indices), since)
 
 
 def parse(x: Tensor, key: Any) -> tuple[Tensor, dict[int, Tensor]]:
@@ -89,20 +91,25 @@ def parse(x: Tensor, key: Any) -> tuple[Tensor, dict[int, Tensor]]:
     return x, advanced
 
 
+INDEX_DTYPES = (int64, int32, bool_, uint8)
+WRONG_DTYPE = "tensors used as indices must be long, int, byte or bool tensors: got "
+
+
 def _as_index(k: Any) -> Any:
     if k is None or k is Ellipsis or isinstance(k, (slice, bool, int)):
         return k
     if isinstance(k, Tensor):
-        if k.dtype.kind == "f":
-            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-        return k
+        if k.dtype not in INDEX_DTYPES:
+            raise IndexError(WRONG_DTYPE + str(k.dtype))
+        return bool(k) if k.ndim == 0 and k.dtype in (bool_, uint8) else k
     if isinstance(k, np.ndarray):
         if k.dtype not in BY_NUMPY or k.dtype.kind == "f":
-            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-        return create.tensor(k)
+            raise IndexError(WRONG_DTYPE + str(k.dtype))
+        k = create.tensor(k)
+        return _as_index(k if k.dtype in INDEX_DTYPES else k.to(int64))
     if isinstance(k, (list, tuple, range)):
         t = create.tensor(list(k))
-        return t if t.numel() else t.to(int64)
+        return _as_index(t if t.numel() else t.to(int64))
     if hasattr(k, "__index__"):
         return k.__index__()
     raise TypeError(
@@ -195,7 +202,8 @@ def index_put_(
 ) -> Tensor:
     """Values written, or added, at positions."""
     inplace.check_writable("index_put_", self)
-    return inplace.assign(self, index_put(self, indices, values, accumulate))
+    since = next_seq()
+    return inplace.assign(self, index_put(self, indices, values, accumulate), since)
 
 
 Tensor.__getitem__ = getitem

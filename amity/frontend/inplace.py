@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakSet
 
-from amity.core.dtype import can_cast
+from amity.core.dtype import bool_, can_cast
 from amity.core.layout import Layout, layout
 from amity.engine import device as engine
 from amity.engine import program
 from amity.ir.graph import Graph, Node
 from amity.ops.cast import Cast
-from amity.ops.movement import AsStrided
+from amity.ops.movement import AsStrided, StridedSum
 from amity.ops.record import Op, Pointwise
+from amity.ops.select import WHERE
 
-from .bind import argument_layout, bind, checked, spec_of
+from . import create
+from .bind import argument_layout, bind_slowly, checked, spec_of
 from .grad_mode import no_grad
-from .tape import EDGES, Rule, is_leaf, modes, next_seq
+from .tape import (
+    ACCUMULATE,
+    EDGES,
+    LAYOUTS,
+    OUTPUT,
+    RULE,
+    SAVED,
+    SEQ,
+    VERSIONS,
+    Rule,
+    is_leaf,
+    modes,
+    next_seq,
+)  # fmt: skip
 from .tensor import Tensor
 from .trace import Symbol
 
@@ -37,6 +51,11 @@ def check_writable(name: str, t: Tensor) -> None:
                 "a view of a leaf Variable that requires grad is being used in an in-place "
                 "operation."
             )
+    elif modes.grad and t.base is not None and t.base.tape is not None:
+        raise RuntimeError(
+            f"{name}: A view was created in no_grad mode and is being modified inplace with grad mode "
+            "enabled; expected both inside or both outside of no_grad"
+        )
     if any(s == 0 and n > 1 for n, s in zip(t.layout.shape, t.layout.strides, strict=True)):
         raise RuntimeError(
             f"{name}: unsupported operation: more than one element of the written-to tensor "
@@ -73,9 +92,10 @@ def apply_inplace(
         and not _overlaps(t, args)
     ):
         return write_pointwise(name, op, t, args)
+    since = next_seq()
     result = function(t, *args, **kwargs)
     check_result(name + "_", t, result.layout.shape, result.layout.dtype)
-    return assign(t, result)
+    return assign(t, result, since)
 
 
 def _wants_grad(t: Tensor, args: Sequence[Any]) -> bool:
@@ -173,10 +193,31 @@ def _rebind(t: Tensor, value: Tensor) -> Tensor:
     return t
 
 
-def assign(t: Tensor, value: Tensor) -> Tensor:
-    """Write a taped value into `t` and let the tape tell so, through views as well."""
+def keep_before(node: list | None, t: Tensor, since: int) -> None:
+    """Let the nodes made after `since` keep what `t` holds, which is about to be written over."""
+    if node is None or node[RULE] is ACCUMULATE or node[SEQ] >= since:
+        return
+    if node[RULE] is not OUTPUT and isinstance(node[SAVED], tuple):
+        saved, versions = list(node[SAVED]), list(node[VERSIONS])
+        for i, s in enumerate(saved):
+            if isinstance(s, Tensor) and s.storage is not None and s.storage.root is t.storage.root:
+                copy = s.detach().clone()
+                copy.tape, saved[i] = s.tape, copy
+                versions[i] = copy.storage.version
+        node[SAVED], node[VERSIONS] = tuple(saved), tuple(versions)
+    for edge in node[EDGES]:
+        keep_before(edge, t, since)
+
+
+def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
+    """Write a taped value into `t` and let the tape tell so, through views as well.
+
+    `since` is a number of the tape before the value was made; without one only its last node is new.
+    """
     if value.layout.dtype is not t.layout.dtype:
         value = value.to(t.layout.dtype)
+    if modes.grad and value.tape is not None:
+        keep_before(value.tape, t, value.tape[SEQ] + 1 if since is None else since)
     with no_grad():
         write(t, value)
     if not modes.grad:
@@ -184,7 +225,10 @@ def assign(t: Tensor, value: Tensor) -> Tensor:
     if t.base is not None and (t.base.tape is not None or value.tape is not None):
         _rebase(t, value)
     elif t.tape is not None or value.tape is not None:
-        t.tape = value.tape
+        tape = value.tape
+        if tape is None:
+            tape = [next_seq(), FILLED, (t.tape,), (), (), (t.layout,), None, None]
+        t.tape = tape
         refresh_views(t)
     return t
 
@@ -197,34 +241,47 @@ def become(t: Tensor, value: Tensor) -> Tensor:
     return assign(t, value)
 
 
+class Filled(Rule):
+    """A tensor written over with constants: what it was before has no influence any more."""
+
+    name = "fill"
+
+    def apply(self, node: list, g: Any) -> Sequence[Any]:
+        return (g._zeros_like(),)
+
+
+FILLED = Filled()
+
+
 class CopySlices(Rule):
     """A base after part of it was written: its gradient goes to the value there, elsewhere on."""
 
     name = "copy_slices"
 
     def __init__(self, shown: Layout, offset: int) -> None:
-        self.shown, self.offset = shown, offset
+        self.part = AsStrided(tuple(shown.shape), tuple(shown.strides), offset)
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
-        rest = g.clone().contiguous()
-        shape, strides = tuple(self.shown.shape), _in_row_major(self.shown, node[5][0])
-        part = (
-            AsStrided(shape, strides, self.offset)(g.contiguous()).clone()
-            if node[EDGES][1] is not None
-            else None
-        )
+        base = node[LAYOUTS][0]
+        memory = in_memory(g, base)
+        old, new = node[EDGES]
+        part = None if new is None else self.part(memory).clone()
+        if old is None:
+            return None, part
         with no_grad():
-            AsStrided(shape, strides, self.offset)(rest).zero_()
-        return rest, part
+            is_new = create.zeros(memory.layout.numel, dtype=bool_)
+            self.part(is_new).fill_(True)
+        rest = AsStrided(tuple(base.shape), tuple(base.strides), 0)(WHERE(is_new, 0.0, memory))
+        return rest.clone(), part
 
 
-def _in_row_major(shown: Layout, base: Layout) -> tuple[int, ...]:
-    if not base.is_contiguous:
-        raise RuntimeError(
-            "copy_slices: got a base that is not contiguous; expected a row-major base of the "
-            "written view"
-        )
-    return tuple(shown.strides)
+def in_memory(g: Tensor, lay: Layout) -> Tensor:
+    """A gradient as a vector in the order of the memory that `lay` shows."""
+    if not lay.is_dense:
+        return StridedSum((lay.extent,), tuple(lay.strides), 0)(g)
+    if not lay.is_contiguous:
+        g = g.permute(sorted(range(lay.ndim), key=lambda d: (-lay.strides[d], d)))
+    return g.reshape(lay.numel)
 
 
 def _offset(view: Tensor, base: Tensor) -> int:
@@ -234,36 +291,24 @@ def _offset(view: Tensor, base: Tensor) -> int:
 def _rebase(view: Tensor, value: Tensor) -> None:
     base = view.base
     rule = CopySlices(view.layout, _offset(view, base))
-    base.tape = [
-        next_seq(),
-        rule,
-        (base.tape, value.tape),
-        (),
-        (),
-        (base.layout, view.layout),
-        None,
-        None,
-    ]
-    refresh_views(base)
+    edges, layouts = (base.tape, value.tape), (base.layout, view.layout)
+    base.tape = [next_seq(), rule, edges, (), (), layouts, None, None]
     view.tape = view_of(view, base).tape
+    refresh_views(base)
 
 
 def view_of(view: Tensor, base: Tensor) -> Tensor:
     """A view made anew from its base, with the base's tape."""
-    return bind(
-        AsStrided(tuple(view.layout.shape), tuple(view.layout.strides), _offset(view, base)),
-        (base,),
-    )
-
-
-def note_view(base: Tensor, view: Tensor) -> None:
-    """Remember a differentiable view, to refresh it when its base is written to."""
-    base.__dict__.setdefault("_views", WeakSet()).add(view)
+    shape, strides = tuple(view.layout.shape), tuple(view.layout.strides)
+    return bind_slowly(AsStrided(shape, strides, _offset(view, base)), (base,), is_noted=True)
 
 
 def refresh_views(base: Tensor) -> None:
-    for view in list(base.__dict__.get("_views", ())):
-        view.tape = view_of(view, base).tape
+    """Tie the views that are still in use to what their base is now."""
+    for reference in base.__dict__.get("_views", ()):
+        view = reference()
+        if view is not None and view.base is base:
+            view.tape = view_of(view, base).tape
 
 
 def receive(out: Tensor, result: Tensor) -> Tensor:

@@ -230,6 +230,7 @@ def randperm(
     **_: Any,
 ) -> Tensor:
     """The numbers 0 … n-1 in random order."""
+    create.sizes((n,))
     keys = draw(Bits(n, int64), (n,), generator, 0, _signed(SIGNED)).numpy()
     return _made(
         create.tensor(np.argsort(keys, kind="stable"), dtype=dtype or int64),

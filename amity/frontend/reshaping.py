@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from amity.core.layout import layout
-from amity.engine import device as engine
 from amity.ops.matmul import matmul
 from amity.ops.record import METHODS
 
@@ -63,17 +62,31 @@ def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
         raise RuntimeError("fill_diagonal_: dimensions must be larger than 1")
     if self.ndim > 2 and len(set(self.shape)) > 1:
         raise RuntimeError("fill_diagonal_: all dimensions of input must be of equal length")
-    array = engine.array_of(self._memory("fill_diagonal_"), self.layout)
-    inplace.check_writable("fill_diagonal_", self)
-    n = self.shape[1] if self.ndim == 2 else self.shape[0]
-    rows = range(self.shape[0]) if wrap or self.ndim > 2 else range(min(self.shape))
-    for i in rows:
-        if self.ndim > 2:
-            array[(i,) * self.ndim] = fill_value
-        elif i % (n + 1) < n:
-            array[i, i % (n + 1)] = fill_value
-    engine.machine().bump(self.storage)
+    if self.ndim > 2:
+        self.as_strided((self.shape[0],), (sum(self.stride()),)).fill_(fill_value)
+        return self
+    step = self.shape[1] + 1
+    for start in range(0, self.shape[0], step) if wrap else (0,):
+        self[start : start + step - 1].diagonal().fill_(fill_value)
     return self
+
+
+def matrix_transpose(self: Tensor) -> Tensor:
+    """Matrices with rows and columns swapped."""
+    if self.ndim == 1:
+        raise RuntimeError(
+            "tensor.mT is only supported on matrices or batches of matrices. Got 1-D tensor."
+        )
+    return self.transpose(-2, -1) if self.ndim else self
+
+
+def transpose_of_matrix(self: Tensor) -> Tensor:
+    """A matrix with rows and columns swapped."""
+    if self.ndim not in (0, 2):
+        raise RuntimeError(
+            f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor."
+        )
+    return self.transpose(0, 1) if self.ndim else self
 
 
 def vdot(input: Tensor, other: Tensor) -> Tensor:
@@ -87,8 +100,10 @@ def attach() -> None:
     for f in (resize_, set_, fill_diagonal_, vdot):
         setattr(Tensor, f.__name__, f)
     rest: dict[str, Any] = {
+        "mT": property(matrix_transpose),
+        "mH": property(matrix_transpose),
+        "H": property(transpose_of_matrix),
         "resize_as_": lambda self, other: self.resize_(*other.shape),
-        "positive": lambda self: self,
         "real": property(lambda self: self),
         "is_cpu": property(lambda self: self.device.type == "cpu"),
         "get_device": lambda self: -1,

@@ -53,7 +53,7 @@ class OpRule(Rule):
         for how, which in self.op.saved:
             saved += {
                 "input": specs[which : which + 1],
-                "inputs": specs,
+                "inputs": specs[which:],
                 "result": [spec(outs[0].layout)],
             }.get(how, [])
         nodes = [Node(None, (), x) for x in (spec(outs[0].layout), *saved)]
@@ -75,7 +75,7 @@ class OpRule(Rule):
         out: list[tuple[int, int]] = []
         for how, which in self.op.saved:
             if how in ("input", "inputs"):
-                for i in range(len(values)) if how == "inputs" else (which,):
+                for i in range(which, len(values)) if how == "inputs" else (which,):
                     out.append((INPUT if isinstance(values[i], Tensor) else NUMBER, i))
             elif how == "result":
                 out.append((RESULT, which))
@@ -128,7 +128,8 @@ class OpRule(Rule):
         kept: list[tuple[str, int | str]] = []
         for how, which in self.op.saved:
             if how not in ("layout", "layouts", "needs"):
-                kept += [(how, which)] * (len(node[LAYOUTS]) if how == "inputs" else 1)
+                count = len(node[LAYOUTS]) - which if how == "inputs" else 1
+                kept += [(how, which)] * count
         out = []
         for (how, which), s in zip(kept, saved, strict=True):
             if how == "result" and s is not None and s.layout.dtype.kind == "f":
@@ -154,7 +155,7 @@ class OpRule(Rule):
             elif how == "needs":
                 args.append(needs)
             elif how == "inputs":
-                args += [next(it) for _ in layouts]
+                args += [next(it) for _ in layouts[which:]]
             else:
                 args.append(next(it))
         out = self.op.grad(gs[0] if self.op.results == 1 else tuple(gs), *args)

@@ -237,9 +237,7 @@ class Tensor:
         """The same memory, off the tape."""
         if type(self.layout) is Symbol:
             return trace.traced(self.layout.node)
-        t = Tensor._of(self.storage, self.layout)
-        t.base = self.base if self.base is not None else None
-        return t
+        return Tensor._of(self.storage, self.layout)
 
     def as_subclass(self, cls: type) -> Tensor:
         """The same memory and the same place on the tape, as an instance of a subclass."""

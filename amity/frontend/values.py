@@ -28,7 +28,13 @@ def dtype_of_number(x: Any) -> DType:
 def as_array(data: Any) -> tuple[np.ndarray, DType]:
     """Values and the dtype that PyTorch would give them."""
     if isinstance(data, (bool, int, float)):
+        if type(data) is int and not -(2**63) <= data < 2**63:
+            raise RuntimeError(
+                f"tensor: got {data}: Overflow when unpacking long; expected 64 bits"
+            )
         return np.asarray(data), dtype_of_number(data)
+    if data is None:
+        raise RuntimeError("tensor: got None: Could not infer dtype of NoneType; expected numbers")
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
         if array.dtype not in BY_NUMPY:

@@ -27,6 +27,7 @@ from .movement import *
 from .norm import *
 from .padding import *
 from .pairs import *
+from .placing import *
 from .pooling import *
 from .position import *
 from .power import *

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from amity.core.dtype import int64
 from amity.core.layout import layout
 from amity.core.shape import canonical_dim
 from amity.ir.graph import Spec
 
 from .movement import Embed, reshape
 from .rearrange import movedim
-from .record import METHODS, Op, Sample, method
+from .record import METHODS, Op, Sample, deliver, method
 from .select import WHERE
 
 F = "f"
@@ -48,13 +49,18 @@ class Diagonal(Op):
     def grad(self, g, like_x):
         shape = tuple(like_x.shape)
         n, m = shape[self.dim1], shape[self.dim2]
-        rows = g.new_tensor(range(n)).reshape(-1, 1)
-        on = (g.new_tensor(range(m)) - rows) == self.offset
+        on = _on_diagonal(g, n, m, self.offset)
         wide = g.unsqueeze(-1)  # [..., length, 1]
         first = max(-self.offset, 0)
         wide = Embed(wide.ndim - 2, first, 1, n)(wide)
         full = WHERE(on, wide.expand((*wide.shape[:-1], m)), 0.0)
         return movedim(full, (-2, -1), (self.dim1, self.dim2))
+
+
+def _on_diagonal(like, n: int, m: int, offset: int):
+    """Where the columns of an n by m matrix lie `offset` beyond the rows."""
+    rows = like.new_tensor(range(n), dtype=int64).reshape(-1, 1)
+    return (like.new_tensor(range(m), dtype=int64) - rows) == offset
 
 
 @method
@@ -70,22 +76,27 @@ def diagonal(input, offset=0, dim1=0, dim2=1):
 def diag(input, diagonal=0, *, out=None):
     """The diagonal of a matrix, or a matrix with a vector as diagonal."""
     if input.ndim == 1:
-        return diag_embed(input, diagonal)
+        return deliver(diag_embed(input, diagonal), out)
     if input.ndim != 2:
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
-    return Diagonal(diagonal, 0, 1)(input).clone()
+    return deliver(Diagonal(diagonal, 0, 1)(input).clone(), out)
 
 
 @method
 def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     """Matrices with the last dimension as diagonals."""
     n = input.shape[-1] + abs_int(offset)
-    rows = input.new_tensor(range(n)).reshape(-1, 1)
-    on = (input.new_tensor(range(n)) - rows) == offset
+    on = _on_diagonal(input, n, n, offset)
     wide = Embed(input.ndim - 1, max(-offset, 0), 1, n)(input).unsqueeze(-1)
     full = WHERE(on, wide.expand((*wide.shape[:-1], n)), 0)
     full = full if full.dtype is input.dtype else full.to(input.dtype)
     return movedim(full, (-2, -1), (dim1, dim2))
+
+
+@method
+def diagflat(input, offset=0):
+    """A matrix with all elements of a tensor on a diagonal."""
+    return diag_embed(reshape(input, (-1,)), offset)
 
 
 def abs_int(n: int) -> int:
@@ -132,12 +143,13 @@ METHODS["unfold"] = lambda self, dimension, size, step: unfold_dim(self, dimensi
 def unfold_dim(input, dimension, size, step):
     """Windows of `size` every `step` along a dimension, as a view."""
     d = canonical_dim("unfold", dimension, input.ndim)
+    n = input.shape[d] if input.ndim else 1
+    if size > n:
+        raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
+    if size < 0:
+        raise RuntimeError(f"size is {size} but must be >= 0")
     if input.ndim == 0:
-        return reshape(input, (1,)) if size == 1 else reshape(input, (1,))[:size]
-    if size > input.shape[d]:
-        raise RuntimeError(
-            f"maximum size for tensor at dimension {d} is {input.shape[d]} but size is {size}"
-        )
+        return reshape(input, (1,))[:size]
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
     return Unfold(d, size, step)(input)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from amity.core.dtype import bool_, int32, int64
+from amity.core.dtype import bool_, fitting, int32, int64
 from amity.core.errors import ShapeError
 from amity.core.shape import broadcast_shapes, canonical_dim
 from amity.ir.graph import Spec
@@ -38,10 +38,9 @@ class Gather(Op):
         )
         return np.take_along_axis(x[cut], index, self.dim)
 
-    def grad(self, g, like_x, *inputs):
-        return Scatter(self.dim, "add", True)(
-            g.new_zeros(()).expand(like_x.shape), inputs[1], g
-        ), None
+    def grad(self, g, like_x, index):
+        zeros = g.new_zeros(()).expand(like_x.shape)
+        return Scatter(self.dim, "add", True)(zeros, index, g), None
 
 
 _UFUNC = {
@@ -174,7 +173,7 @@ def _check(name, x, dim, index, src=None):
     n = x.shape[d] if x.ndim else 1
     bad = index._first_outside(0, n, -1 << 62)
     if bad is not None:
-        raise IndexError(f"{name}: index {bad} is out of bounds for dimension {d} with size {n}")
+        raise RuntimeError(f"{name}: index {bad} is out of bounds for dimension {d} with size {n}")
     return d
 
 
@@ -182,7 +181,7 @@ def _check(name, x, dim, index, src=None):
 def gather(input, dim, index, *, sparse_grad=False, out=None):
     """Elements picked along a dimension, one for each position in `index`.
 
-    errors: IndexError for positions outside; RuntimeError for other ranks or dtypes
+    errors: RuntimeError for positions outside, other ranks or dtypes
     """
     d = _check("gather", input, dim, index)
     if input.ndim == 0:
@@ -201,7 +200,7 @@ def _scattered(name, input, dim, index, src, reduce, include_self=True):
 
 
 @method(inplace=True)
-def scatter(input, dim, index, src=None, *, value=None, reduce=None):
+def scatter(input, dim, index, src=None, *, value=None, reduce=None, out=None):
     """Values placed along a dimension at the positions in `index`.
 
     errors: as gather; RuntimeError for an unknown `reduce` ("add" or "multiply")
@@ -209,13 +208,13 @@ def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     src = value if src is None else src
     if reduce not in (None, "add", "multiply"):
         raise RuntimeError("reduce argument must be either add or multiply.")
-    return _scattered("scatter", input, dim, index, src, reduce or "assign")
+    return deliver(_scattered("scatter", input, dim, index, src, reduce or "assign"), out)
 
 
 @method(inplace=True)
-def scatter_add(input, dim, index, src):
+def scatter_add(input, dim, index, src, *, out=None):
     """Values added along a dimension at the positions in `index`."""
-    return _scattered("scatter_add", input, dim, index, src, "add")
+    return deliver(_scattered("scatter_add", input, dim, index, src, "add"), out)
 
 
 @method(inplace=True)
@@ -261,7 +260,13 @@ def index_select(input, dim, index, *, out=None):
     """Slices picked along a dimension."""
     d = canonical_dim("index_select", dim, input.ndim)
     if input.ndim == 0:
-        return input.clone()
+        if index.numel() != 1:
+            raise RuntimeError(
+                "index_select(): Index to scalar can have only 1 value, got "
+                f"{index.numel()} value(s)"
+            )
+        _vector("index_select", index, 1)
+        return deliver(input.clone(), out)
     return deliver(Index((d,))(input, _vector("index_select", index, input.shape[d])), out)
 
 
@@ -315,13 +320,19 @@ def index_fill(input, dim, index, value):
 # -- flat positions
 
 
+def _flat(name, index, n):
+    """Positions that a flattened tensor has."""
+    bad = index._first_outside(-n, n, -1 << 62)
+    if bad is not None:
+        raise IndexError(f"{name}(): index {bad} is out of bounds for {n} elements")
+
+
 @method
 def take(input, index):
     """Elements of the flattened tensor."""
-    n = input.numel()
-    bad = index._first_outside(-n, n, -1 << 62)
-    if bad is not None:
-        raise IndexError(f"take(): index {bad} is out of bounds for {n} elements")
+    if index.dtype is not int64:
+        raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype}")
+    _flat("take", index, input.numel())
     return Index((0,))(input.reshape(-1), index)
 
 
@@ -333,25 +344,38 @@ def take_along_dim(input, indices, dim=None, *, out=None):
             "torch.take_along_dim(): dtype of indices should be Long but got " + indices.dtype.name
         )
     if dim is None:
-        return take(input, indices.reshape(-1))
-    d = canonical_dim("take_along_dim", dim, input.ndim)
+        return deliver(take(input, indices.reshape(-1)), out)
     if indices.ndim != input.ndim:
         raise RuntimeError(
             "torch.take_along_dim(): input and indices should have the same number of "
             f"dimensions, but got {input.ndim} dimensions for input, and {indices.ndim} "
             "dimensions for indices"
         )
+    d = canonical_dim("take_along_dim", dim, input.ndim)
     shape = broadcast_shapes(
         "take_along_dim", *([n for i, n in enumerate(t.shape) if i != d] for t in (input, indices))
     )
     wide = input.expand((*shape[:d], input.shape[d], *shape[d:]))
     at = indices.expand((*shape[:d], indices.shape[d], *shape[d:]))
-    return gather(wide, d, at)
+    return deliver(gather(wide, d, at), out)
 
 
 @method(inplace=True)
 def put(input, index, source, accumulate=False):
     """Values written at positions of the flattened tensor."""
+    if index.dtype is not int64:
+        raise IndexError(f"put_(): Expected a long tensor for index, but got {index.dtype}")
+    if source.dtype is not input.dtype:
+        raise RuntimeError(
+            f"put_(): self and source expected to have the same dtype, but got {input.dtype} and "
+            f"{source.dtype}"
+        )
+    if index.numel() != source.numel():
+        raise IndexError(
+            "put_(): Expected source and index to have the same number of elements, but got "
+            f"{source.numel()} and {index.numel()}"
+        )
+    _flat("put_", index, input.numel())
     flat = IndexPut((0,), accumulate)(input.reshape(-1), source.reshape(-1), index.reshape(-1))
     return flat.reshape(tuple(input.shape))
 
@@ -376,12 +400,8 @@ def masked_fill(input, mask, value):
                 f"{value.ndim} dimension(s)."
             )
         value = value.to(input.dtype)
-    elif isinstance(value, float) and input.dtype.kind in "iub":
-        raise RuntimeError(
-            f"value cannot be converted to type {input.dtype.name} without overflow"
-            if abs(value) == float("inf")
-            else f"masked_fill: got a float value for {input.dtype}"
-        )
+    else:
+        value = fitting("masked_fill", value, input.dtype)
     return WHERE(mask, value, input)
 
 
@@ -402,8 +422,10 @@ def masked_scatter(input, mask, source):
         raise RuntimeError(
             f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}"
         )
+    if input.ndim == 0:
+        return masked_scatter(input.reshape(1), mask.reshape(1), source).reshape(())
     at = mask.expand(input.shape).nonzero(as_tuple=True)
-    count = at[0].numel() if at else 1
+    count = at[0].numel()
     if source.numel() < count:
         raise RuntimeError(
             "masked_scatter: expected self to have at least as many elements in source as "

@@ -60,9 +60,9 @@ class Index(Op):
             at[d] = i
         return x[tuple(at)]
 
-    def grad(self, g, like_x, *inputs):
+    def grad(self, g, like_x, *indices):
         zeros = g.new_zeros(()).expand(like_x.shape)
-        return (IndexPut(self.dims, True)(zeros, g, *inputs[1:]), *[None] * (len(inputs) - 1))
+        return (IndexPut(self.dims, True)(zeros, g, *indices), *[None] * len(indices))
 
 
 class IndexPut(Op):
@@ -108,8 +108,7 @@ class IndexPut(Op):
             out[tuple(at)] = values
         return out
 
-    def grad(self, g, like_x, like_values, *inputs):
-        indices = inputs[2:]
+    def grad(self, g, like_x, like_values, *indices):
         gv = Index(self.dims)(g, *indices).sum_to_size(like_values.shape)
         if self.accumulate:
             gx = g

@@ -138,10 +138,17 @@ def column_stack(tensors, *, out=None):
 # -- taking apart: views
 
 
+def _some_dim(op: str, dim: int, x) -> int:
+    """A dimension of a tensor that has some."""
+    if x.ndim == 0:
+        raise RuntimeError(f"{op} expects at least a 1-dimensional tensor, got one of 0 dimensions")
+    return canonical_dim(op, dim, x.ndim)
+
+
 @method
 def split(tensor, split_size_or_sections, dim=0):
     """Views of consecutive parts: of one size (the last may be smaller), or of the given sizes."""
-    d = canonical_dim("split", dim, tensor.ndim)
+    d = _some_dim("split", dim, tensor)
     n = tensor.shape[d]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
@@ -173,7 +180,7 @@ def chunk(input, chunks, dim=0):
     """At most `chunks` views of equal size, the last perhaps smaller."""
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    d = canonical_dim("chunk", dim, input.ndim)
+    d = _some_dim("chunk", dim, input)
     n = input.shape[d]
     return (
         split(input, max(1, math.ceil(n / chunks)), d) if n else tuple(input for _ in range(chunks))
@@ -183,7 +190,7 @@ def chunk(input, chunks, dim=0):
 @method
 def tensor_split(input, indices_or_sections, dim=0):
     """Views cut at indices, or into a number of parts whose sizes differ by at most one."""
-    d = canonical_dim("tensor_split", dim, input.ndim)
+    d = _some_dim("tensor_split", dim, input)
     n = input.shape[d]
     if isinstance(indices_or_sections, int):
         k = indices_or_sections
@@ -196,11 +203,72 @@ def tensor_split(input, indices_or_sections, dim=0):
     return tuple(narrow(input, d, a, max(b - a, 0)) for a, b in zip(cuts, cuts[1:], strict=False))
 
 
+def _parted(name: str, input, indices_or_sections, dim: int, least: int):
+    if input.ndim < least:
+        raise RuntimeError(
+            f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor "
+            f"with {input.ndim} dimensions!"
+        )
+    n = input.shape[dim]
+    if isinstance(indices_or_sections, int) and (
+        indices_or_sections <= 0 or n % indices_or_sections
+    ):
+        raise RuntimeError(
+            f"torch.{name} attempted to split along dimension {dim}, but the size of the "
+            f"dimension {n} is not divisible by the split_size {indices_or_sections}!"
+        )
+    return tensor_split(input, indices_or_sections, dim)
+
+
+@method
+def hsplit(input, indices_or_sections):
+    """Parts side by side: along the second dimension, of a vector along the first."""
+    return _parted("hsplit", input, indices_or_sections, 0 if input.ndim == 1 else 1, 1)
+
+
+@method
+def vsplit(input, indices_or_sections):
+    """Parts one below the other, along the first dimension."""
+    return _parted("vsplit", input, indices_or_sections, 0, 2)
+
+
+@method
+def dsplit(input, indices_or_sections):
+    """Parts behind one another, along the third dimension."""
+    return _parted("dsplit", input, indices_or_sections, 2, 3)
+
+
+def _raised(tensors, shape_of):
+    """One tensor or several, given more dimensions of size 1."""
+    if len(tensors) == 1:
+        if hasattr(tensors[0], "layout"):
+            return tensors[0].reshape(shape_of(tuple(tensors[0].shape)))
+        tensors = tensors[0]
+    return tuple(t.reshape(shape_of(tuple(t.shape))) for t in tensors)
+
+
+def atleast_1d(*tensors):
+    """Numbers as vectors; others as they are."""
+    return _raised(tensors, lambda s: s or (1,))
+
+
+def atleast_2d(*tensors):
+    """Numbers and vectors as rows of a matrix; others as they are."""
+    return _raised(tensors, lambda s: (1,) * (2 - len(s)) + s)
+
+
+def atleast_3d(*tensors):
+    """Numbers, vectors and matrices with a last dimension of size 1 and a first one if need be."""
+    return _raised(
+        tensors, lambda s: s if len(s) > 2 else (*(s if len(s) == 2 else (1, *(s or (1,)))), 1)
+    )
+
+
 @method
 def unbind(input, dim=0):
     """Views of all positions along a dimension, without it."""
     if input.ndim == 0:
-        raise RuntimeError("unbind: Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("unbind: Dimension specified as 0 but tensor has no dimensions")
     d = canonical_dim("unbind", dim, input.ndim)
     return tuple(select(input, d, i) for i in range(input.shape[d]))
 

@@ -86,7 +86,9 @@ def _with_info(name: str, parts: dict, make, A, check_errors: bool):
 
 def inv_ex(A, *, check_errors=False, out=None):
     """The inverse, and for each matrix whether it failed (then not 0)."""
-    return _with_info("linalg_inv_ex", {"inverse": 0}, lambda: inv(A), A, check_errors)
+    return deliver(
+        _with_info("linalg_inv_ex", {"inverse": 0}, lambda: inv(A), A, check_errors), out
+    )
 
 
 def _broadcast(a, b):
@@ -187,7 +189,7 @@ def slogdet(A, *, out=None):
     """The sign of the determinant, and the logarithm of its size."""
     check("slogdet", A, is_square=True)
     sign, size = SignLogDet()(A)
-    return ReturnTypes("linalg_slogdet", sign=sign, logabsdet=size)
+    return deliver(ReturnTypes("linalg_slogdet", sign=sign, logabsdet=size), out)
 
 
 # -- factors
@@ -206,7 +208,7 @@ def cholesky(A, *, upper=False, out=None):
 def cholesky_ex(A, *, upper=False, check_errors=False, out=None):
     """The triangle L with L L^T = A, and for each matrix whether it failed (then not 0)."""
     make = lambda: cholesky(A, upper=upper)  # noqa: E731
-    return _with_info("linalg_cholesky_ex", {"L": 0}, make, A, check_errors)
+    return deliver(_with_info("linalg_cholesky_ex", {"L": 0}, make, A, check_errors), out)
 
 
 def qr(A, mode="reduced", *, out=None):
@@ -218,7 +220,7 @@ def qr(A, mode="reduced", *, out=None):
             "'r', or 'complete'"
         )
     q, r = Qr(mode == "complete")(A)
-    return ReturnTypes("linalg_qr", Q=A.new_zeros((0,)) if mode == "r" else q, R=r)
+    return deliver(ReturnTypes("linalg_qr", Q=A.new_zeros((0,)) if mode == "r" else q, R=r), out)
 
 
 def _check_half(uplo: str) -> bool:
@@ -231,7 +233,7 @@ def eigh(A, UPLO="L", *, out=None):
     """Eigenvalues, smallest first, and eigenvectors of symmetric matrices."""
     check("eigh", A, is_square=True)
     w, v = Eigh(_check_half(UPLO))(A)
-    return ReturnTypes("linalg_eigh", eigenvalues=w, eigenvectors=v)
+    return deliver(ReturnTypes("linalg_eigh", eigenvalues=w, eigenvectors=v), out)
 
 
 def eigvalsh(A, UPLO="L", *, out=None):
@@ -244,7 +246,7 @@ def svd(A, full_matrices=True, *, driver=None, out=None):
     """U, the singular values, largest first, and V^T, with U S V^T = A."""
     check("svd", A)
     u, s, vh = Svd(bool(full_matrices))(A)
-    return ReturnTypes("linalg_svd", U=u, S=s, Vh=vh)
+    return deliver(ReturnTypes("linalg_svd", U=u, S=s, Vh=vh), out)
 
 
 def svdvals(A, *, driver=None, out=None):
@@ -262,7 +264,7 @@ def lu(A, *, pivot=True, out=None):
     if not pivot:
         raise NotImplementedError("linalg.lu: got pivot=False; expected pivot=True")
     p, low, up = LuFactor()(A)
-    return ReturnTypes("linalg_lu", P=p, L=low, U=up)
+    return deliver(ReturnTypes("linalg_lu", P=p, L=low, U=up), out)
 
 
 # -- norms

@@ -59,14 +59,14 @@ def triangular_solve(b, A, upper=True, transpose=False, unitriangular=False, *, 
     """X with A X = b for a triangle A, and A again."""
     half = SolveTriangular(upper != transpose, unitriangular)
     x = half(turned(A) if transpose else A, b)
-    return ReturnTypes("triangular_solve", solution=x, cloned_coefficient=A.clone())
+    return deliver(ReturnTypes("triangular_solve", solution=x, cloned_coefficient=A.clone()), out)
 
 
 @method
 def qr(input, some=True, *, out=None):
     """Orthogonal Q and upper R with Q R = input."""
     q, r = linalg.qr(input, "reduced" if some else "complete")
-    return ReturnTypes("qr", Q=q, R=r)
+    return deliver(ReturnTypes("qr", Q=q, R=r), out)
 
 
 @method
@@ -75,7 +75,7 @@ def svd(input, some=True, compute_uv=True, *, out=None):
     u, s, vh = linalg.svd(input, full_matrices=not some and compute_uv)
     if not compute_uv:
         u, vh = (x.detach() * 0 for x in (u, vh))
-    return ReturnTypes("svd", U=u, S=s, V=turned(vh))
+    return deliver(ReturnTypes("svd", U=u, S=s, V=turned(vh)), out)
 
 
 def frobenius_norm(input, dim=(), keepdim=False, *, out=None):

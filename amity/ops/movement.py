@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -410,7 +411,21 @@ class AsStrided(Op):
         return np.lib.stride_tricks.as_strided(flat, self.shape, strides).copy()
 
     def grad(self, g, like_x):
-        return StridedSum(tuple(like_x.shape), self.strides, self.offset)(g)
+        """Added up in the memory that both views show, then read as the input shows it."""
+        shape, strides = tuple(like_x.shape), tuple(like_x.strides)
+        low = min(self.offset, 0)
+        ends = (self.offset + _reach(self.shape, self.strides), _reach(shape, strides))
+        memory = StridedSum((max(ends) - low,), self.strides, self.offset - low)(g)
+        shared = math.prod(n for n, s in zip(shape, strides, strict=True) if s == 0)
+        seen = AsStrided(shape, strides, -low)(memory)
+        return seen / shared if shared > 1 else seen
+
+
+def _reach(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Elements from the first to one past the last that a view shows."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
 
 
 class StridedSum(Op):
@@ -440,8 +455,37 @@ class StridedSum(Op):
         return AsStrided(tuple(like_x.shape), self.strides, self.offset)(g)
 
 
+def _elements(input) -> int:
+    """How many elements the storage of a tensor holds, counted from its start."""
+    whole = input if input.base is None else input.base
+    limit = whole.storage_offset() + whole.layout.extent
+    root = whole.storage.root if whole.storage is not None else None
+    if root is not None and root is not whole.storage:  # detached from a view: the rest is there
+        limit = max(limit, root.nbytes // whole.itemsize)
+    return limit
+
+
 @method
 def as_strided(input, size, stride, storage_offset=None):
-    """A view of the storage under given sizes and strides."""
-    offset = input.storage_offset() if storage_offset is None else storage_offset
-    return AsStrided(tuple(size), tuple(stride), offset - input.storage_offset())(input)
+    """A view of the storage under given sizes and strides.
+
+    errors: RuntimeError for sizes and strides that do not fit, or that leave the storage
+    """
+    size, stride = tuple(size), tuple(stride)
+    here = input.storage_offset()
+    offset = here if storage_offset is None else storage_offset
+    if len(size) != len(stride):
+        raise RuntimeError(
+            f"as_strided: mismatch in length of strides and shape: got {stride} and {size}"
+        )
+    if any(s < 0 for s in stride) or any(n < 0 for n in size) or offset < 0:
+        raise RuntimeError(
+            f"as_strided: got size {size}, stride {stride} and offset {offset}; expected none negative"
+        )
+    limit = _elements(input)
+    if 0 not in size and offset + _reach(size, stride) > limit:
+        raise RuntimeError(
+            f"as_strided: setStorage: sizes {list(size)}, strides {list(stride)} and storage offset "
+            f"{offset} are out of bounds for storage of {limit} elements"
+        )
+    return AsStrided(size, stride, offset - here)(input)

@@ -64,6 +64,12 @@ class Pad(Op):
                 f"pad: the input size {list(x.shape)}, plus negative padding, resulted in a "
                 f"negative output size {list(shape)}"
             )
+        for n, (a, b) in zip(x.shape, self.pad, strict=True):
+            if n + min(a, 0) + min(b, 0) < 0:
+                raise ShapeError(
+                    f"pad: got padding ({a}, {b}) at a dimension of size {n}; expected to cut off no "
+                    "more than there is (narrow(): length must be non-negative)"
+                )
         return Spec(shape, x.dtype)
 
     def fill(self, dtype: str) -> float | int | bool:

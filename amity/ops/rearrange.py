@@ -20,14 +20,14 @@ F = "f"
 @method
 def flatten(input, start_dim=0, end_dim=-1):
     """Dimensions from start to end as one."""
-    if input.ndim == 0:
-        return reshape(input, (1,))
     a, b = (
         canonical_dim("flatten", start_dim, input.ndim),
         canonical_dim("flatten", end_dim, input.ndim),
     )
     if a > b:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if input.ndim == 0:
+        return reshape(input, (1,))
     return reshape(
         input, (*input.shape[:a], math.prod(input.shape[a : b + 1]), *input.shape[b + 1 :])
     )
@@ -37,6 +37,8 @@ def flatten(input, start_dim=0, end_dim=-1):
 def unflatten(input, dim, sizes):
     """One dimension as several."""
     d = canonical_dim("unflatten", dim, input.ndim)
+    if input.ndim == 0:
+        raise RuntimeError(f"unflatten: Dimension specified as {dim} but tensor has no dimensions")
     if len(sizes) == 0:
         raise RuntimeError("unflatten: sizes must be non-empty")
     try:
@@ -71,6 +73,8 @@ def movedim(input, source, destination):
         raise RuntimeError(
             f"movedim: repeated dim in source or destination ({list(src)}, {list(dst)})"
         )
+    if input.ndim == 0:
+        return Permute(())(input)
     order = [-1] * input.ndim
     for s, d in zip(a, b, strict=True):
         order[d] = s
@@ -257,6 +261,10 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     x = flatten(input) if dim is None else input
     d = 0 if dim is None else canonical_dim("repeat_interleave", dim, x.ndim)
     if isinstance(repeats, int):
+        if repeats < 0:
+            raise RuntimeError(f"repeat_interleave: Repeats must be non-negative, got {repeats}")
+        if x.ndim == 0:
+            x = reshape(x, (1,))
         shape = tuple(x.shape)
         wide = reshape(x, (*shape[: d + 1], 1, *shape[d + 1 :])).expand(
             (*shape[: d + 1], repeats, *shape[d + 1 :])
@@ -297,7 +305,6 @@ def meshgrid(*tensors, indexing="ij"):
         for d, t in enumerate(ts)
     ]
     if swap:
-        grids = [transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
@@ -311,6 +318,10 @@ def cartesian_prod(*tensors):
 
 def combinations(input, r=2, with_replacement=False):
     """All combinations of r elements of a vector, as rows."""
+    if input.ndim != 1:
+        raise RuntimeError(f"combinations: Expect a 1D vector, but got shape {list(input.shape)}")
+    if r < 0:
+        raise RuntimeError(f"combinations: Expect a non-negative number, but got {r}")
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.shape[0]), r))
     if not rows:
@@ -334,6 +345,12 @@ def broadcast_to(input, size):
 def block_diag(*tensors):
     """Matrices along the diagonal of one."""
     rows, at = [], 0
+    for i, t in enumerate(tensors):
+        if t.ndim > 2:
+            raise RuntimeError(
+                "block_diag: Input tensors must have 2 or fewer dimensions. Input "
+                f"{i} has {t.ndim} dimensions"
+            )
     mats = [t if t.ndim == 2 else reshape(t, (1, -1)) for t in tensors]
     width = sum(m.shape[1] for m in mats)
     for m in mats:

@@ -198,8 +198,10 @@ def parameter_names(function: Callable) -> list[str]:
 def saved_of(rule: Callable, inputs: Sequence[str], skip: int) -> tuple[tuple[str, int | str], ...]:
     out: list[tuple[str, int | str]] = []
     for name in parameter_names(rule)[skip:]:
-        if name.startswith("*"):
-            out.append((name[1:], -1))  # `*layouts` of all inputs, or the `*inputs` themselves
+        if name == "*layouts":  # of all inputs
+            out.append(("layouts", 0))
+        elif name.startswith("*"):  # the inputs: all, or those that the shape rule calls so too
+            out.append(("inputs", inputs.index(name[1:]) if name[1:] in inputs else 0))
         elif name == "needs":  # for each input, whether its gradient is wanted
             out.append(("needs", 0))
         elif name == "y" and "y" not in inputs:
@@ -345,8 +347,15 @@ INPLACE: dict[str, Callable] = {}  # functions `f` whose `f_` writes into its fi
 
 
 def deliver(result: Any, out: Any) -> Any:
-    """A result, written into `out` where one is given."""
-    return result if out is None else out._receive(result)
+    """A result, or several, written into what is given for them."""
+    if out is None:
+        return result
+    if not isinstance(result, tuple):
+        return out._receive(result)
+    if len(out) != len(result):
+        raise TypeError(f"out=: got {len(out)} tensors; expected {len(result)}")
+    received = [o._receive(r) for o, r in zip(out, result, strict=True)]
+    return result.of(received) if hasattr(result, "of") else tuple(received)
 
 
 def publish(

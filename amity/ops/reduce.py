@@ -302,15 +302,15 @@ def any(input, dim=None, keepdim=False, *, out=None):
 
 
 @method
-def argmax(input, dim=None, keepdim=False):
+def argmax(input, dim=None, keepdim=False, *, out=None):
     """The position of the largest element: in the flattened tensor, or along `dim`."""
-    return Argmax(canonical_dims("argmax", dim, input.ndim), keepdim)(input)
+    return deliver(Argmax(canonical_dims("argmax", dim, input.ndim), keepdim)(input), out)
 
 
 @method
-def argmin(input, dim=None, keepdim=False):
+def argmin(input, dim=None, keepdim=False, *, out=None):
     """The position of the smallest element: in the flattened tensor, or along `dim`."""
-    return Argmin(canonical_dims("argmin", dim, input.ndim), keepdim)(input)
+    return deliver(Argmin(canonical_dims("argmin", dim, input.ndim), keepdim)(input), out)
 
 
 def count_of(shape, dims) -> int:

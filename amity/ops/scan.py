@@ -138,13 +138,13 @@ def _cum(name, input, dim, is_max):
 @method
 def cummax(input, dim, *, out=None):
     """The running maximum along a dimension, and where it was found."""
-    return _cum("cummax", input, dim, True)
+    return deliver(_cum("cummax", input, dim, True), out)
 
 
 @method
 def cummin(input, dim, *, out=None):
     """The running minimum along a dimension, and where it was found."""
-    return _cum("cummin", input, dim, False)
+    return deliver(_cum("cummin", input, dim, False), out)
 
 
 class LogCumSumExp(Op):

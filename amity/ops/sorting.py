@@ -97,10 +97,13 @@ def sort(input, dim=-1, descending=False, stable=False, *, out=None):
     """Elements in order along a dimension, and where they were."""
     d, x = _one("sort", input, dim)
     values, indices = Sort(d, bool(descending))(x)
-    return ReturnTypes(
-        "sort",
-        values=values.reshape(tuple(input.shape)),
-        indices=indices.reshape(tuple(input.shape)),
+    return deliver(
+        ReturnTypes(
+            "sort",
+            values=values.reshape(tuple(input.shape)),
+            indices=indices.reshape(tuple(input.shape)),
+        ),
+        out,
     )
 
 
@@ -130,7 +133,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):
         values, indices = (v.narrow(d, 0, k).contiguous() for v in (values, indices))
     if input.ndim == 0:
         values, indices = values.reshape(()), indices.reshape(())
-    return ReturnTypes("topk", values=values, indices=indices)
+    return deliver(ReturnTypes("topk", values=values, indices=indices), out)
 
 
 def _ranked(name, input, dim, keepdim, rank_of):
@@ -156,7 +159,7 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
             f"kthvalue(): selected number k out of range for dimension {dim}: got {k}; expected "
             f"1..{n}"
         )
-    return _ranked("kthvalue", input, dim, keepdim, lambda x, d: k - 1)
+    return deliver(_ranked("kthvalue", input, dim, keepdim, lambda x, d: k - 1), out)
 
 
 def _nan_rows(x, d):
@@ -170,9 +173,9 @@ def median(input, dim=None, keepdim=False, *, out=None):
     if dim is None:
         flat = input.reshape(-1)
         if flat.numel() == 0:
-            return input.new_full((), math.nan)
-        return _median(flat, 0, False).values
-    return _median(input, dim, keepdim)
+            return deliver(input.new_full((), math.nan), out)
+        return deliver(_median(flat, 0, False).values, out)
+    return deliver(_median(input, dim, keepdim), out)
 
 
 def _median(input, dim, keepdim):
@@ -200,10 +203,11 @@ def _pick(condition, a, b):
 def nanmedian(input, dim=None, keepdim=False, *, out=None):
     """The median of what is no NaN."""
     if dim is None:
-        return (
+        return deliver(
             nanmedian(input.reshape(-1), 0).values
             if input.numel()
-            else input.new_full((), math.nan)
+            else input.new_full((), math.nan),
+            out,
         )
     d, x = _one("nanmedian", input, dim)
     if x.shape[d] == 0:
@@ -214,7 +218,7 @@ def nanmedian(input, dim=None, keepdim=False, *, out=None):
     values = Gather(d)(x, at)
     if not keepdim or input.ndim == 0:
         values, at = values.squeeze(d), at.squeeze(d)
-    return ReturnTypes("nanmedian", values=values, indices=at)
+    return deliver(ReturnTypes("nanmedian", values=values, indices=at), out)
 
 
 @method
@@ -233,19 +237,19 @@ def mode(input, dim=-1, keepdim=False, *, out=None):
     values = Gather(d)(x, index)
     if not keepdim or input.ndim == 0:
         values, index = values.squeeze(d), index.squeeze(d)
-    return ReturnTypes("mode", values=values, indices=index)
+    return deliver(ReturnTypes("mode", values=values, indices=index), out)
 
 
 @method
 def quantile(input, q, dim=None, keepdim=False, *, interpolation="linear", out=None):
     """The value below which a share q of the elements lies, interpolated between ranks."""
-    return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
+    return deliver(_quantile("quantile", input, q, dim, keepdim, interpolation, False), out)
 
 
 @method
 def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear", out=None):
     """The quantile of what is no NaN."""
-    return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
+    return deliver(_quantile("nanquantile", input, q, dim, keepdim, interpolation, True), out)
 
 
 def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
@@ -372,7 +376,7 @@ def histc(input, bins=100, min=0, max=0, *, out=None):
     if bins <= 0:
         raise RuntimeError(f"torch.histc(): bins must be > 0, but got {bins}")
     counts, _ = np.histogram(array[(array >= low) & (array <= high)], bins, (low, high))
-    return input.new_tensor(counts, dtype=input.dtype)
+    return deliver(input.new_tensor(counts, dtype=input.dtype), out)
 
 
 def searchsorted(

@@ -95,14 +95,14 @@ def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=N
 def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
     """The variance and the mean over dimensions."""
     dims, c = _arguments("var_mean", input, dim, unbiased, correction)
-    return _var(input, dims, c, keepdim), mean(input, dims or None, keepdim)
+    return deliver((_var(input, dims, c, keepdim), mean(input, dims or None, keepdim)), out)
 
 
 @method
 def std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
     """The standard deviation and the mean over dimensions."""
     dims, c = _arguments("std_mean", input, dim, unbiased, correction)
-    return _std(input, dims, c, keepdim), mean(input, dims or None, keepdim)
+    return deliver((_std(input, dims, c, keepdim), mean(input, dims or None, keepdim)), out)
 
 
 for _name in ("var_mean", "std_mean"):
@@ -136,13 +136,17 @@ def _extreme(name, whole, arg, pairwise, input, dim, keepdim):
 @method
 def max(input, dim=None, keepdim=False, *, other=None, out=None):
     """The largest element; along a dimension also where it is; of two tensors the larger elements."""
-    return _extreme("max", Amax, Argmax, MAXIMUM, input, dim if other is None else other, keepdim)
+    return deliver(
+        _extreme("max", Amax, Argmax, MAXIMUM, input, dim if other is None else other, keepdim), out
+    )
 
 
 @method
 def min(input, dim=None, keepdim=False, *, other=None, out=None):
     """The smallest element; along a dimension also where it is; of two tensors the smaller elements."""
-    return _extreme("min", Amin, Argmin, MINIMUM, input, dim if other is None else other, keepdim)
+    return deliver(
+        _extreme("min", Amin, Argmin, MINIMUM, input, dim if other is None else other, keepdim), out
+    )
 
 
 @method
@@ -155,7 +159,9 @@ def aminmax(input, *, dim=None, keepdim=False, out=None):
         )
     dims = tuple(range(input.ndim)) if dim is None else (canonical_dim("aminmax", dim, input.ndim),)
     dims = dims if input.ndim else ()
-    return ReturnTypes("aminmax", min=Amin(dims, keepdim)(input), max=Amax(dims, keepdim)(input))
+    return deliver(
+        ReturnTypes("aminmax", min=Amin(dims, keepdim)(input), max=Amax(dims, keepdim)(input)), out
+    )
 
 
 # -- counts and sums without NaN

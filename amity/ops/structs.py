@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -16,6 +17,10 @@ class ReturnTypes(tuple):
         self.__dict__.update(parts)
         self._op, self._names = op, tuple(parts)
         return self
+
+    def of(self, parts: Iterable[Any]) -> ReturnTypes:
+        """Other parts under the same names."""
+        return ReturnTypes(self._op, **dict(zip(self._names, parts, strict=True)))
 
     def __repr__(self) -> str:
         inner = ",\n".join(f"{n}={v!r}" for n, v in zip(self._names, self, strict=True))

@@ -34,6 +34,8 @@ SPECIAL = [
     1e-30,
     7e4,
 ]
+BUILTINS = {"inf": float("inf"), "nan": float("nan")}
+BUILTINS |= {f.__name__: f for f in (slice, tuple, list, len, isinstance, bytearray)}
 BUILTIN = (
     IndexError,
     ValueError,
@@ -80,28 +82,25 @@ def of_amity(array: np.ndarray, grad: bool) -> amity.Tensor:
     return t.requires_grad_() if grad and t.is_floating_point() else t
 
 
-def evaluate(lib: Any, text: str, inputs: dict[str, Any]) -> Any:
-    space = {
-        "m": lib,
-        "F": torch.nn.functional if lib is torch else amity.ops,
-        "inf": float("inf"),
-        "nan": float("nan"),
-    }
-    known = _names(lib)
-    exec_space = {**known, **space, **inputs}
-    return eval(text, exec_space)
+class Names(dict):
+    """The names of an expression: inputs and a few of Python's, else the library's own."""
+
+    def __init__(self, lib: Any, inputs: dict[str, Any]) -> None:
+        super().__init__(
+            BUILTINS, m=lib, F=torch.nn.functional if lib is torch else amity.ops, **inputs
+        )
+        self.lib = lib
+
+    def __missing__(self, name: str) -> Any:
+        if not hasattr(self.lib, name):
+            raise NameError(f"{self.lib.__name__} has no {name!r}")
+        return getattr(self.lib, name)
 
 
-_known: dict[str, dict[str, Any]] = {}
-
-
-def _names(lib: Any) -> dict[str, Any]:
-    found = _known.get(lib.__name__)
-    if found is None:
-        found = {n: getattr(lib, n) for n in dir(lib) if n[0] != "_"}
-        found |= {f.__name__: f for f in (slice, range, tuple, list, len, isinstance)}
-        _known[lib.__name__] = found
-    return found
+def evaluate(lib: Any, text: Any, inputs: dict[str, Any]) -> Any:
+    if callable(text):  # a function of the library and the inputs
+        return text(lib, **inputs)
+    return eval(text, {}, Names(lib, inputs))
 
 
 def leaves(value: Any) -> list[Any]:
@@ -199,7 +198,7 @@ def builtin_class(error: Exception) -> type[Exception]:
     return next(c for c in BUILTIN if isinstance(error, c))
 
 
-def match(text: str, order: int = 0, tolerance: float | None = None, **specs: Any) -> None:
+def match(text: Any, order: int = 0, tolerance: float | None = None, **specs: Any) -> None:
     """Both libraries agree on an expression and on its gradients up to `order`."""
     arrays = {n: array_of(s, n) for n, s in specs.items()}
     expected, slopes, raised = outcome(torch, text, arrays, order)

@@ -203,7 +203,7 @@ def test_gradients_of_gradients():
 
 
 @pytest.mark.parametrize("error, says, call", [
-    (IndexError, "out of bounds", lambda x, i: x.scatter_add(0, i + 9, x)),
+    (RuntimeError, "out of bounds", lambda x, i: x.scatter_add(0, i + 9, x)),
     (RuntimeError, "same number of dimensions", lambda x, i: x.scatter_add(0, i[0], x)),
     (RuntimeError, "no larger than", lambda x, i: x.scatter_add(1, i.repeat(2, 1), x)),
     (RuntimeError, "dtype", lambda x, i: x.scatter_add(0, i, x.to(amity.float64))),

@@ -1,0 +1,58 @@
+"""Flat positions as coordinates, and the dtype that values promote to."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from amity.core.dtype import DType, get_default_dtype
+from amity.core.shape import numel
+from amity.ops.record import result_dtype as promoted
+
+from . import create
+from .bind import spec_of
+from .tensor import Tensor
+
+
+def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, ...]:
+    """The coordinates of flat positions in a shape.
+
+    errors: ValueError for sizes or positions that are not in it; TypeError for other dtypes
+    """
+    if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
+        raise ValueError(
+            f"unravel_index: got {getattr(indices, 'dtype', type(indices).__name__)}; expected integer 'indices'"
+        )
+    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"unravel_index: 'shape' cannot have negative values, but got {shape}")
+    out, step = [], numel(shape)
+    for n in shape:
+        step = step // n if n else 1
+        out.append(indices.div(step, rounding_mode="floor").remainder(n))
+    return tuple(out)
+
+
+def range(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, **more: Any
+) -> Tensor:  # noqa: A001
+    """Numbers from start to end, end included: prefer `arange`."""
+    if end is None:
+        start, end = 0, start
+    count = math.floor((end - start) / step) + 1
+    kept = np.array([start + i * step for i in builtins.range(max(count, 0))], np.float64)
+    return create.tensor(kept, dtype=dtype or get_default_dtype(), **more)
+
+
+def result_type(tensor1: Any, tensor2: Any) -> DType:
+    """The dtype that an op on both would have.
+
+    >>> import amity
+    >>> result_type(amity.tensor([1, 2]), 1.0)
+    amity.float32
+    """
+    return promoted([spec_of(tensor1), spec_of(tensor2)])
