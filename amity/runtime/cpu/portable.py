@@ -118,8 +118,8 @@ class Storage:
         """Writes so far."""
         return self.root._writes
 
-    def __del__(self) -> None:
-        if self._heap is not None:
+    def __del__(self, is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self._heap is not None and not is_ending():  # then modules are half gone
             self._heap.give(self._size, self.data)
 
 
