@@ -65,6 +65,8 @@ from .frontend.grad_mode import (
 from .frontend.places import range, result_type, unravel_index
 from .frontend.printing import set_printoptions
 from .frontend.random import (
+    is_anomaly_check_nan_enabled,
+    is_anomaly_enabled,
     Generator,
     bernoulli,
     default_generator,

@@ -23,7 +23,7 @@ from .bind import bind, fast_binary, fast_unary, fast_whole
 from .fused import bind_composite
 from .grad_mode import no_grad
 from .inplace import apply_inplace
-from .tape import ACCUMULATE, RULE, Rule, modes, next_seq
+from .tape import ACCUMULATE, RULE, Rule, keep_grad, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol
 
@@ -255,25 +255,15 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable) -> Any:
     if self.tape is None or self.tape[RULE] is not ACCUMULATE:
         raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
     hooks = self.tape[3] = self.tape[3] or {}
-    key = max(hooks, default=0) + 1
-    hooks[key] = lambda: hook(self)
-    return autograd.Handle(hooks, key)
+    return autograd.Handle.of(hooks, lambda: hook(self))
 
 
 def retain_grad(self: Tensor) -> None:
     """Keep `.grad` of this tensor though it is no leaf."""
     if self.tape is None:
         raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-    if self.tape[RULE] is ACCUMULATE or self.__dict__.get("_retains_grad"):
-        return
-    self.__dict__["_retains_grad"] = True
-
-    def keep(g: Tensor) -> None:
-        self.__dict__["_grad"] = (
-            g if self.__dict__.get("_grad") is None else self.__dict__["_grad"] + g
-        )
-
-    autograd.add_hook(self.tape, keep)
+    if self.tape[RULE] is not ACCUMULATE:
+        keep_grad(self)
 
 
 def new_tensor(

@@ -21,6 +21,8 @@ from .tape import (
     SEQ,
     VERSIONS,
     WHERE,
+    Hooks,
+    hooks_of,
     modes,
 )  # fmt: skip
 from .tensor import Tensor
@@ -32,6 +34,13 @@ class Handle:
 
     def __init__(self, hooks: dict, key: int) -> None:
         self._hooks, self._key = hooks, key
+
+    @classmethod
+    def of(cls, hooks: dict, hook: Callable) -> Handle:
+        """Add a hook after those that are there."""
+        key = max(hooks, default=0) + 1
+        hooks[key] = hook
+        return cls(hooks, key)
 
     def remove(self) -> None:
         self._hooks.pop(self._key, None)
@@ -45,12 +54,7 @@ class Handle:
 
 def add_hook(node: list, hook: Callable) -> Handle:
     """Call `hook(grad)` with the gradient of a node's result; what it returns replaces it."""
-    hooks = node[HOOKS]
-    if hooks is None:
-        hooks = node[HOOKS] = {}
-    key = max(hooks, default=0) + 1
-    hooks[key] = hook
-    return Handle(hooks, key)
+    return Handle.of(hooks_of(node).before, hook)
 
 
 def run(
@@ -73,8 +77,9 @@ def run(
         seq, node = heappop(heap)
         g = grads.pop(seq)
         rule = node[RULE]
-        if node[HOOKS]:
-            g = _call_hooks(node, g)
+        hooks = node[HOOKS]
+        if hooks is not None:
+            g = _call_hooks(hooks, g)
         if captures is not None and id(node) in captures:
             captures[id(node)] = g
         if rule is ACCUMULATE:
@@ -91,17 +96,18 @@ def run(
         except Exception as error:
             _explain(node, error)
             raise
-        if modes.anomaly:
+        if hooks is not None and hooks.after:
+            out = _call_after(hooks, out, g)
+        if modes.checks_nan:
             _check_nan(node, out)
         if not keep_graph and node[SAVED]:
             node[SAVED], node[VERSIONS] = FREED, ()
         g = None
         for edge, gx in zip(node[EDGES], out, strict=True):
             if edge is not None and gx is not None and (wanted is None or id(edge) in wanted):
-                if edge[1] is ACCUMULATE and captures is None and not edge[HOOKS]:
-                    accumulate(
-                        edge, gx, create_graph, 5
-                    )  # out, zip, gx, the argument and getrefcount's
+                if edge[1] is ACCUMULATE and captures is None and edge[3] is edge[HOOKS] is None:
+                    # out, zip, gx, the argument and getrefcount's
+                    accumulate(edge, gx, create_graph, 5)
                     continue
                 s = edge[0]
                 have = grads.get(s)
@@ -133,18 +139,50 @@ def _push_result(
     have[index] = g if have[index] is None else have[index] + g
 
 
-def _call_hooks(node: list, g: Any) -> Any:
-    for hook in list(node[HOOKS].values()):
+def _call_hooks(hooks: Hooks, g: Any) -> Any:
+    for hook in list(hooks.before.values()):
         replaced = hook(g)
         if replaced is not None:
+            if isinstance(g, Tensor):
+                _check_replaced(hook, replaced, g)
             g = replaced
+    tensor = None if hooks.kept is None else hooks.kept()
+    if tensor is not None:
+        have = tensor.__dict__.get("_grad")
+        tensor.__dict__["_grad"] = g if have is None else have + g
     return g
+
+
+def _check_replaced(hook: Callable, g: Any, before: Tensor) -> None:
+    """An error for what cannot stand for a gradient; the rules after it would fail anywhere."""
+    name = getattr(hook, "__name__", type(hook).__name__)
+    if not isinstance(g, Tensor):
+        raise TypeError(f"hook {name!r}: got {type(g).__name__}; expected a Tensor or None")
+    for what in ("dtype", "shape"):
+        got, expected = getattr(g.layout, what), getattr(before.layout, what)
+        if got != expected:
+            raise RuntimeError(
+                f"hook {name!r} has changed the {what} of the gradient: got {got}; expected {expected}"
+            )
+
+
+def _call_after(hooks: Hooks, out: Sequence[Any], g: Any) -> Sequence[Any]:
+    """The gradients of a node's inputs after its hooks."""
+    for hook in list(hooks.after.values()):
+        replaced = hook(tuple(out), tuple(g) if type(g) is list else (g,))
+        if replaced is not None:
+            if len(replaced) != len(out):
+                raise RuntimeError(
+                    f"register_hook: got {len(replaced)} gradients from a hook; expected {len(out)}"
+                )
+            out = replaced
+    return out
 
 
 def _explain(node: list, error: Exception) -> None:
     if node[WHERE]:
         print(
-            f"Error detected in {node[RULE].name}. Traceback of forward call that caused the "
+            f"Error detected in {node[RULE].label()}. Traceback of forward call that caused the "
             f"error:\n{node[WHERE]}",
             file=sys.stderr,
         )
@@ -157,8 +195,7 @@ def _check_nan(node: list, grads: Sequence[Any]) -> None:
                 f" Traceback of forward call that caused it:\n{node[WHERE]}" if node[WHERE] else ""
             )
             raise RuntimeError(
-                f"Function '{node[RULE].name}Backward0' returned nan values in its {i}th "
-                f"output.{where}"
+                f"Function '{node[RULE].label()}' returned nan values in its {i}th output.{where}"
             )
 
 
@@ -252,8 +289,8 @@ def backward(
     with set_grad_enabled(create_graph):
         roots = _roots("backward", tensors, grad_tensors)
         inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        if not inputs:
-            raise RuntimeError("backward: 'inputs' argument to backward() cannot be empty.")
+        inputs = tuple({id(t): t for t in inputs}.values())
+        _check_inputs("backward", inputs)
         for t, g in zip(inputs, _gradients(roots, inputs, keep, create_graph), strict=True):
             if g is not None:
                 if t.is_leaf:
@@ -274,13 +311,15 @@ def grad(
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     grad_outputs = (grad_outputs,) if isinstance(grad_outputs, Tensor) else grad_outputs
+    if is_grads_batched:
+        raise NotImplementedError(
+            "grad: is_grads_batched: got True; expected False: call grad once for each gradient"
+        )
     if materialize_grads and allow_unused is False:
         raise ValueError(
             "grad: Expected allow_unused to be True or not passed when materialize_grads=True"
         )
-    for t in inputs:
-        if t.tape is None:
-            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    _check_inputs("grad", inputs)
     keep = create_graph if retain_graph is None else retain_graph
     with set_grad_enabled(create_graph):
         found = _gradients(_roots("grad", outputs, grad_outputs), inputs, keep, create_graph)
@@ -295,6 +334,19 @@ def grad(
             )
         out.append(g)
     return tuple(out)
+
+
+def _check_inputs(op: str, inputs: Sequence[Any]) -> None:
+    if not inputs:
+        raise RuntimeError(f"{op}: `inputs` argument to {op}() cannot be empty.")
+    for t in inputs:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{op}: got inputs of {type(t).__name__}; expected Tensors")
+        if t.tape is None:
+            raise RuntimeError(
+                f"{op}: One of the differentiated Tensors does not require grad: got inputs with "
+                f"one of shape {list(t.shape)}; expected tensors that require grad"
+            )
 
 
 def _gradients(roots, inputs: Sequence[Tensor], keep: bool, create_graph: bool) -> list[Any]:

@@ -11,7 +11,7 @@ from amity.core.shape import broadcast_shapes
 
 from .create import zeros
 from .grad_mode import no_grad
-from .rules import fit, unpack, version_of
+from .rules import fit, forward_trace, unpack, version_of
 from .tape import EDGES, LAYOUTS, OUTPUT, Rule, modes, next_seq
 from .tensor import Tensor
 
@@ -65,6 +65,9 @@ class FunctionRule(Rule):
         self.ties: list[int | None] = []  # the place of an output among the taped ones
         self.count = 0
 
+    def label(self) -> str:
+        return f"{self.name}Backward"
+
     def record(self, outs: Sequence[Any], values: Sequence[Any]) -> None:
         """Write the node. Saved outputs are kept as aliases: a node never holds its own results."""
         ctx = self.ctx
@@ -80,7 +83,8 @@ class FunctionRule(Rule):
         edges = tuple([v.tape if isinstance(v, Tensor) else None for v in values])
         layouts = tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values])
         versions = tuple([version_of(s) for s in kept])
-        node = [next_seq(), self, edges, tuple(kept), versions, layouts, None, None]
+        where = forward_trace() if modes.anomaly else None
+        node = [next_seq(), self, edges, tuple(kept), versions, layouts, None, where]
         self.ties = [None] * len(outs)
         self.count = len(taped)
         for at, o in enumerate(taped):

@@ -25,14 +25,17 @@ class _Mode:
             @functools.wraps(function)
             def generate(*args: Any, **kwargs: Any) -> Any:
                 inner = function(*args, **kwargs)
-                reply = None
+                step, given = inner.send, None
                 while True:
                     with self._again():
                         try:
-                            value = inner.send(reply)
+                            value = step(given)
                         except StopIteration as stop:
                             return stop.value
-                    reply = yield value
+                    try:
+                        step, given = inner.send, (yield value)
+                    except BaseException as error:  # GeneratorExit included: its `finally` runs
+                        step, given = inner.throw, error
 
             return generate
 
@@ -102,7 +105,8 @@ class set_grad_enabled(_Mode):
 
 
 class inference_mode(_Mode):
-    """No recording inside, and nothing made inside can be recorded later."""
+    """No recording inside. What is made inside are ordinary tensors: unlike PyTorch's, they may be
+    used in recorded code and written to later."""
 
     def __init__(self, mode: bool | Callable = True) -> None:
         self.mode = mode if isinstance(mode, bool) else True
@@ -127,7 +131,9 @@ class inference_mode(_Mode):
 
 
 class detect_anomaly(_Mode):
-    """Names the forward line of an op whose gradient fails or is NaN."""
+    """Names the forward line of an op whose gradient fails or, with `check_nan`, is NaN."""
+
+    mode = True
 
     def __init__(self, check_nan: bool = True) -> None:
         self.check_nan = check_nan
@@ -136,12 +142,15 @@ class detect_anomaly(_Mode):
         return detect_anomaly(self.check_nan)
 
     def __enter__(self) -> None:
-        self.before = modes.anomaly, modes.grad
-        modes.anomaly = True
+        self.before = modes.anomaly, modes.checks_nan, modes.grad
+        self._set()
+
+    def _set(self) -> None:
+        modes.anomaly, modes.checks_nan = self.mode, self.mode and self.check_nan
         modes.grad = recording(bool(modes.grad))
 
     def __exit__(self, *exc: object) -> None:
-        modes.anomaly, modes.grad = self.before
+        modes.anomaly, modes.checks_nan, modes.grad = self.before
 
 
 class set_detect_anomaly(detect_anomaly):
@@ -149,12 +158,28 @@ class set_detect_anomaly(detect_anomaly):
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
         super().__init__(check_nan)
-        self.mode, self.before = mode, (modes.anomaly, modes.grad)
-        self.__enter__()
+        self.mode, self.before = mode, (modes.anomaly, modes.checks_nan, modes.grad)
+        self._set()
+
+    def __call__(self, function: Callable) -> Callable:
+        self.__exit__()
+        return super().__call__(function)
+
+    def _again(self) -> set_detect_anomaly:
+        return set_detect_anomaly(self.mode, self.check_nan)
 
     def __enter__(self) -> None:
-        modes.anomaly = self.mode
-        modes.grad = recording(bool(modes.grad))
+        self._set()
+
+
+def is_anomaly_enabled() -> bool:
+    """Whether this thread is in anomaly mode."""
+    return modes.anomaly
+
+
+def is_anomaly_check_nan_enabled() -> bool:
+    """Whether anomaly mode looks for NaN in this thread."""
+    return modes.checks_nan
 
 
 def is_grad_enabled() -> bool:

@@ -31,6 +31,7 @@ from .tape import (
     is_leaf,
     modes,
     next_seq,
+    retie,
 )  # fmt: skip
 from .tensor import Tensor
 from .trace import Symbol
@@ -115,9 +116,14 @@ def _overlaps(t: Tensor, args: Sequence[Any]) -> bool:
                 and a.layout.shape == t.layout.shape
                 and a.layout.strides == t.layout.strides
             )
-            if a.storage.root is t.storage.root and not same:
+            if not same and _shares_memory(a.storage, t.storage):
                 return True
     return False
+
+
+def _shares_memory(a: Any, b: Any) -> bool:
+    """Whether the blocks meet; NumPy's arrays and `.data` have storages of their own on one block."""
+    return a.data < b.data + b.nbytes and b.data < a.data + a.nbytes
 
 
 def write_pointwise(name: str, op: Pointwise, t: Tensor, args: Sequence[Any]) -> Tensor:
@@ -228,7 +234,7 @@ def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
         tape = value.tape
         if tape is None:
             tape = [next_seq(), FILLED, (t.tape,), (), (), (t.layout,), None, None]
-        t.tape = tape
+        retie(t, tape)
         refresh_views(t)
     return t
 
@@ -262,6 +268,9 @@ class CopySlices(Rule):
         self.part = AsStrided(tuple(shown.shape), tuple(shown.strides), offset)
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
+    def label(self) -> str:
+        return "CopySlices"
+
         base = node[LAYOUTS][0]
         memory = in_memory(g, base)
         old, new = node[EDGES]
@@ -292,8 +301,8 @@ def _rebase(view: Tensor, value: Tensor) -> None:
     base = view.base
     rule = CopySlices(view.layout, _offset(view, base))
     edges, layouts = (base.tape, value.tape), (base.layout, view.layout)
-    base.tape = [next_seq(), rule, edges, (), (), layouts, None, None]
-    view.tape = view_of(view, base).tape
+    retie(base, [next_seq(), rule, edges, (), (), layouts, None, None])
+    retie(view, view_of(view, base).tape)
     refresh_views(base)
 
 
@@ -308,7 +317,7 @@ def refresh_views(base: Tensor) -> None:
     for reference in base.__dict__.get("_views", ()):
         view = reference()
         if view is not None and view.base is base:
-            view.tape = view_of(view, base).tape
+            retie(view, view_of(view, base).tape)
 
 
 def receive(out: Tensor, result: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ import numpy as np
 from amity.core.dtype import bool_, float32, get_default_dtype, int64
 from amity.engine import device as engine
 
+from .grad_fn import GradFn
 from .tape import is_leaf
-from .tensor import GradFn, Tensor
+from .tensor import Tensor
 from .trace import Symbol
 
 

@@ -111,7 +111,6 @@ def attach() -> None:
         "is_pinned": lambda self, device=None: False,
         "is_set_to": lambda self, other: self.storage is other.storage and self.layout is other.layout,
         "is_same_size": lambda self, other: self.shape == other.shape,
-        "output_nr": 0,
         "new_empty_strided": lambda self, size, stride, dtype=None: create.empty_strided(
             size, stride, dtype=dtype or self.dtype
         ),

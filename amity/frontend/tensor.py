@@ -16,7 +16,7 @@ from amity.engine import device as engine
 from amity.ir.graph import Node
 
 from . import trace
-from .tape import ACCUMULATE, HOOKS, RULE, is_leaf, leaf, modes
+from .tape import ACCUMULATE, RULE, is_leaf, leaf, modes
 from .trace import Symbol
 
 # How one element is read where memory is: without making an array.
@@ -175,7 +175,7 @@ class Tensor:
                         "floating point dtype "
                         "can require gradients"
                     )
-                self.tape = leaf()
+                self.tape = leaf(self)
         elif not is_leaf(self.tape):
             raise RuntimeError(
                 "you can only change requires_grad flags of leaf variables. If you want to use "
@@ -196,10 +196,6 @@ class Tensor:
         return self.__dict__.get("_retains_grad", False)
 
     @property
-    def grad_fn(self) -> Any:
-        return None if is_leaf(self.tape) else GradFn(self.tape)
-
-    @property
     def grad(self) -> Tensor | None:
         tape = self.tape
         if tape is not None and tape[RULE] is ACCUMULATE:
@@ -209,6 +205,8 @@ class Tensor:
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
+            if value is self:
+                raise RuntimeError("grad: can't assign Variable as its own grad")
             if not isinstance(value, Tensor):
                 raise TypeError(
                     "grad: assigned grad expected to be a Tensor or None but got "
@@ -246,12 +244,23 @@ class Tensor:
         return t
 
     def detach_(self) -> Tensor:
+        """This tensor as a leaf: what made it is forgotten."""
+        if self.base is not None:
+            raise RuntimeError("detach_: Can't detach views in-place. Use detach() instead.")
         self.tape = None
+        self.__dict__.pop("_retains_grad", None)
         return self
 
     @property
     def data(self) -> Tensor:
-        return self.detach()
+        """The same memory, off the tape and with a version of its own: writes to it are not noticed."""
+        s = self.storage
+        if s is None:
+            return self.detach()
+        machine, root = engine.machine(), s.root
+        own = machine.external(root.data, root, root.nbytes)
+        offset = s.data - root.data
+        return machine.make(machine.alias(own, offset) if offset else own, self.layout)
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -356,44 +365,6 @@ class Tensor:
         return sorted({*object.__dir__(self), *self.__dict__})
 
 
-class GradFn:
-    """A node of the tape, for people."""
-
-    def __init__(self, node: list) -> None:
-        self._node = node
-
-    def name(self) -> str:
-        rule = self._node[RULE]
-        return (
-            rule.name
-            if rule is ACCUMULATE
-            else "".join(w.title() for w in self._real().name.split("_")) + "Backward0"
-        )
-
-    def _real(self) -> Any:
-        rule = self._node[RULE]
-        return self._node[2][0][RULE] if rule.name == "Output" else rule
-
-    @property
-    def next_functions(self) -> tuple:
-        edges = () if self._node[RULE] is ACCUMULATE else self._node[2]
-        return tuple((None if e is None else GradFn(e), 0) for e in edges)
-
-    def register_hook(self, hook: Any) -> Any:
-        from .autograd import add_hook  # lazy: the engine builds on this class
-
-        return add_hook(self._node, hook)
-
-    def __repr__(self) -> str:
-        return f"<{self.name()}>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, GradFn) and other._node is self._node
-
-    def __hash__(self) -> int:
-        return id(self._node)
-
-
 def make_traced(node: Node) -> Tensor:
     return Tensor._of(None, Symbol(node))
 
@@ -404,4 +375,4 @@ def numbers_dtype(values: Sequence[Any]) -> DType:
 
 trace.install(make_traced)
 engine.install(Tensor)
-__all__ = ["HOOKS", "GradFn", "Tensor", "layout", "modes"]
+__all__ = ["Tensor", "layout", "modes"]
