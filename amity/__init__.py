@@ -1,9 +1,11 @@
 """amity: one deep-learning framework, written like PyTorch, compiled and shipped like TensorFlow."""
 
 import importlib
+from math import e, inf, nan, pi
 
 from . import autograd
 from .core.device import Device as device
+from .core.device import get_default_device, set_default_device
 from .core.dtype import (
     DType as dtype,
 )  # fmt: skip
@@ -27,17 +29,25 @@ from .core.dtype import (
 from .core.dtype import (
     bool_ as bool,
 )
+from .core.layout import MemoryFormat as memory_format
+from .core.layout import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    preserve_format,
+    strided,
+)  # fmt: skip
 from .core.shape import Size
 from .core.version import __version__
 from .engine.threads import get_num_threads, set_num_threads
 from .frontend import attach, indexing, reshaping
 from .frontend.autograd import backward, grad
 from .frontend.create import (
-    arange,
     as_tensor,
     asarray,
     empty,
     empty_like,
+    empty_permuted,
     empty_strided,
     eye,
     from_dlpack,
@@ -45,8 +55,6 @@ from .frontend.create import (
     frombuffer,
     full,
     full_like,
-    linspace,
-    logspace,
     ones,
     ones_like,
     scalar_tensor,
@@ -57,16 +65,16 @@ from .frontend.create import (
 from .frontend.grad_mode import (
     enable_grad,
     inference_mode,
+    is_anomaly_check_nan_enabled,
+    is_anomaly_enabled,
     is_grad_enabled,
     is_inference_mode_enabled,
     no_grad,
     set_grad_enabled,
 )  # fmt: skip
-from .frontend.places import range, result_type, unravel_index
+from .frontend.places import result_type, unravel_index
 from .frontend.printing import set_printoptions
 from .frontend.random import (
-    is_anomaly_check_nan_enabled,
-    is_anomaly_enabled,
     Generator,
     bernoulli,
     default_generator,
@@ -85,6 +93,7 @@ from .frontend.random import (
     seed,
     set_rng_state,
 )  # fmt: skip
+from .frontend.ranges import arange, linspace, logspace, range
 from .frontend.reshaping import is_tensor
 from .frontend.tensor import Tensor
 from .frontend.triangles import tril_indices, triu_indices
@@ -97,6 +106,7 @@ from .frontend.windows import (
 )
 from .ops import *
 
+newaxis = None
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
 del attach, indexing, reshaping
 

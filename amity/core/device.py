@@ -47,6 +47,34 @@ class Device:
     def __reduce__(self) -> tuple:
         return (Device, (self.type, self.index))
 
+    def __enter__(self) -> Device:
+        """New tensors live here until the block ends."""
+        _default.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _default.pop()
+
 
 CPU = Device("cpu")
 META = Device("meta")
+_default = [CPU]
+
+
+def get_default_device() -> Device:
+    """The device of new tensors that name none.
+
+    >>> get_default_device()
+    device(type='cpu')
+    """
+    return _default[-1]
+
+
+def set_default_device(device: str | Device | None) -> None:
+    """Set the device of new tensors that name none; None means the CPU."""
+    _default[0] = CPU if device is None else Device(device)
+
+
+def placed(device: str | Device | None) -> Device:
+    """The device that an argument `device` names."""
+    return _default[-1] if device is None else Device(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ml_dtypes
@@ -67,6 +68,25 @@ BY_CODE = {d.code: d for d in ALL}
 BY_NUMPY = {d.numpy: d for d in ALL}
 
 _default = [float32]
+_PYTHON: dict[Any, DType] = {bool: bool_, int: int64, float: float64}
+
+
+def as_dtype(op: str, given: Any) -> DType | None:
+    """The dtype that an argument `dtype` names, Python's own types included; None if it is None.
+
+    errors: TypeError for anything else
+
+    >>> as_dtype("zeros", int)
+    amity.int64
+    """
+    if given is None or isinstance(given, DType):
+        return given
+    found = _PYTHON.get(given) if isinstance(given, type) else None
+    if found is None:
+        raise TypeError(
+            f"{op}(): argument 'dtype' must be amity.dtype, not {type(given).__name__}: got {given!r}"
+        )
+    return found
 
 
 def get_default_dtype() -> DType:
@@ -142,7 +162,12 @@ def fitting(op: str, value: bool | int | float, dtype: DType) -> bool | int | fl
     if dtype.kind == "b":
         return bool(value)
     if dtype.kind == "f":
-        return float(value)
+        value = float(value)
+        if math.isfinite(value) and abs(value) > finfo(dtype).max:
+            raise RuntimeError(
+                f"{op}: got {value}; value cannot be converted to type {dtype.name} without overflow"
+            )
+        return value
     info = np.iinfo(dtype.numpy)
     low = info.min if dtype.kind == "i" else -info.max  # negative ones wrap around
     if value != value or not low <= value <= info.max:

@@ -53,6 +53,58 @@ def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     return True
 
 
+class MemoryFormat:
+    """An order of dimensions in memory, or how tensors lie in it at all; by identity."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"amity.{self.name}"
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+strided = MemoryFormat("strided")
+contiguous_format = MemoryFormat("contiguous_format")
+preserve_format = MemoryFormat("preserve_format")
+channels_last = MemoryFormat("channels_last")
+channels_last_3d = MemoryFormat("channels_last_3d")
+RANKS = {channels_last: 4, channels_last_3d: 5}
+
+
+def format_strides(op: str, shape: Sequence[int], wanted: MemoryFormat) -> Shape:
+    """The strides of a shape in a memory format.
+
+    errors: RuntimeError for a format that the shape cannot have; TypeError for what is none
+
+    >>> format_strides("empty", (2, 3, 4, 5), channels_last)
+    (60, 1, 15, 3)
+    """
+    if wanted is contiguous_format:
+        return contiguous_strides(shape)
+    if wanted not in RANKS:
+        if isinstance(wanted, MemoryFormat):
+            raise RuntimeError(
+                f"{op}: got memory format {wanted!r}; unsupported memory format, expected contiguous_format "
+                "or channels_last"
+            )
+        raise TypeError(
+            f"{op}(): argument 'memory_format' must be amity.memory_format, not "
+            f"{type(wanted).__name__}"
+        )
+    if len(shape) != RANKS[wanted]:
+        raise RuntimeError(
+            f"{op}: got {len(shape)} dimensions; required rank {RANKS[wanted]} tensor to use "
+            f"{wanted.name} format"
+        )
+    last = contiguous_strides((shape[0], *shape[2:], shape[1]))
+    return (last[0], last[-1], *last[1:-1])
+
+
 _made: WeakValueDictionary[tuple, Layout] = WeakValueDictionary()
 
 

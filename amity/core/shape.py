@@ -46,6 +46,21 @@ def broadcast_shapes(op: str, *shapes: Sequence[int]) -> Shape:
     return tuple(out)
 
 
+def whole(op: str, argument: str, value: object) -> int:
+    """An integer that an argument must be.
+
+    errors: TypeError for floats and bools
+
+    >>> whole("triu", "diagonal", 2)
+    2
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(
+            f"{op}(): argument '{argument}' must be int, not {type(value).__name__}: got {value!r}"
+        )
+    return value.__index__()
+
+
 def canonical_dim(op: str, dim: int, ndim: int) -> int:
     """`dim` counted from the front; a 0-d tensor has the dimensions -1 and 0."""
     n = max(ndim, 1)
@@ -68,6 +83,13 @@ def canonical_dims(op: str, dims: int | Sequence[int] | None, ndim: int) -> Shap
         if a == b:
             raise RuntimeError(f"{op}: dim {a} appears multiple times in the list of dims")
     return tuple(out) if ndim else ()
+
+
+def check_dims(op: str, dims: int | Sequence[int], ndim: int) -> None:
+    """Refuse dimensions, counted from the front, that a tensor does not have."""
+    for dim in (dims,) if isinstance(dims, int) else dims:
+        if not 0 <= dim < ndim:
+            raise fail(DimError, op, f"dimension {dim}", f"one of the {ndim} that the tensor has")
 
 
 def infer_size(op: str, shape: Sequence[int], count: int) -> Shape:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from amity.core import dtype as dt
-from amity.core.device import CPU, Device
-from amity.core.dtype import BY_NUMPY, DType, fitting, get_default_dtype
-from amity.core.layout import Layout, layout
+from amity.core.device import Device, placed
+from amity.core.dtype import BY_NUMPY, DType, as_dtype, fitting, get_default_dtype
+from amity.core.layout import Layout, format_strides, preserve_format, strided
+from amity.core.layout import layout as layout_of  # many arguments here are called layout
 from amity.core.layout import like as layout_like
+from amity.core.shape import Size, contiguous_strides, whole
 from amity.engine import device as engine
 from amity.engine import program
 from amity.ir.graph import Graph, Node, Spec
@@ -33,16 +33,19 @@ def finish(t: Tensor, requires_grad: bool) -> Tensor:
     return t
 
 
-def sizes(args: Sequence[Any]) -> tuple[int, ...]:
+def sizes(args: Sequence[Any], op: str = "size") -> tuple[int, ...]:
     """`f(2, 3)`, `f((2, 3))` and `f(amity.Size([2, 3]))` alike; negative sizes are errors."""
-    if len(args) == 1 and not isinstance(args[0], int) and hasattr(args[0], "__iter__"):
+    if len(args) == 1 and not isinstance(args[0], int) and isinstance(args[0], Iterable):
         args = tuple(args[0])
-    if not all(hasattr(a, "__index__") for a in args):
-        raise TypeError(f"got sizes {list(args)}; expected integers")
+    for a in args:
+        if isinstance(a, bool) or not hasattr(a, "__index__"):
+            raise TypeError(
+                f"{op}(): argument 'size' must be tuple of ints, not {type(a).__name__}: got {list(args)}"
+            )
     out = tuple(int(a.__index__()) for a in args)
     if any(n < 0 for n in out):
         raise RuntimeError(
-            f"Trying to create tensor with negative dimension {min(out)}: {list(out)}"
+            f"{op}: Trying to create tensor with negative dimension {min(out)}: {list(out)}"
         )
     return out
 
@@ -63,7 +66,7 @@ def filled(lay: Layout, value: Any) -> Tensor:
         key = (lay, int(value))
         plan = _fills.get(key)
         if plan is None:
-            rows = layout(lay.dtype, (lay.numel,) if lay.ndim else ())
+            rows = layout_of(lay.dtype, (lay.numel,) if lay.ndim else ())
             node = Node(Constant(int(value), False), (), Spec(tuple(rows.shape), lay.dtype))
             plan = program.build(Graph([], [node]), [], mode=program.TENSOR)
             if len(_fills) > 4096:
@@ -87,11 +90,12 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     >>> tensor([1, 2]).dtype
     amity.int64
     """
+    dtype = as_dtype("tensor", dtype)
     if isinstance(data, Tensor):
         return finish(
             data.detach().clone().to(device or data.device, dtype or data.dtype), requires_grad
         )
-    array, found = as_array(data)
+    array, found = as_array(data, dtype)
     if dtype is not None and dtype.kind in "iu" and not isinstance(data, (np.ndarray, np.generic)):
         for extreme in (array.min(), array.max()) if array.size else ():
             fitting("tensor", extreme.item(), dtype)
@@ -99,7 +103,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
 
 
 def _copied(array: np.ndarray, dtype: DType, device: Any) -> Tensor:
-    lay = layout(dtype, array.shape, None, CPU if device is None else Device(device))
+    lay = layout_of(dtype, array.shape, None, placed(device))
     if lay.device.type == "meta":
         return Tensor._of(None, lay)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -129,7 +133,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
             "from_numpy: got strides that are no multiple of the element size; expected whole "
             "elements"
         )
-    lay = layout(found, array.shape, [s // array.itemsize for s in array.strides])
+    lay = layout_of(found, array.shape, [s // array.itemsize for s in array.strides])
     machine = engine.machine()
     return machine.make(
         machine.external(array.__array_interface__["data"][0], array, array.nbytes), lay
@@ -139,20 +143,50 @@ def from_numpy(array: np.ndarray) -> Tensor:
 def frombuffer(
     buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False
 ) -> Tensor:
-    """A 1-d tensor on the memory of a buffer object."""
+    """A 1-d tensor on the memory of a buffer object.
+
+    errors: ValueError for what is no buffer, or has not as many whole elements
+    """
+    try:
+        length = memoryview(buffer).nbytes
+    except TypeError:
+        raise ValueError(
+            f"frombuffer: got {type(buffer).__name__}; object does not implement Python buffer protocol"
+        ) from None
+    size, left = dtype.itemsize, length - offset
+    if length == 0 or count == 0:
+        raise ValueError(
+            f"frombuffer: both buffer length ({length}) and count ({count}) must not be 0"
+        )
+    if not 0 <= offset < length:
+        raise ValueError(
+            f"frombuffer: offset ({offset} bytes) must be non-negative and no greater than buffer length "
+            f"({length} bytes) minus 1"
+        )
+    if count < 0 and left % size:
+        raise ValueError(
+            f"frombuffer: buffer length ({length} bytes) after offset ({offset} bytes) must be a "
+            f"multiple of element size ({size})"
+        )
+    if count > 0 and count * size > left:
+        raise ValueError(
+            f"frombuffer: requested buffer length ({count} * {size} bytes) after offset ({offset} bytes) "
+            f"must not be greater than actual buffer length ({length} bytes)"
+        )
     return finish(from_numpy(np.frombuffer(buffer, dtype.numpy, count, offset)), requires_grad)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
     """A tensor on the same memory where that is possible, else a copy."""
+    dtype = as_dtype("as_tensor", dtype)
     if isinstance(data, Tensor):
         return data.to(device or data.device, dtype or data.dtype)
     if (
         isinstance(data, np.ndarray)
         and data.dtype in BY_NUMPY
-        and all(s >= 0 for s in data.strides)
+        and min(data.strides, default=0) >= 0
     ):
-        return from_numpy(data).to(device or CPU, dtype or BY_NUMPY[data.dtype])
+        return from_numpy(data).to(placed(device), dtype or BY_NUMPY[data.dtype])
     return tensor(data, dtype=dtype, device=device)
 
 
@@ -165,6 +199,10 @@ def asarray(
     requires_grad: bool = False,
 ) -> Tensor:
     """A tensor from an array, a buffer, DLPack or a sequence."""
+    dtype = as_dtype("asarray", dtype)
+    if isinstance(obj, (bytes, bytearray, memoryview)):
+        raw = np.frombuffer(obj, (dtype or get_default_dtype()).numpy)
+        obj = from_numpy(raw if raw.flags.writeable else raw.copy())
     t = tensor(obj, dtype=dtype, device=device) if copy else as_tensor(obj, dtype, device)
     return finish(t, requires_grad)
 
@@ -176,53 +214,68 @@ def scalar_tensor(
     return tensor(s, dtype=dtype or get_default_dtype(), device=device, requires_grad=requires_grad)
 
 
-def _lay(size: Sequence[Any], dtype: DType | None, device: Any) -> Layout:
-    return layout(
-        dtype or get_default_dtype(), sizes(size), None, CPU if device is None else Device(device)
-    )
+def plan_layout(
+    op: str,
+    size: Sequence[Any],
+    dtype: Any,
+    device: Any,
+    kept: Any = None,
+    memory_format: Any = None,
+) -> Layout:
+    """The layout that the arguments of a creating function ask for; `kept` is its `layout`."""
+    if kept is not None and kept is not strided:
+        raise RuntimeError(f"{op}: got layout={kept!r}; expected amity.strided")
+    shape = sizes(size, op)
+    strides = None if memory_format is None else format_strides(op, shape, memory_format)
+    return layout_of(as_dtype(op, dtype) or get_default_dtype(), shape, strides, placed(device))
 
 
-def zeros(
-    *size: Any,
-    out: Tensor | None = None,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    **_: Any,
-) -> Tensor:
+def out_dtype(op: str, out: Tensor | None, dtype: DType | None) -> DType | None:
+    """The dtype of a result that is written into `out`."""
+    if out is None:
+        return as_dtype(op, dtype)
+    if dtype is not None and as_dtype(op, dtype) is not out.dtype:
+        raise RuntimeError(
+            f"{op}: dtype {dtype} does not match dtype of out parameter ({out.dtype})"
+        )
+    return out.dtype
+
+
+def sized(name: str, make: Callable[[Layout], Tensor], doc: str) -> Callable[..., Tensor]:
+    """A function of sizes."""
+
+    def function(
+        *sizes: Any,
+        size: Sequence[int] | None = None,
+        out: Tensor | None = None,
+        dtype: DType | None = None,
+        layout: Any = None,
+        device: Any = None,
+        pin_memory: bool = False,
+        requires_grad: bool = False,
+        memory_format: Any = None,
+    ) -> Tensor:
+        dtype = out_dtype(name, out, dtype)
+        shape = sizes if size is None else (size,)
+        t = make(plan_layout(name, shape, dtype, device, layout, memory_format))
+        return out._receive(t) if out is not None else finish(t, requires_grad)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+zeros = sized(
+    "zeros",
+    lambda lay: filled(lay, 0),
     """Zeros of a shape.
 
     >>> zeros(2, 3).shape
     amity.Size([2, 3])
-    """
-    t = filled(_lay(size, dtype if out is None else out.dtype, device), 0)
-    return out._receive(t) if out is not None else finish(t, requires_grad)
-
-
-def ones(
-    *size: Any,
-    out: Tensor | None = None,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    **_: Any,
-) -> Tensor:
-    """Ones of a shape."""
-    t = filled(_lay(size, dtype if out is None else out.dtype, device), 1)
-    return out._receive(t) if out is not None else finish(t, requires_grad)
-
-
-def empty(
-    *size: Any,
-    out: Tensor | None = None,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    **_: Any,
-) -> Tensor:
-    """A tensor of a shape with whatever the memory held."""
-    t = allocate(_lay(size, dtype, device))
-    return out._receive(t) if out is not None else finish(t, requires_grad)
+    """,
+)
+ones = sized("ones", lambda lay: filled(lay, 1), "Ones of a shape.")
+empty = sized("empty", allocate, "A tensor of a shape with whatever the memory held.")
 
 
 def empty_strided(
@@ -230,14 +283,59 @@ def empty_strided(
     stride: Sequence[int],
     *,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:
     """A tensor of given sizes and strides with whatever the memory held."""
-    lay = layout(
-        dtype or get_default_dtype(), size, stride, CPU if device is None else Device(device)
+    rows = plan_layout("empty_strided", (size,), dtype, device, layout)
+    if len(rows.shape) != len(stride):
+        raise RuntimeError(
+            f"empty_strided: dimensionality of sizes ({len(rows.shape)}) must match "
+            f"dimensionality of strides ({len(stride)})"
+        )
+    if any(s < 0 for s in stride):
+        raise RuntimeError(f"empty_strided: got strides {list(stride)}; expected none below 0")
+    return finish(allocate(layout_of(rows.dtype, rows.shape, stride, rows.device)), requires_grad)
+
+
+def empty_permuted(
+    size: Sequence[int],
+    physical_layout: Sequence[int],
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
+    """A tensor whose dimensions lie in memory in a given order, outermost first.
+
+    >>> empty_permuted((2, 3, 4), (0, 2, 1)).stride()
+    (12, 1, 3)
+    """
+    rows = plan_layout("empty_permuted", (size,), dtype, device, layout)
+    order = list(physical_layout)
+    if sorted(order) != list(range(rows.ndim)):
+        raise RuntimeError(
+            f"empty_permuted: got physical_layout {order} for {rows.ndim} dimensions; expected "
+            "each dimension once"
+        )
+    inner = contiguous_strides([rows.shape[d] for d in order])
+    strides = [inner[order.index(d)] for d in range(rows.ndim)]
+    return finish(allocate(layout_of(rows.dtype, rows.shape, strides, rows.device)), requires_grad)
+
+
+def number_of(op: str, argument: str, value: Any) -> bool | int | float:
+    """A Python number from a number or a 0-d tensor."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    raise TypeError(
+        f"{op}(): argument '{argument}' must be Number, not {type(value).__name__}: got {value!r}"
     )
-    return finish(allocate(lay), requires_grad)
 
 
 def full(
@@ -246,59 +344,83 @@ def full(
     *,
     out: Tensor | None = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
-    **_: Any,
 ) -> Tensor:
     """One value in a shape; the dtype is the value's unless given."""
     if isinstance(size, int):
         raise TypeError(f"full(): argument 'size' must be tuple of ints, not int: got {size}")
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    t = filled(_lay((size,), dtype or dtype_of_number(value), device), value)
+    value = number_of("full", "fill_value", fill_value)
+    dtype = out_dtype("full", out, dtype) or dtype_of_number(value)
+    t = filled(plan_layout("full", (size,), dtype, device, layout), value)
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
-def _like(t: Tensor, dtype: DType | None, device: Any) -> Layout:
+def _like(op: str, t: Any, dtype: Any, device: Any, memory_format: Any) -> Layout:
+    if not isinstance(t, Tensor):
+        raise TypeError(
+            f"{op}(): argument 'input' (position 1) must be Tensor, not {type(t).__name__}"
+        )
+    dtype = as_dtype(op, dtype)
     lay = t.layout
     if type(lay) is Symbol:
-        return layout(dtype or lay.dtype, lay.shape)
-    made = layout_like(lay, dtype)
-    return made if device is None else layout(made.dtype, made.shape, made.strides, Device(device))
+        return layout_of(dtype or lay.dtype, lay.shape)
+    if memory_format is None or memory_format is preserve_format:
+        made = layout_like(lay, dtype)
+    else:
+        strides = format_strides(op, lay.shape, memory_format)
+        made = layout_of(dtype or lay.dtype, lay.shape, strides, lay.device)
+    if device is None:
+        return made
+    return layout_of(made.dtype, made.shape, made.strides, Device(device))
 
 
 def _filled_like(
-    t: Tensor, value: Any, dtype: DType | None, device: Any, requires_grad: bool
+    op: str, t: Tensor, value: Any, dtype: Any, device: Any, memory_format: Any
 ) -> Tensor:
+    lay = _like(op, t, dtype, device, memory_format)
     if type(t.layout) is Symbol:
-        node = Node(
-            Constant(value, False), (), Spec(tuple(t.layout.shape), dtype or t.layout.dtype)
-        )
-        return traced(node)
-    return finish(filled(_like(t, dtype, device), value), requires_grad)
+        return traced(Node(Constant(value, False), (), Spec(tuple(lay.shape), lay.dtype)))
+    return filled(lay, value)
 
 
-def zeros_like(
-    input: Tensor,
-    *,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    **_: Any,
-) -> Tensor:
-    """Zeros with another tensor's shape, dtype and order of dimensions."""
-    return _filled_like(input, 0, dtype, device, requires_grad)
+def alike(name: str, value: Any, doc: str) -> Callable[..., Tensor]:
+    """A function of another tensor; `value` None leaves the memory as it is."""
+
+    def function(
+        input: Tensor,
+        *,
+        dtype: DType | None = None,
+        layout: Any = None,
+        device: Any = None,
+        pin_memory: bool = False,
+        requires_grad: bool = False,
+        memory_format: Any = None,
+    ) -> Tensor:
+        if value is None and type(getattr(input, "layout", None)) is not Symbol:
+            t = allocate(_like(name, input, dtype, device, memory_format))
+        else:
+            t = _filled_like(name, input, value or 0, dtype, device, memory_format)
+        return finish(t, requires_grad)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
 
 
-def ones_like(
-    input: Tensor,
-    *,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    **_: Any,
-) -> Tensor:
-    """Ones with another tensor's shape, dtype and order of dimensions."""
-    return _filled_like(input, 1, dtype, device, requires_grad)
+zeros_like = alike(
+    "zeros_like", 0, "Zeros with another tensor's shape, dtype and order of dimensions."
+)
+ones_like = alike(
+    "ones_like", 1, "Ones with another tensor's shape, dtype and order of dimensions."
+)
+empty_like = alike(
+    "empty_like",
+    None,
+    "Memory with another tensor's shape, dtype and order of dimensions, holding anything.",
+)
 
 
 def full_like(
@@ -306,96 +428,15 @@ def full_like(
     fill_value: Any,
     *,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
-    **_: Any,
+    memory_format: Any = None,
 ) -> Tensor:
     """One value with another tensor's shape, dtype and order of dimensions."""
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    return _filled_like(input, value, dtype, device, requires_grad)
-
-
-def empty_like(
-    input: Tensor,
-    *,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    **_: Any,
-) -> Tensor:
-    """Memory with another tensor's shape, dtype and order of dimensions, holding anything."""
-    if type(input.layout) is Symbol:
-        return zeros_like(input, dtype=dtype)
-    return finish(allocate(_like(input, dtype, device)), requires_grad)
-
-
-def arange(
-    start: Any,
-    end: Any = None,
-    step: Any = 1,
-    *,
-    out: Tensor | None = None,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """Numbers from start (0) to end, without end.
-
-    errors: RuntimeError if step is 0 or has the wrong sign
-    """
-    if end is None:
-        start, end = 0, start
-    start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
-    if step == 0:
-        raise RuntimeError("arange: step must be nonzero")
-    if not all(math.isfinite(x) for x in (start, end)):
-        raise RuntimeError(f"arange: unsupported range: {start} -> {end}")
-    if (end - start) * step < 0:
-        raise RuntimeError("arange: upper bound and lower bound inconsistent with step sign")
-    if dtype is None:
-        dtype = (
-            dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else get_default_dtype()
-        )
-    n = max(0, math.ceil((end - start) / step))
-    array = start + np.arange(n) * step
-    t = _copied(array, dtype, device)
-    return out._receive(t) if out is not None else finish(t, requires_grad)
-
-
-def linspace(
-    start: Any,
-    end: Any,
-    steps: int,
-    *,
-    out: Tensor | None = None,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """`steps` numbers evenly spaced from start to end, both included."""
-    if steps < 0:
-        raise RuntimeError("linspace: number of steps must be non-negative")
-    a, b = (float(x) for x in (start, end))
-    t = _copied(np.linspace(a, b, steps), dtype or get_default_dtype(), device)
-    return out._receive(t) if out is not None else finish(t, requires_grad)
-
-
-def logspace(
-    start: Any,
-    end: Any,
-    steps: int,
-    base: float = 10.0,
-    *,
-    dtype: DType | None = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """`base` to the power of numbers evenly spaced from start to end."""
-    t = _copied(
-        np.power(base, np.linspace(float(start), float(end), steps)),
-        dtype or get_default_dtype(),
-        device,
-    )
+    value = number_of("full_like", "fill_value", fill_value)
+    t = _filled_like("full_like", input, value, dtype, device, memory_format)
     return finish(t, requires_grad)
 
 
@@ -405,13 +446,23 @@ def eye(
     *,
     out: Tensor | None = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
+    pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Ones on the diagonal of a matrix of zeros."""
-    if n < 0 or (m is not None and m < 0):
-        raise RuntimeError(f"eye: n and m must be greater or equal to 0, got {n if n < 0 else m}")
-    t = _copied(np.eye(n, m), dtype or get_default_dtype(), device)
+    """Ones on the diagonal of a matrix of zeros.
+
+    errors: RuntimeError for a negative size; TypeError for what is no integer
+    """
+    for name, count in (("n", n), ("m", m)):
+        if count is not None and whole("eye", name, count) < 0:
+            raise RuntimeError(f"eye: got {name}={count}; {name} must be greater or equal to 0")
+    size = (n, n if m is None else m)
+    lay = plan_layout("eye", size, out_dtype("eye", out, dtype), device, layout)
+    t = filled(lay, 0)
+    if t.storage is not None:
+        np.fill_diagonal(engine.array_of(t.storage, lay), 1)
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
@@ -421,12 +472,14 @@ def from_dlpack(source: Any) -> Tensor:
 
 
 def legacy_tensor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
-    """`Tensor(2, 3)` and `Tensor([1, 2])`, as in PyTorch: float32 whatever the data."""
-    if len(args) == 1 and not isinstance(args[0], int):
-        if isinstance(args[0], Tensor):
-            return args[0].detach()
-        return tensor(args[0], dtype=get_default_dtype())
-    return empty(*args) if args else empty(0)
+    """`Tensor(2, 3)` and `Tensor([1, 2])`, as in PyTorch: of the default dtype whatever the data."""
+    if len(args) != 1 or isinstance(args[0], (int, Size)):
+        return empty(*args) if args else empty(0)
+    if isinstance(args[0], Tensor):
+        return args[0].detach()
+    if isinstance(args[0], (float, str)):
+        raise TypeError(f"new(): data must be a sequence (got {type(args[0]).__name__})")
+    return tensor(args[0], dtype=get_default_dtype())
 
 
 def address_of(storage: Any) -> int:
@@ -434,7 +487,6 @@ def address_of(storage: Any) -> int:
 
 
 __all__ = [
-    "arange",
     "as_tensor",
     "asarray",
     "empty",
@@ -442,7 +494,6 @@ __all__ = [
     "from_numpy",
     "full",
     "leaf",
-    "linspace",
     "ones",
     "tensor",
     "zeros",

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from amity.core.dtype import DType, get_default_dtype
+from amity.core.dtype import DType
 from amity.core.shape import numel
 from amity.ops.record import result_dtype as promoted
 
-from . import create
 from .bind import spec_of
 from .tensor import Tensor
 
@@ -35,17 +30,6 @@ def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, 
         step = step // n if n else 1
         out.append(indices.div(step, rounding_mode="floor").remainder(n))
     return tuple(out)
-
-
-def range(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, **more: Any
-) -> Tensor:  # noqa: A001
-    """Numbers from start to end, end included: prefer `arange`."""
-    if end is None:
-        start, end = 0, start
-    count = math.floor((end - start) / step) + 1
-    kept = np.array([start + i * step for i in builtins.range(max(count, 0))], np.float64)
-    return create.tensor(kept, dtype=dtype or get_default_dtype(), **more)
 
 
 def result_type(tensor1: Any, tensor2: Any) -> DType:

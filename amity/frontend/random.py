@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from amity.core.device import CPU, Device
+from amity.core.device import CPU, Device, placed
 from amity.core.dtype import DType, bool_, finfo, float32, float64, get_default_dtype, int64, uint8
 from amity.ops.random import Bits, Normal, Uniform
 
@@ -150,7 +150,8 @@ def normal_numbers(
 
 
 def _made(t: Tensor, device: Any, out: Tensor | None, requires_grad: bool) -> Tensor:
-    if device is not None and Device(device) is not CPU:
+    device = placed(device)
+    if device is not CPU:
         t = t.to(device)
     return out._receive(t) if out is not None else finish(t, requires_grad)
 

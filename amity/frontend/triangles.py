@@ -19,6 +19,10 @@ def _positions(
     for name, n in (("row", row), ("col", col)):
         if n < 0:
             raise RuntimeError(f"{name} must be non-negative, got{n}")
+    if dtype.kind not in "iu" or dtype.itemsize < 4:
+        raise NotImplementedError(
+            f'"tri_indices" not implemented for {dtype}: expected int32 or int64'
+        )
     return create.tensor(np.stack(find(row, offset, col)), dtype=dtype, device=device)
 
 

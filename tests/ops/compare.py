@@ -34,8 +34,8 @@ SPECIAL = [
     1e-30,
     7e4,
 ]
-BUILTINS = {"inf": float("inf"), "nan": float("nan")}
-BUILTINS |= {f.__name__: f for f in (slice, tuple, list, len, isinstance, bytearray)}
+BUILTINS = {"inf": float("inf"), "nan": float("nan"), "np": np, "object": object()}
+BUILTINS |= {f.__name__: f for f in (slice, tuple, list, len, isinstance, bytearray, type)}
 BUILTIN = (
     IndexError,
     ValueError,
@@ -43,6 +43,11 @@ BUILTIN = (
     NotImplementedError,
     RuntimeError,
 )  # narrow ones first
+
+
+def cases(text: str) -> list[str]:
+    """The expressions of a block of text: one or more a line, with ` ; ` between them."""
+    return [c.strip() for line in text.splitlines() for c in line.split(" ; ") if c.strip()]
 
 
 def array_of(spec: Any, name: str) -> np.ndarray:
