@@ -25,8 +25,8 @@ ALIGN = 64
 class HostProgram:
     """A Program of one NumPy call."""
 
-    def __init__(self, lowered: Lowered, call: HostCall) -> None:
-        self.op = call.op
+    def __init__(self, lowered: Lowered, call: HostCall, mode: int) -> None:
+        self.op, self.mode = call.op, mode
         self.inputs = [lowered.places[p] for p in call.inputs]
         self.outputs = [lowered.places[p].layout for p in lowered.outputs]
 
@@ -39,7 +39,7 @@ class HostProgram:
             out = out if isinstance(out, tuple) else (out,)
             pairs = zip(out, self.outputs, strict=True)
             tensors = tuple(device.from_host(a, m) for a, m in pairs)
-        return tensors[0] if self.op.results == 1 else tensors
+        return tensors[0] if self.mode == TENSOR else tensors
 
 
 def build(
@@ -57,14 +57,14 @@ def build(
 
     threads = device.machine().workers.threads
     lowered = lower(graph, inputs, device.kernels().target, threads, given)
+    if mode is None:
+        fresh = len(graph.outputs) - len(given or {})
+        mode = TENSOR if fresh == 1 else TUPLE if fresh else NONE
     hosts = [s for s in lowered.steps if isinstance(s, HostCall)]
     if hosts:
         if len(lowered.steps) != 1 or given:
             raise HostInside(hosts[0].op.name)
-        return HostProgram(lowered, hosts[0])
-    if mode is None:
-        fresh = len(graph.outputs) - len(given or {})
-        mode = TENSOR if fresh == 1 else TUPLE if fresh else NONE
+        return HostProgram(lowered, hosts[0], mode)
     return assemble(
         lowered,
         [n.spec.is_weak and n.spec.dtype.kind for n in graph.inputs],

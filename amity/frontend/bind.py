@@ -206,13 +206,12 @@ def view_plan(op: Op, x: Tensor) -> Callable:
 
 def record(op: Op, out: Any, values: Sequence[Any]) -> None:
     """Write the node of an op that ran. Only floating tensors are ever on the tape."""
-    rule = rule_of(op)
+    rule = rule_of(
+        op, tuple([v.tape is not None if isinstance(v, Tensor) else None for v in values])
+    )
     outs = out if isinstance(out, tuple) else (out,)
-    if rule is None or not any(t.layout.dtype.kind == "f" for t in outs):
-        return
-    edges = tuple([v.tape if isinstance(v, Tensor) else None for v in values])
-    layouts = tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values])
-    rule.record(outs, values, edges, layouts)
+    if rule is not None and any(t.layout.dtype.kind == "f" for t in outs):
+        rule.record(outs, values)
 
 
 # -- generated methods: the hot ops as plain code, with the tape inlined
@@ -229,14 +228,14 @@ def method({args}):
         if modes.grad is True and {every}:
             t.tape = [next_seq(), rule, {edges}, {saved}, {versions}, {layouts}, None, None]
         elif modes.grad and rule is not None:
-            rule.record((t,), {inputs}, {edges}, {layouts})
+            record(op, t, {inputs})
     return t
 """
 
 
 def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Callable:
     """The call of an op on tensors as plain code: plan, result, and the tape written in place."""
-    rule = rule_of(op)
+    rule = rule_of(op, (True,) * len(names))
     tuple_of = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
     saved = [
         names[w] if how == "input" else "alias(t)"
@@ -256,6 +255,8 @@ def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Calla
         versions=tuple_of(f"{n}.storage.version" for n in owners), layouts=tuple_of(f"{n}.layout" for n in names),
     )  # fmt: skip
     space = {
+        "op": op,
+        "record": record,
         "plans": plans,
         "other": other,
         "modes": modes,

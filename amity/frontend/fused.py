@@ -13,7 +13,7 @@ from amity.ops.record import Composite
 from . import autograd
 from .bind import alias
 from .grad_mode import enable_grad, no_grad
-from .rules import attach, unpack
+from .rules import INPUT, attach, quick_apply, unpack
 from .tape import EDGES, LAYOUTS, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, graph_of, input_node, traced
@@ -123,6 +123,10 @@ class CompositeRule(Rule):
         self.kept_inputs = [i for i in self.used if i < n]
         self.kept_results = [i - n for i in self.used if n <= i < m]
         self.kept_grads = [i - m for i in self.used if i >= m]
+        if self.results == 1:
+            count = len(self.kept_inputs) + len(self.kept_results)
+            takes = [f"s{i}" for i in range(count)] + ["g"] * len(self.kept_grads)
+            self.apply = quick_apply(self.plans, [INPUT] * count, takes, self.given, self._apply)
 
     def _by_tape(self, marks, outs, g_nodes) -> list[Any]:
         roots = [
@@ -168,6 +172,9 @@ class CompositeRule(Rule):
         attach(node, outs)
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
+        return self._apply(node, g)
+
+    def _apply(self, node: list, g: Any) -> Sequence[Any]:
         saved = unpack(node)
         if self.results > 1:
             gs = [_zeros(m) if x is None else x for x, m in zip(g, node[LAYOUTS], strict=True)]
@@ -176,18 +183,15 @@ class CompositeRule(Rule):
         if modes.grad or type(gs[0].layout) is Symbol:
             return self._differentiable(node, saved, gs)
         arguments = [*saved, *[gs[i] for i in self.kept_grads]]
-        key = tuple([a.layout for a in arguments])
+        key = (gs[0].layout if self.results == 1 else tuple([x.layout for x in gs]), node[LAYOUTS])
         plan = self.plans.get(key)
         if plan is None:
             if len(self.plans) > PLANS_KEPT:
                 self.plans.clear()
-            plan = self.plans[key] = program.build(self.graph, list(key))
-        out = plan(*arguments)
-        out = out if type(out) is tuple else (out,)
-        if len(out) == len(self.given):
-            return out
-        it = iter(out)
-        return [next(it) if given else None for given in self.given]
+            layouts = [a.layout for a in arguments]
+            plan = self.plans[key] = program.build(self.graph, layouts, mode=program.TUPLE)
+        made = iter(plan(*arguments))
+        return [next(made) if given else None for given in self.given]
 
     def _differentiable(self, node: list, saved: Sequence[Any], gs: Sequence[Any]) -> Sequence[Any]:
         """The same graph as taped ops, for gradients of gradients."""
@@ -242,12 +246,12 @@ def tensors_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
 
 def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run a composite as one Program and record it as one node; a trace goes through it."""
-    key = tuple([a.layout if isinstance(a, Tensor) else _static(a) for a in args])
-    if kwargs:
-        key += tuple(
-            [(n, a.layout if isinstance(a, Tensor) else _static(a)) for n, a in kwargs.items()]
-        )
-    entry = composite.plans.get(key)
+    key = _key(args, kwargs)
+    try:
+        entry = composite.plans.get(key)
+    except TypeError:  # a list among the arguments
+        key = _key(*map(_hashable, (args, kwargs)))
+        entry = composite.plans.get(key)
     if entry is None:
         tensors = tensors_of(args, kwargs)
         if any(type(t.layout) is Symbol for t in tensors) or any(t.is_meta for t in tensors):
@@ -273,14 +277,18 @@ def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, 
     return out
 
 
-def _static(value: Any) -> Any:
-    """A static argument as part of a key: its type counts, as 1 and 1.0 and True differ."""
-    kind = type(value)
-    if kind is str or value is None:
-        return value
-    if kind is list or kind is tuple:
-        return tuple([_static(v) for v in value])
-    return (kind, value)
+def _key(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple:
+    """What an entry is found by: layouts of tensors; of the rest value and type, as 1, 1.0 and True
+    are equal and differ.
+    """
+    key = (*[a.layout if isinstance(a, Tensor) else a for a in args], *map(type, args))
+    return (*key, *kwargs, *_key([*kwargs.values()], {})) if kwargs else key
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple([_hashable(v) for v in value])
+    return {n: _hashable(v) for n, v in value.items()} if isinstance(value, dict) else value
 
 
 __all__ = ["EDGES", "bind_composite"]

@@ -13,49 +13,110 @@ from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
 from .grad_mode import no_grad
-from .tape import EDGES, FREED, LAYOUTS, OUTPUT, SAVED, VERSIONS, WHERE, Rule, modes, next_seq
+from .tape import FREED, LAYOUTS, OUTPUT, SAVED, VERSIONS, WHERE, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, input_node, traced
 
 PLANS_KEPT = 20_000
 INPUT, RESULT, NUMBER, UNUSED = range(4)
-_rules: dict[Op, OpRule] = {}
+Needs = tuple[bool | None, ...]
+_rules: dict[tuple[Op, Needs], OpRule | None] = {}
 
 
-def rule_of(op: Op) -> OpRule | None:
-    """The rule of an op; None if it has no derivative."""
-    if op.grad is None:
-        return None
-    found = _rules.get(op)
-    if found is None:
-        found = _rules[op] = OpRule(op)
-    return found
+def rule_of(op: Op, needs: Needs) -> OpRule | None:
+    """The rule of an op for arguments of which each wants a gradient, wants none, or (None) is a
+    number; None if the op has no derivative.
+    """
+    try:
+        return _rules[op, needs]
+    except KeyError:
+        rule = _rules[op, needs] = OpRule(op, needs) if op.grad is not None else None
+        return rule
+
+
+APPLY = """
+def apply(node, g):
+    try:
+        {names} = node[3]
+        plan = plans[g.layout, node[5]]
+        is_plain = ({versions}) == node[4] and not modes.grad
+    except (KeyError, AttributeError, TypeError):
+        return slowly(node, g)
+    if not is_plain:
+        return slowly(node, g)
+    {call}
+    return {results}
+"""
+
+
+def quick_apply(
+    plans: dict, picks: Sequence[int], takes: Sequence[str], given: Sequence[bool], slowly: Callable
+) -> Callable:
+    """A rule's `apply` as plain code, for saved values that are still what they were and a plan that
+    is known, where no gradient of the gradient is wanted. Anything else is left to `slowly`.
+
+    `picks` are the kinds of the saved values `s0, s1, ...`; the plan takes what `takes` names.
+    """
+    listed = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
+    saved = [f"s{i}" for i in range(len(picks))]
+    made = listed(f"d{i}" for i, is_given in enumerate(given) if is_given)
+    source = APPLY.format(
+        names=listed(saved) if saved else "_",
+        versions="".join(
+            f"{s}.storage.version, " if kind in (INPUT, RESULT) else "0, "
+            for s, kind in zip(saved, picks, strict=True)
+        ),
+        call=f"{made} = plan({', '.join(takes)})",
+        results=listed(f"d{i}" if is_given else "None" for i, is_given in enumerate(given)),
+    )
+    space = {"plans": plans, "slowly": slowly, "modes": modes}
+    exec(compile(source, "<derivative>", "exec"), space)
+    return space["apply"]
 
 
 class OpRule(Rule):
-    """A primitive's derivative."""
+    """A primitive's derivative with respect to some of its arguments."""
 
-    def __init__(self, op: Op) -> None:
+    def __init__(self, op: Op, needs: Needs) -> None:
         self.op, self.name = op, op.name
+        self.pattern = needs
+        self.needs = tuple(bool(n) for n in needs)
         self.plans: dict[tuple, Callable] = {}
-        self._picks: dict[int, list[tuple[int, int]]] = {}
         self.is_fused = op.fuses_grad
+        self._picks: list[tuple[int, int]] | None = None
+        if all(self.needs):
+            self._pick(self._named())
 
-    def uses(
-        self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]
-    ) -> tuple[bool, ...] | None:
-        """Which saved values the wanted gradients need: found by tracing the rule once."""
-        if not self.is_fused or not self.op.saved:
-            return None
-        needs = tuple(e is not None for e in edges)
-        specs = [spec(v.layout) if isinstance(v, Tensor) else weak_spec(v) for v in values]
-        saved: list[Spec] = []
+    def _named(self) -> list[tuple[int, int]]:
+        """All that the rule names, as (kind, index)."""
+        out: list[tuple[int, int]] = []
         for how, which in self.op.saved:
-            saved += {
-                "input": specs[which : which + 1],
-                "inputs": specs[which:],
-                "result": [spec(outs[0].layout)],
-            }.get(how, [])
+            if how in ("input", "inputs"):
+                last = len(self.pattern) if how == "inputs" else which + 1
+                out += [
+                    (NUMBER if self.pattern[i] is None else INPUT, i) for i in range(which, last)
+                ]
+            elif how == "result":
+                out.append((RESULT, which))
+        return out
+
+    def _pick(self, picks: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Settle what `record` keeps, and with it how `apply` reads it."""
+        self._picks = picks
+        if self.is_fused and self.op.results == 1:
+            kinds = [kind for kind, _ in picks]
+            takes = ["g", *(f"s{i}" for i, kind in enumerate(kinds) if kind != UNUSED)]
+            self.apply = quick_apply(self.plans, kinds, takes, self.needs, self._apply)
+        return picks
+
+    def _used(
+        self, values: Sequence[Any], outs: Sequence[Tensor], named: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Of what the rule names, what the wanted gradients need: found by tracing the rule once."""
+        if not self.is_fused or not named:
+            return named
+        specs = [spec(v.layout) if isinstance(v, Tensor) else weak_spec(v) for v in values]
+        saved = [spec(outs[0].layout) if kind == RESULT else specs[i] for kind, i in named]
         nodes = [Node(None, (), x) for x in (spec(outs[0].layout), *saved)]
         marks = [traced(n) for n in nodes]
         lays = tuple(
@@ -63,36 +124,20 @@ class OpRule(Rule):
             for s, v in zip(specs, values, strict=True)
         )
         with no_grad():
-            out = self.run(marks[:1], marks[1:], lays, needs)
-        wanted = [x.layout.node for x, n in zip(out, needs, strict=True) if n and x is not None]
+            out = self.run(marks[:1], marks[1:], lays)
+        wanted = [
+            x.layout.node for x, n in zip(out, self.needs, strict=True) if n and x is not None
+        ]
         reached = {id(n) for n in Graph(nodes, wanted).nodes()}
-        return tuple(id(n) in reached for n in nodes[1:])
+        return [
+            p if id(n) in reached else (UNUSED, 0) for p, n in zip(named, nodes[1:], strict=True)
+        ]
 
-    def picks(
-        self, edges: tuple, values: Sequence[Any], outs: Sequence[Tensor]
-    ) -> list[tuple[int, int]]:
-        """What `record` keeps, as (kind, index), for this pattern of wanted gradients and numbers."""
-        out: list[tuple[int, int]] = []
-        for how, which in self.op.saved:
-            if how in ("input", "inputs"):
-                for i in range(which, len(values)) if how == "inputs" else (which,):
-                    out.append((INPUT if isinstance(values[i], Tensor) else NUMBER, i))
-            elif how == "result":
-                out.append((RESULT, which))
-        uses = self.uses(edges, values, outs)
-        if uses is not None:
-            out = [p if used else (UNUSED, 0) for p, used in zip(out, uses, strict=True)]
-        return out
-
-    def record(
-        self, outs: Sequence[Tensor], values: Sequence[Any], edges: tuple, layouts: tuple
-    ) -> None:
-        pattern = 1
-        for e, v in zip(edges, values, strict=True):
-            pattern = pattern * 3 + (2 if e is not None else 1 if isinstance(v, Tensor) else 0)
-        picks = self._picks.get(pattern)
+    def record(self, outs: Sequence[Tensor], values: Sequence[Any]) -> None:
+        """Write the node of a call on the tape."""
+        picks = self._picks
         if picks is None:
-            picks = self._picks[pattern] = self.picks(edges, values, outs)
+            picks = self._pick(self._used(values, outs, self._named()))
         saved: list[Any] = []
         versions: list[int] = []
         for kind, which in picks:
@@ -103,25 +148,27 @@ class OpRule(Rule):
                 if type(kept.layout) is not Symbol:  # without its tape, which leads back here
                     kept = Tensor._of(kept.storage, kept.layout)
             else:
-                kept = values[which] if kind == NUMBER else None
-                saved.append(kept)
+                saved.append(values[which] if kind == NUMBER else None)
                 versions.append(0)
                 continue
             saved.append(kept)
             versions.append(0 if kept.storage is None else kept.storage.version)
+        edges = tuple([v.tape if isinstance(v, Tensor) else None for v in values])
+        layouts = tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values])
         attach([next_seq(), self, edges, tuple(saved), tuple(versions), layouts, None, None], outs)
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
+        return self._apply(node, g)
+
+    def _apply(self, node: list, g: Any) -> Sequence[Any]:
         saved = unpack(node)
-        edges = node[EDGES]
-        needs = tuple([e is not None for e in edges]) if None in edges else (True,) * len(edges)
         if self.is_fused and not modes.grad and type(g.layout) is not Symbol:
-            return self._run_fused(g, saved, node[LAYOUTS], needs)
+            return self._run_fused(g, saved, node[LAYOUTS])
         gs = g if self.op.results > 1 else (g,)
         if not any(g is not None and type(g.layout) is Symbol for g in gs):
             if modes.grad:
                 saved = self._taped(node, saved)
-        return self.run(gs, saved, node[LAYOUTS], needs)
+        return self.run(gs, saved, node[LAYOUTS])
 
     def _taped(self, node: list, saved: Sequence[Any]) -> Sequence[Any]:
         """Saved results tied to their node again, so that a gradient can flow through them."""
@@ -140,9 +187,7 @@ class OpRule(Rule):
             out.append(s)
         return out
 
-    def run(
-        self, gs: Sequence[Any], saved: Sequence[Any], layouts: tuple, needs: tuple
-    ) -> Sequence[Any]:
+    def run(self, gs: Sequence[Any], saved: Sequence[Any], layouts: tuple) -> Sequence[Any]:
         """The rule, op by op: in a trace, for gradients of gradients, and for what does not fuse."""
         # a value that was not kept is not needed for the wanted gradients: anything stands for it
         it = iter([gs[0] if s is None else s for s in saved] if self.is_fused else saved)
@@ -153,7 +198,7 @@ class OpRule(Rule):
             elif how == "layouts":
                 args += layouts
             elif how == "needs":
-                args.append(needs)
+                args.append(self.needs)
             elif how == "inputs":
                 args += [next(it) for _ in layouts[which:]]
             else:
@@ -164,27 +209,17 @@ class OpRule(Rule):
             return out
         return tuple(
             fit(x, lay) if need and x is not None else None
-            for x, lay, need in zip(out, layouts, needs, strict=True)
+            for x, lay, need in zip(out, layouts, self.needs, strict=True)
         )
 
-    def _run_fused(
-        self, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple
-    ) -> Sequence[Any]:
-        key = (g.layout, layouts, needs)
-        plan = self.plans.get(key)
+    def _run_fused(self, g: Tensor, saved: Sequence[Any], layouts: tuple) -> Sequence[Any]:
+        plan = self.plans.get((g.layout, layouts))
         if plan is None:
-            plan = self._build(key, g, saved, layouts, needs)
-        out = plan(g, *[s for s in saved if s is not None])
-        if type(out) is not tuple:
-            out = (out,)
-        if len(out) == len(needs):
-            return out
-        it = iter(out)
-        return tuple(next(it) if n else None for n in needs)
+            plan = self._build(g, saved, layouts)
+        made = iter(plan(g, *[s for s in saved if s is not None]))
+        return tuple(next(made) if n else None for n in self.needs)
 
-    def _build(
-        self, key: tuple, g: Tensor, saved: Sequence[Any], layouts: tuple, needs: tuple
-    ) -> Callable:
+    def _build(self, g: Tensor, saved: Sequence[Any], layouts: tuple) -> Callable:
         arguments = [g, *(s for s in saved if s is not None)]
         nodes = [
             input_node(a.layout.dtype, a.layout.shape)
@@ -195,13 +230,13 @@ class OpRule(Rule):
         marks = [traced(n) for n in nodes]
         rest = iter(marks[1:])
         kept = [next(rest) if s is not None else marks[0] for s in saved]
-        out = self.run(marks[:1], kept, layouts, needs)
-        wanted = [x.layout.node for x, n in zip(out, needs, strict=True) if n]
+        out = self.run(marks[:1], kept, layouts)
+        wanted = [x.layout.node for x, n in zip(out, self.needs, strict=True) if n]
         lays = [a.layout if isinstance(a, Tensor) else _weak_layout(a) for a in arguments]
-        plan = program.build(Graph(nodes, wanted), lays)
+        plan = program.build(Graph(nodes, wanted), lays, mode=program.TUPLE)
         if len(self.plans) > PLANS_KEPT:
             self.plans.clear()
-        self.plans[key] = plan
+        self.plans[g.layout, layouts] = plan
         return plan
 
 
@@ -211,7 +246,8 @@ def _weak_layout(number: Any) -> Layout:
 
 def forward_trace() -> str:
     """Where the user's code is now, for anomaly mode: amity's own frames left out."""
-    frames = [f for f in traceback.extract_stack() if f"{os.sep}amity{os.sep}" not in f.filename]
+    own = f"{os.sep}amity{os.sep}", "<call of "
+    frames = [f for f in traceback.extract_stack() if not any(o in f.filename for o in own)]
     return "".join(traceback.format_list(frames))
 
 

@@ -22,6 +22,7 @@ class Cat(Op):
 
     name = "cat"
     kind = "kernel"
+    fuses_grad = True
     planner = "cat"
     dim: int
     samples = (

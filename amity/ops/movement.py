@@ -22,6 +22,7 @@ class Permute(Op):
 
     name = "permute"
     kind = "view"
+    fuses_grad = True
     dims: tuple[int, ...]
     samples = (Sample(((2, 3, 4), F), dims=(2, 0, 1)), Sample(((), F), dims=()))
 
@@ -47,6 +48,7 @@ class Reshape(Op):
 
     name = "reshape"
     kind = "view"
+    fuses_grad = True
     shape: tuple[int, ...]
     samples = (Sample(((2, 6), F), shape=(3, 4)), Sample(((4,), F), shape=(2, 1, 2)))
 
@@ -69,6 +71,7 @@ class Expand(Op):
 
     name = "expand"
     kind = "view"
+    fuses_grad = True
     shape: tuple[int, ...]
     samples = (Sample(((3, 1), F), shape=(2, 3, 4)), Sample(((), F), shape=(2,)))
 
@@ -95,6 +98,7 @@ class Slice(Op):
 
     name = "slice"
     kind = "view"
+    fuses_grad = True
     dim: int
     start: int
     length: int
@@ -124,6 +128,7 @@ class Embed(Op):
 
     name = "embed"
     kind = "indexed"
+    fuses_grad = True
     dim: int
     start: int
     step: int

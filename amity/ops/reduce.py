@@ -26,6 +26,7 @@ class Reduce(Op):
     """Base of all reductions: `dims` are sorted and count from the front."""
 
     kind = "reduce"
+    fuses_grad = True
     dims: tuple[int, ...]
     keepdim: bool
     combine = "sum"
@@ -51,6 +52,7 @@ class Spread(Op):
 
     name = "spread"
     kind = "view"
+    fuses_grad = True
     dims: tuple[int, ...]
     keepdim: bool
     shape: tuple[int, ...]
