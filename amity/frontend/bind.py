@@ -17,7 +17,7 @@ from amity.engine import device, program
 from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
-from .rules import rule_of
+from .rules import INPUT, RESULT, UNUSED, OpRule, rule_of
 from .tape import is_leaf, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, input_node, traced
@@ -225,47 +225,75 @@ def method({args}):
     except (KeyError, AttributeError):
         return other({args})
     if {some}:
-        if modes.grad is True and {every}:
-            t.tape = [next_seq(), rule, {edges}, {saved}, {versions}, {layouts}, None, None]
-        elif modes.grad and rule is not None:
-            record(op, t, {inputs})
+        if modes.grad is True:
+            if {every}:
+                t.tape = {node}
+            else:
+                notes.get(({wants},), note)(t, {args}, {edges})
+        elif modes.grad:
+            record(op, t, ({args},))
     return t
+"""
+PARTIAL = """
+def note(t, {args}):
+    t.tape = {node}
 """
 
 
 def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Callable:
     """The call of an op on tensors as plain code: plan, result, and the tape written in place."""
-    rule = rule_of(op, (True,) * len(names))
-    tuple_of = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
-    saved = [
-        names[w] if how == "input" else "alias(t)"
-        for how, w in op.saved
-        if how in ("input", "result")
-    ]
-    owners = [
-        names[w] if how == "input" else "t" for how, w in op.saved if how in ("input", "result")
-    ]
-    is_simple = rule is not None and op.results == 1 and all(how != "inputs" for how, _ in op.saved)
-    # with a gradient for every input all that the rule names is needed; else `record` looks closer
-    every = " and ".join(f"{n}_ is not None" for n in names) if saved and len(names) > 1 else "True"
+    rule = rule_of(op, (True,) * len(names)) if op.results == 1 else None
+    tapes = [f"{n}_" for n in names]
+    wants = [f"{t} is not None" for t in tapes]
+    notes, note = partial_notes(op, names)
+    picks = rule.picks if rule is not None else None
+    space = {"op": op, "record": record, "plans": plans, "other": other, "modes": modes, "next_seq": next_seq,
+             "rule": rule, "alias": alias, "note": note, "notes": notes}  # fmt: skip
     source = TEMPLATE.format(
-        args=", ".join(names), key=key, tapes="; ".join(f"{n}_ = {n}.tape" for n in names),
-        some=" or ".join(f"{n}_ is not None" for n in names), every=every if is_simple else "False",
-        edges=tuple_of(f"{n}_" for n in names), inputs=tuple_of(names), saved=tuple_of(saved),
-        versions=tuple_of(f"{n}.storage.version" for n in owners), layouts=tuple_of(f"{n}.layout" for n in names),
+        args=", ".join(names), key=key, edges=", ".join(tapes), wants=", ".join(wants),
+        tapes="; ".join(f"{t} = {n}.tape" for t, n in zip(tapes, names, strict=True)),
+        some=" or ".join(wants), every="False" if picks is None else " and ".join(wants),
+        node=node_code(names, picks or ()),
     )  # fmt: skip
-    space = {
-        "op": op,
-        "record": record,
-        "plans": plans,
-        "other": other,
-        "modes": modes,
-        "next_seq": next_seq,
-        "rule": rule,
-        "alias": alias,
-    }
     exec(compile(source, f"<call of {op.name}>", "exec"), space)
     return space["method"]
+
+
+def partial_notes(op: Op, names: str) -> tuple[dict[tuple, Callable], Callable]:
+    """Writers of nodes by which arguments want a gradient, and what finds the writer at first."""
+    notes: dict[tuple, Callable] = {}
+
+    def note(t: Tensor, *given: Any) -> None:
+        record(op, t, given[: len(names)])
+        needs = tuple([tape is not None for tape in given[len(names) :]])
+        rule = rule_of(op, needs)
+        if rule is not None and op.results == 1:
+            notes[needs] = quick_note(rule, names)
+
+    return notes, note
+
+
+def quick_note(rule: OpRule, names: str) -> Callable:
+    """What `record` does for arguments that are all tensors, as plain code."""
+    args = ", ".join([*names, *(f"{n}_" for n in names)])
+    source = PARTIAL.format(args=args, node=node_code(names, rule.picks))
+    space = {"next_seq": next_seq, "rule": rule, "alias": alias}
+    exec(compile(source, f"<node of {rule.name}>", "exec"), space)
+    return space["note"]
+
+
+def node_code(names: str, picks: Sequence[tuple[int, int]]) -> str:
+    """The node of a call as an expression: `a` is an argument, `a_` its tape, `t` the result."""
+    listed = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
+    kept = {INPUT: lambda i: names[i], RESULT: lambda i: "alias(t)", UNUSED: lambda i: "None"}
+    owner = {INPUT: lambda i: f"{names[i]}.storage.version", RESULT: lambda i: "t.storage.version",
+             UNUSED: lambda i: "0"}  # fmt: skip
+    return (
+        f"[next_seq(), rule, {listed(f'{n}_' for n in names)}, "
+        f"{listed(kept[kind](i) for kind, i in picks)}, "
+        f"{listed(owner[kind](i) for kind, i in picks)}, "
+        f"{listed(f'{n}.layout' for n in names)}, None, None]"
+    )
 
 
 def alias(t: Tensor) -> Tensor:

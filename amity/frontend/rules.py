@@ -83,7 +83,7 @@ class OpRule(Rule):
         self.needs = tuple(bool(n) for n in needs)
         self.plans: dict[tuple, Callable] = {}
         self.is_fused = op.fuses_grad
-        self._picks: list[tuple[int, int]] | None = None
+        self.picks: list[tuple[int, int]] | None = None
         if all(self.needs):
             self._pick(self._named())
 
@@ -102,7 +102,7 @@ class OpRule(Rule):
 
     def _pick(self, picks: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Settle what `record` keeps, and with it how `apply` reads it."""
-        self._picks = picks
+        self.picks = picks
         if self.is_fused and self.op.results == 1:
             kinds = [kind for kind, _ in picks]
             takes = ["g", *(f"s{i}" for i, kind in enumerate(kinds) if kind != UNUSED)]
@@ -135,7 +135,7 @@ class OpRule(Rule):
 
     def record(self, outs: Sequence[Tensor], values: Sequence[Any]) -> None:
         """Write the node of a call on the tape."""
-        picks = self._picks
+        picks = self.picks
         if picks is None:
             picks = self._pick(self._used(values, outs, self._named()))
         saved: list[Any] = []

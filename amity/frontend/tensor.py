@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -59,21 +60,10 @@ class Tensor:
         return t
 
     # -- what it is
-    @property
-    def shape(self) -> Size:
-        return self.layout.shape
-
-    @property
-    def dtype(self) -> DType:
-        return self.layout.dtype
-
-    @property
-    def device(self) -> Device:
-        return self.layout.device
-
-    @property
-    def ndim(self) -> int:
-        return self.layout.ndim
+    shape: Size = property(attrgetter("layout.shape"))
+    dtype: DType = property(attrgetter("layout.dtype"))
+    device: Device = property(attrgetter("layout.device"))
+    ndim: int = property(attrgetter("layout.ndim"))
 
     @property
     def itemsize(self) -> int:
