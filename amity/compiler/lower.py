@@ -98,12 +98,22 @@ class _Lowering:
             self._copy(place, self.given[o])
             return self.given[o]
         base = self.out.places[place].base
-        if base >= len(self.graph.inputs) and (base != place or place in self.out.outputs):
+        if base >= len(self.graph.inputs) and not self._may_leave(place):
             lay = self.out.places[place].layout
             copy = self._new(layout(lay.dtype, lay.shape))
             self._copy(place, copy)
             return copy
         return place
+
+    def _may_leave(self, place: int) -> bool:
+        """Whether a result may take its memory along: all of it, and nobody else has it."""
+        found, places = self.out.places[place], self.out.places
+        if any(places[o].base == found.base for o in self.out.outputs):
+            return False
+        whole = places[found.base].layout
+        return place == found.base or (
+            found.offset == 0 and found.layout.is_dense and found.layout.nbytes == whole.nbytes
+        )
 
     def _copy(self, source: int, target: int) -> None:
         a, b = self.out.places[source].layout, self.out.places[target].layout

@@ -343,7 +343,8 @@ def _vector_rows(sizes, dims, strides, accesses) -> bool:
     if sizes[last_row] < 4:
         return False
     walked = [s for a, s in zip(accesses, strides, strict=True) if a.whole is None]
-    first = next((s for s in walked if s[last] or s[last_row]), None)
+    moving = [s for s in walked if s[last] or s[last_row]]
+    first = next((s for s in moving if s[last] and s[last_row]), moving[0] if moving else None)
     if first is None:
         return False
     return abs(first[last_row]) == 1 and abs(first[last]) != 1

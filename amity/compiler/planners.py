@@ -11,14 +11,17 @@ from functools import partial
 from typing import Any
 
 from amity.core.layout import Layout, layout
+from amity.ir.kernel import register_type
 from amity.ir.target import Target
+from amity.ops.elementwise import MUL
 
 from .conv import plan_conv
 from .ctc import plan_ctc
 from .fold import plan_fold
 from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
-from .group import copy_launch
+from .group import copy_launch, nest_launch
+from .nest import Access, Instruction, make_nest
 from .pad import plan_pad, plan_pad_back
 from .plan import Launch
 from .pool import plan_pool
@@ -46,6 +49,8 @@ def plan_matmul(
     strides = [
         broadcast_strides(x, (*batch, *last)) for x, last in ((a, (m, k)), (b, (k, n)), (c, (m, n)))
     ]
+    if k == 1 and not addend:
+        return [_outer(a, b, c, strides)], []
     d = broadcast_strides(addend[0], (*batch, m, n)) if addend else None
     alpha, beta = getattr(op, "alpha", 1), getattr(op, "beta", 1)
     plan = plan_gemm(target, c.dtype.code, m, n, k, *strides, d, batch, alpha, beta, "", threads)
@@ -65,6 +70,18 @@ def plan_matmul(
             "gemm",
         )
     ], []
+
+
+def _outer(a: Layout, b: Layout, c: Layout, strides: Sequence[Sequence[int]]) -> Launch:
+    """The product of a column and a row: each element is one multiplication."""
+    rows, columns, out = strides
+    walks = ((*rows[:-1], 0), (*columns[:-2], 0, columns[-1]), tuple(out))
+    accesses = [Access(x.dtype.code, w) for x, w in zip((a, b, c), walks, strict=True)]
+    compute = register_type(c.dtype.code)
+    body = [Instruction("load", i, (), compute) for i in (0, 1)]
+    body.append(Instruction("pointwise", MUL, (0, 1), compute))
+    nest, meta = make_nest(tuple(c.shape), "r" * c.ndim, accesses, 2, body, [(2, 2)])
+    return nest_launch(nest, meta, [0, 1, 2])
 
 
 def plan_linear(

@@ -19,7 +19,7 @@ from .nest import Nest
 from .reduction import COMBINE, Reduction
 
 BLOCK_STEPS = 64  # vector steps of a reduction that are added up apart
-COLUMN_BLOCK = 64  # rows of a grid unit when vectors run along the rows
+COLUMN_BLOCK = 128  # rows of a grid unit when vectors run along the rows
 BLOCK = 4096  # elements of a grid unit when one dimension is all there is
 
 
@@ -309,13 +309,27 @@ class _Schedule(Body):
                 else ([self.zero] * len(self.nest.operands), {})
             )
             end = b.min(at + COLUMN_BLOCK, n)
+            step = self.width * self._neighbours()
+            if step > self.width:  # whole vectors side by side, so that each row is a long read
+                whole = at + ((end - at) & b.const(-step, "i64"))
+                with b.loop(at, whole, step) as C:
+                    places = [C.index + u for u in range(0, step, self.width)]
+                    self._columns(places, self.width, None, offsets, indices)
+                at = whole
             self._vectors(
-                at, end, lambda i, width, mask: self._column(i, width, mask, offsets, indices)
+                at, end, lambda i, width, mask: self._columns([i], width, mask, offsets, indices)
             )
 
-    def _column(self, at, width, mask, offsets, indices) -> None:
+    def _neighbours(self) -> int:
+        """Vectors of columns that go through the rows together."""
+        has_math = any(self._costly(v) for v in range(len(self.nest.body)))
+        if has_math or self.width == 1 or len(self.nest.body) > 10:
+            return 1
+        return 8 if len(self.nest.body) <= 4 else 4
+
+    def _columns(self, places, width, mask, offsets, indices) -> None:
         b = self.b
-        self.row_values = {}
+        rows: list[dict[int, Value]] = [{} for _ in places]
         for level in range(1, self._passes() + 1):
             wanted = [
                 v
@@ -329,28 +343,40 @@ class _Schedule(Body):
                 for s in k.start(b, self._type(v), width)
             ]
 
-            def leaf(offsets, linear, carry, wanted=wanted, kinds=kinds):
-                p = Point(width, mask, at, offsets, indices | {"linear": linear})
-                return self._accumulate_column(p, wanted, kinds, carry, linear)
+            def leaf(offsets, linear, carry, wanted=wanted, kinds=kinds, start=start):
+                out, n = [], len(start)
+                for u, at in enumerate(places):
+                    self.row_values = rows[u]
+                    p = Point(width, mask, at, offsets, indices | {"linear": linear})
+                    acc = carry[u * n : (u + 1) * n]
+                    out += self._accumulate_column(p, wanted, kinds, acc, linear)
+                return out
 
-            result = self._reduced_loops(self.reduced[0], offsets, self.zero, start, leaf)
+            carry = start * len(places)
+            result = self._reduced_loops(self.reduced[0], offsets, self.zero, carry, leaf)
             i = 0
-            for v, k in zip(wanted, kinds, strict=True):
-                self.row_values[v] = k.result(result[i : i + k.parts])
-                i += k.parts
-        point = Point(width, mask, at, offsets, indices)
+            for row in rows:
+                for v, k in zip(wanted, kinds, strict=True):
+                    row[v] = k.result(result[i : i + k.parts])
+                    i += k.parts
+        self._finish_columns(places, rows, width, mask, offsets, indices)
+
+    def _finish_columns(self, places, rows, width, mask, offsets, indices) -> None:
+        """Row results, then full results in one more walk along the rows."""
         full = []
         for operand, value in self.nest.stores:
-            if self._is_row_operand(operand):
-                self._store(point, operand, value)
-            else:
+            if not self._is_row_operand(operand):
                 full.append((operand, value))
+                continue
+            for at, self.row_values in zip(places, rows, strict=True):
+                self._store(Point(width, mask, at, offsets, indices), operand, value)
         if full:
 
             def leaf(offsets, linear, carry):
-                p = Point(width, mask, at, offsets, indices | {"linear": linear})
-                for operand, value in full:
-                    self._store(p, operand, value)
+                for at, self.row_values in zip(places, rows, strict=True):
+                    p = Point(width, mask, at, offsets, indices | {"linear": linear})
+                    for operand, value in full:
+                        self._store(p, operand, value)
                 return carry
 
             self._reduced_loops(self.reduced[0], offsets, self.zero, [], leaf)

@@ -87,7 +87,21 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     return _layer_norm(input, weight, bias, len(shape), eps)
 
 
-@composite(samples=(Sample(((3, 4), F), ((4,), F), count=1, eps=1e-5),))
+def _rms_norm_grad(g, input, weight, count, eps):
+    dims = tuple(range(input.ndim - count, input.ndim))
+    n = count_of(input.shape, dims)
+    scale = (SUM(input * input, dims, True) / n + eps).rsqrt()
+    hat = input * scale
+    gy = g if weight is None else g * weight
+    gx = scale * (gy - hat * (SUM(gy * hat, dims, True) / n))
+    if weight is None:
+        return (gx,)
+    return gx, SUM(g * hat, _leading(input, dims), False)
+
+
+@composite(grad=_rms_norm_grad, samples=(
+    Sample(((3, 4), F), ((4,), F), count=1, eps=1e-5), Sample(((2, 3, 4), F), None, count=2, eps=1e-5),
+))  # fmt: skip
 def _rms_norm(input, weight, count, eps):
     dims = tuple(range(input.ndim - count, input.ndim))
     y = input * (SUM(input * input, dims, True) / count_of(input.shape, dims) + eps).rsqrt()
@@ -145,8 +159,9 @@ def _batch_norm_train(input, weight, bias, eps):
 )
 def _batch_norm_eval(input, mean, var, weight, bias, eps):
     n = input.ndim
-    y = (input - _per_channel(mean, n)) * (_per_channel(var, n) + eps).rsqrt()
-    y = y if weight is None else y * _per_channel(weight, n)
+    scale = (_per_channel(var, n) + eps).rsqrt()  # first, so that the rest is one kernel
+    scale = scale if weight is None else scale * _per_channel(weight, n)
+    y = scale * (input - _per_channel(mean, n))
     return y if bias is None else y + _per_channel(bias, n)
 
 

@@ -198,11 +198,19 @@ def nanmean(input, dim=None, keepdim=False, *, dtype=None, out=None):
 # -- norms
 
 
+def _logsumexp_grad(g, input, y, dims, keepdim):
+    if not keepdim:
+        for d in dims:
+            g, y = g.unsqueeze(d), y.unsqueeze(d)
+    return g * EXP(input - y)
+
+
 @composite(
+    grad=_logsumexp_grad,
     samples=(
         Sample(((3, 4), F), dims=(1,), keepdim=False),
         Sample(((3, 4), F), dims=(0,), keepdim=True),
-    )
+    ),
 )
 def _logsumexp(input, dims, keepdim):
     top = Amax(dims, True)(input)
