@@ -430,7 +430,7 @@ def attach_rest() -> None:
     set_method("reshape_as", lambda self, other: self.reshape(other.shape))
     set_method("expand_as", lambda self, other: self.expand(other.shape))
     set_method("type_as", lambda self, other: self.to(other.dtype))
-    set_method("T", property(lambda self: self.permute(*reversed(range(self.ndim)))))
+    set_method("T", property(lambda self: self.permute(tuple(reversed(range(self.ndim))))))
     set_method("share_memory_", lambda self: self)
     set_method("is_inference", lambda self: False)
     set_method("pin_memory", lambda self, device=None: self)

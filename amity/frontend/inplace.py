@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from amity.core.dtype import bool_, can_cast
+from amity.core.dtype import bfloat16, bool_, can_cast, float16, int16
 from amity.core.layout import Layout, layout
 from amity.engine import device as engine
 from amity.engine import program
-from amity.ir.graph import Graph, Node
+from amity.ir.graph import Graph, Node, Spec
 from amity.ops.cast import Cast
-from amity.ops.movement import AsStrided, StridedSum
 from amity.ops.record import Op, Pointwise
 from amity.ops.select import WHERE
+from amity.ops.strided import AsStrided, StridedSum
 
 from . import create
 from .bind import argument_layout, bind_slowly, checked, spec_of
@@ -141,13 +141,14 @@ def write_pointwise(name: str, op: Pointwise, t: Tensor, args: Sequence[Any]) ->
         if result.dtype is not t.layout.dtype:
             cast = Cast(t.layout.dtype)
             out = Node(cast, (out,), cast.infer(result))
-        plan = checked(op, specs, _keep(key, Graph(nodes, [out]), (t, *args)))
+        layouts = [argument_layout(v) for v in (t, *args)]
+        plan = checked(op, specs, _keep(key, Graph(nodes, [out]), layouts))
         _plans[key] = plan
     return plan(t, *args)
 
 
-def _keep(key: tuple, graph: Graph, values: Sequence[Any]) -> Callable:
-    plan = program.build(graph, [argument_layout(v) for v in values], {0: 0}, [0], program.FIRST)
+def _keep(key: tuple, graph: Graph, layouts: Sequence[Layout]) -> Callable:
+    plan = program.build(graph, layouts, {0: 0}, [0], program.FIRST)
     if len(_plans) > PLANS_KEPT:
         _plans.clear()
     _plans[key] = plan
@@ -163,10 +164,13 @@ def write(t: Tensor, source: Tensor) -> None:
     key = ("copy", t.layout, source.layout)
     plan = _plans.get(key)
     if plan is None:
-        nodes = [Node(None, (), spec_of(t)), Node(None, (), spec_of(source))]
-        cast = Cast(t.layout.dtype)
+        layouts = [t.layout, source.layout]
+        if t.layout.dtype is source.layout.dtype and t.layout.dtype in (float16, bfloat16):
+            layouts = [layout(int16, m.shape, m.strides) for m in layouts]  # NaNs keep their bits
+        nodes = [Node(None, (), Spec(tuple(m.shape), m.dtype)) for m in layouts]
+        cast = Cast(layouts[0].dtype)
         x = Node(cast, nodes[1:], cast.infer(nodes[1].spec))
-        plan = _keep(key, Graph(nodes, [x]), (t, source))
+        plan = _keep(key, Graph(nodes, [x]), layouts)
     plan(t, source)
 
 
@@ -264,13 +268,13 @@ class CopySlices(Rule):
 
     name = "copy_slices"
 
+    def label(self) -> str:
+        return "CopySlices"
+
     def __init__(self, shown: Layout, offset: int) -> None:
         self.part = AsStrided(tuple(shown.shape), tuple(shown.strides), offset)
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
-    def label(self) -> str:
-        return "CopySlices"
-
         base = node[LAYOUTS][0]
         memory = in_memory(g, base)
         old, new = node[EDGES]

@@ -39,9 +39,9 @@ def resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
     lay = layout(self.dtype, create.sizes(sizes))
     if lay.nbytes > self.storage.nbytes:
         bigger = create.allocate(lay)
-        if self.numel():
-            flat = bigger.as_strided((self.numel(),), (1,))
-            inplace.write(flat, self.contiguous().view(-1))
+        held = layout(self.dtype, (self.storage.nbytes // self.itemsize,))
+        if held.numel:
+            inplace.write(bigger.view(-1)[: held.numel], Tensor._of(self.storage, held))
         self.storage = bigger.storage
     self.layout = lay
     return self
@@ -71,6 +71,14 @@ def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
     return self
 
 
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """The dimensions from the one whose steps in memory are largest to the smallest."""
+    steps = zip(self.layout.shape, self.layout.strides, strict=True)
+    return tuple(
+        sorted(range(self.ndim), key=[-s if n > 1 and s else 0 for n, s in steps].__getitem__)
+    )
+
+
 def matrix_transpose(self: Tensor) -> Tensor:
     """Matrices with rows and columns swapped."""
     if self.ndim == 1:
@@ -95,9 +103,9 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
 
 
 def attach() -> None:
-    for name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"):
+    for name in ("as_strided", "squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"):
         setattr(Tensor, name + "_", view_inplace(name + "_", METHODS[name]))
-    for f in (resize_, set_, fill_diagonal_, vdot):
+    for f in (resize_, set_, fill_diagonal_, vdot, dim_order):
         setattr(Tensor, f.__name__, f)
     rest: dict[str, Any] = {
         "mT": property(matrix_transpose),

@@ -40,6 +40,7 @@ from .select import *
 from .sorting import *
 from .special import *
 from .statistics import *
+from .strided import *
 from .unpooling import *
 
 # Functions, not the records and constants beside them.

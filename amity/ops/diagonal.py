@@ -90,7 +90,7 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     wide = Embed(input.ndim - 1, max(-offset, 0), 1, n)(input).unsqueeze(-1)
     full = WHERE(on, wide.expand((*wide.shape[:-1], n)), 0)
     full = full if full.dtype is input.dtype else full.to(input.dtype)
-    return movedim(full, (-2, -1), (dim1, dim2))
+    return movedim(full, (-2, -1), (dim1, dim2)).contiguous()
 
 
 @method
@@ -193,14 +193,14 @@ def _triangle(name, input, diagonal, is_lower):
     return Triangle(diagonal, is_lower)(input)
 
 
-@method
+@method(inplace=True)
 def tril(input, diagonal=0, *, out=None):
     """The lower triangle of matrices."""
     y = _triangle("tril", input, diagonal, True)
     return y if out is None else out._receive(y)
 
 
-@method
+@method(inplace=True)
 def triu(input, diagonal=0, *, out=None):
     """The upper triangle of matrices."""
     y = _triangle("triu", input, diagonal, False)

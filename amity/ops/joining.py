@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from amity.core.dtype import int64
 from amity.core.errors import ShapeError
 from amity.core.layout import layout
 from amity.core.shape import canonical_dim
@@ -66,17 +67,26 @@ class Cat(Op):
         return tuple(out)
 
 
+def _listed(name, tensors, error=RuntimeError):
+    """The tensors of a list, of which there must be some."""
+    if hasattr(tensors, "layout"):
+        raise TypeError(f"{name}: argument 'tensors' must be tuple of Tensors, not Tensor")
+    tensors = tuple(tensors)
+    if not tensors:
+        raise error(f"{name}: got no tensors; expected a non-empty TensorList")
+    for t in tensors:
+        if not hasattr(t, "layout"):
+            raise TypeError(f"{name}: got {type(t).__name__} in the list; expected Tensors")
+    return tensors
+
+
 def cat(tensors, dim=0, *, out=None):
     """Tensors one after another along a dimension; 1-d tensors of size 0 are left out.
 
     errors: RuntimeError if the other sizes differ
     """
-    tensors = tuple(tensors)
-    if not tensors:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+    tensors = _listed("cat", tensors, ValueError)
     for t in tensors:
-        if not hasattr(t, "layout"):
-            raise TypeError(f"cat: got {type(t).__name__} in the list; expected Tensors")
         if t.ndim == 0:
             raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
     if any(t.ndim > 1 for t in tensors):
@@ -89,9 +99,7 @@ concat = concatenate = cat
 
 def stack(tensors, dim=0, *, out=None):
     """Tensors of one shape along a new dimension."""
-    tensors = tuple(tensors)
-    if not tensors:
-        raise RuntimeError("stack expects a non-empty TensorList")
+    tensors = _listed("stack", tensors)
     first = tensors[0].shape
     for i, t in enumerate(tensors):
         if t.shape != first:
@@ -113,13 +121,13 @@ def _at_least(tensors, n: int):
 
 def hstack(tensors, *, out=None):
     """Tensors side by side: along the second dimension, vectors along the first."""
-    ts = _at_least(tensors, 1)
+    ts = _at_least(_listed("hstack", tensors), 1)
     return cat(ts, 0 if ts[0].ndim == 1 else 1, out=out)
 
 
 def vstack(tensors, *, out=None):
     """Tensors one below the other: along the first dimension, vectors as rows."""
-    return cat(_at_least(tensors, 2), 0, out=out)
+    return cat(_at_least(_listed("vstack", tensors), 2), 0, out=out)
 
 
 row_stack = vstack
@@ -127,13 +135,14 @@ row_stack = vstack
 
 def dstack(tensors, *, out=None):
     """Tensors behind one another, along the third dimension."""
-    ts = _at_least(tensors, 2)
+    ts = _at_least(_listed("dstack", tensors), 2)
     return cat([t.unsqueeze(2) if t.ndim == 2 else t for t in ts], 2, out=out)
 
 
 def column_stack(tensors, *, out=None):
     """Vectors as the columns of a matrix, matrices side by side."""
-    return hstack([t.reshape(-1, 1) if t.ndim < 2 else t for t in tensors], out=out)
+    ts = _listed("column_stack", tensors)
+    return hstack([t.reshape(-1, 1) if t.ndim < 2 else t for t in ts], out=out)
 
 
 # -- taking apart: views
@@ -172,8 +181,20 @@ def split(tensor, split_size_or_sections, dim=0):
     return tuple(out)
 
 
-split_with_sizes = split
-METHODS["split_with_sizes"] = split
+@method
+def split_with_sizes(input, split_sizes, dim=0):
+    """Views of consecutive parts of the given sizes."""
+    return split(input, split_sizes, dim)
+
+
+@method
+def unsafe_split(input, split_size, dim=0):
+    """Views of consecutive parts of one size, as `split` gives them."""
+    return split(input, split_size, dim)
+
+
+unsafe_split_with_sizes = split_with_sizes
+METHODS["unsafe_split_with_sizes"] = split_with_sizes
 
 
 @method
@@ -188,18 +209,40 @@ def chunk(input, chunks, dim=0):
     )
 
 
+unsafe_chunk = chunk
+METHODS["unsafe_chunk"] = chunk
+
+
+def _cuts(given):
+    """A number of parts or a list of places to cut at, from a tensor of either too."""
+    if not hasattr(given, "layout"):
+        return given
+    if given.dtype is not int64 or given.ndim > 1:
+        raise RuntimeError(
+            "tensor_split expected tensor_indices_or_sections to be 0- or 1-dimensional and to have "
+            f"dtype of long, but got {given.ndim} dimensions and {given.dtype}"
+        )
+    return given.tolist()
+
+
 @method
-def tensor_split(input, indices_or_sections, dim=0):
+def tensor_split(input, indices_or_sections=None, dim=0, *, indices=None, sections=None):
     """Views cut at indices, or into a number of parts whose sizes differ by at most one."""
     d = _some_dim("tensor_split", dim, input)
     n = input.shape[d]
-    if isinstance(indices_or_sections, int):
-        k = indices_or_sections
+    given = [g for g in (indices_or_sections, indices, sections) if g is not None]
+    if len(given) != 1:
+        raise TypeError(
+            f"tensor_split: got {len(given)} ways to split; expected indices or sections"
+        )
+    where = _cuts(given[0])
+    if isinstance(where, int):
+        k = where
         if k <= 0:
             raise RuntimeError(f"number of sections must be larger than 0, got {k}")
         sizes = [n // k + (i < n % k) for i in range(k)]
         return split(input, sizes, d)
-    points = [min(max(p + n if p < 0 else p, 0), n) for p in indices_or_sections]
+    points = [min(max(p + n if p < 0 else p, 0), n) for p in where]
     cuts = [0, *points, n]
     return tuple(narrow(input, d, a, max(b - a, 0)) for a, b in zip(cuts, cuts[1:], strict=False))
 

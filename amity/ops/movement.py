@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from operator import index
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from amity.core.layout import Layout, layout
 from amity.core.shape import broadcast_shapes, canonical_dim, infer_size
 from amity.ir.graph import Spec
 
-from .record import Op, Sample, method
+from .record import Op, Sample, deliver, method
 
 F = "f"
 
@@ -200,19 +200,27 @@ def view_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...] | None:
     return tuple(out) if at <= 0 and left == 1 else None
 
 
-def _sizes(args: Sequence) -> tuple[int, ...]:
-    """`f(2, 3)` and `f((2, 3))` alike."""
-    if len(args) == 1 and not isinstance(args[0], int) and hasattr(args[0], "__iter__"):
-        args = tuple(args[0])
-    return tuple(int(a) for a in args)
+def _sizes(name: str, args: Sequence, named: Sequence[int] | None = None) -> tuple[int, ...]:
+    """`f(2, 3)`, `f((2, 3))` and `f(size=(2, 3))` alike."""
+    if bool(args) is (named is not None):
+        raise TypeError(f"{name}: got {'two lists of' if args else 'no'} ints; expected one tuple")
+    if named is not None:
+        args = named
+    elif len(args) == 1 and type(args[0]) is not int and hasattr(args[0], "__iter__"):
+        args = args[0]
+    try:
+        return tuple([index(a) for a in args])
+    except TypeError:
+        got = ", ".join(type(a).__name__ for a in args)
+        raise TypeError(f"{name}: got ({got}); expected a tuple of ints") from None
 
 
-def reshape(input, *shape):
+def reshape(input, *sizes, shape=None):
     """The same elements under another shape; a view where memory allows, else a copy.
 
     errors: RuntimeError if the sizes do not agree
     """
-    shape = _sizes(shape) if len(shape) != 1 or not isinstance(shape[0], tuple) else shape[0]
+    shape = _sizes("reshape", sizes, shape)
     new = infer_size("reshape", shape, input.numel())
     return input if new == tuple(input.shape) and input.tape is None else Reshape(new)(input)
 
@@ -221,14 +229,16 @@ method(reshape)
 
 
 @method
-def view(input, *shape):
+def view(input, *shape, size=None, dtype=None):
     """The same memory under another shape (or dtype).
 
     errors: RuntimeError if memory does not allow it: use reshape
     """
-    if len(shape) == 1 and hasattr(shape[0], "itemsize"):
-        return Reinterpret(shape[0])(input)
-    new = infer_size("view", _sizes(shape), input.numel())
+    if len(shape) == 1 and hasattr(shape[0], "itemsize") and not hasattr(shape[0], "layout"):
+        (dtype,) = shape
+    if dtype is not None:
+        return Reinterpret(dtype)(input)
+    new = infer_size("view", _sizes("view", shape, size), input.numel())
     op = Reshape(new)
     if op.view(input.layout) is None if hasattr(input.layout, "extent") else False:
         raise RuntimeError(
@@ -280,9 +290,9 @@ class Reinterpret(Op):
 
 
 @method
-def permute(input, *dims):
+def permute(input, *order, dims=None):
     """Dimensions in another order."""
-    dims = _sizes(dims)
+    dims = _sizes("permute", order, dims)
     if len(dims) != input.ndim:
         raise RuntimeError(
             f"permute: got {len(dims)} dims for a tensor with {input.ndim}; expected as many as "
@@ -316,9 +326,9 @@ def t(input):
 
 
 @method
-def expand(input, *sizes):
+def expand(input, *sizes, size=None, implicit=False):
     """Dimensions of size 1 repeated without copying; -1 keeps a size."""
-    sizes = _sizes(sizes)
+    sizes = _sizes("expand", sizes, size)
     pad = len(sizes) - input.ndim
     if pad < 0:
         raise RuntimeError(
@@ -347,7 +357,12 @@ def squeeze(input, dim=None):
         drop = {d for d, n in enumerate(input.shape) if n == 1}
     else:
         dims = (dim,) if isinstance(dim, int) else dim
-        drop = {canonical_dim("squeeze", d, input.ndim) for d in dims}
+        found = [canonical_dim("squeeze", d, input.ndim) for d in dims]
+        drop = set(found)
+        if len(drop) < len(found):
+            raise RuntimeError(
+                f"squeeze: got {dims}; a dim appears multiple times in the list of dims"
+            )
         drop = {d for d in drop if input.ndim and input.shape[d] == 1}
     return Reshape(tuple(n for d, n in enumerate(input.shape) if d not in drop))(input)
 
@@ -365,7 +380,12 @@ def narrow(input, dim, start, length):
     d = canonical_dim("narrow", dim, input.ndim)
     if input.ndim == 0:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
-    n, start = input.shape[d], int(start)
+    if hasattr(start, "layout") and (start.ndim or start.dtype.kind not in "iu"):
+        raise RuntimeError(
+            f"narrow: got a start of shape {list(start.shape)} and {start.dtype}; start must be an "
+            "0-dim integral Tensor"
+        )
+    n, start = input.shape[d], index(start)
     if not -n <= start <= n:
         raise IndexError(
             f"narrow: start out of range (expected to be in range of [{-n}, {n}], but got {start})"
@@ -379,9 +399,15 @@ def narrow(input, dim, start, length):
 
 
 @method
-def sum_to_size(input, *size):
+def narrow_copy(input, dim, start, length, *, out=None):
+    """`length` elements of a dimension from `start` on, as a copy."""
+    return deliver(narrow(input, dim, start, length).clone(), out)
+
+
+@method
+def sum_to_size(input, *sizes, size=None):
     """Summed over the dimensions in which `size` is smaller, the inverse of broadcasting."""
-    size = _sizes(size)
+    size = _sizes("sum_to_size", sizes, size)
     if size == tuple(input.shape):
         return input
     if broadcast_shapes("sum_to_size", size, input.shape) != tuple(input.shape):
@@ -392,105 +418,3 @@ def sum_to_size(input, *size):
     kept = [pad + d for d, n in enumerate(size) if n == 1 and input.shape[pad + d] != 1]
     out = input.sum(kept, keepdim=True) if kept else input
     return out.sum(tuple(range(pad))) if pad else out
-
-
-class AsStrided(Op):
-    """The memory of a row-major tensor under any strides."""
-
-    name = "as_strided"
-    kind = "view"
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-    samples = (Sample(((3, 4), F), shape=(2, 2), strides=(4, 1), offset=1),)
-
-    def infer(self, x: Spec) -> Spec:
-        return Spec(self.shape, x.dtype)
-
-    def view(self, x: Layout) -> tuple[Layout, int]:
-        return layout(x.dtype, self.shape, self.strides, x.device), self.offset
-
-    def reference(self, x):
-        flat = np.ascontiguousarray(x).reshape(-1)[self.offset :]
-        strides = [s * x.itemsize for s in self.strides]
-        return np.lib.stride_tricks.as_strided(flat, self.shape, strides).copy()
-
-    def grad(self, g, like_x):
-        """Added up in the memory that both views show, then read as the input shows it."""
-        shape, strides = tuple(like_x.shape), tuple(like_x.strides)
-        low = min(self.offset, 0)
-        ends = (self.offset + _reach(self.shape, self.strides), _reach(shape, strides))
-        memory = StridedSum((max(ends) - low,), self.strides, self.offset - low)(g)
-        shared = math.prod(n for n, s in zip(shape, strides, strict=True) if s == 0)
-        seen = AsStrided(shape, strides, -low)(memory)
-        return seen / shared if shared > 1 else seen
-
-
-def _reach(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """Elements from the first to one past the last that a view shows."""
-    if 0 in shape:
-        return 0
-    return 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-
-
-class StridedSum(Op):
-    """Elements added up at the places an `as_strided` view took them from."""
-
-    name = "strided_sum"
-    kind = "host"
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-    samples = (Sample(((2, 2), F), shape=(3, 4), strides=(4, 1), offset=1),)
-
-    def infer(self, x: Spec) -> Spec:
-        return Spec(self.shape, x.dtype)
-
-    def reference(self, x):
-        out = np.zeros(self.shape, x.dtype)
-        at = np.full(x.shape, self.offset)
-        for d, stride in enumerate(self.strides):
-            at = at + (np.arange(x.shape[d]) * stride).reshape(
-                [-1 if i == d else 1 for i in range(x.ndim)]
-            )
-        np.add.at(out.reshape(-1), at.reshape(-1), x.reshape(-1))
-        return out
-
-    def grad(self, g, like_x):
-        return AsStrided(tuple(like_x.shape), self.strides, self.offset)(g)
-
-
-def _elements(input) -> int:
-    """How many elements the storage of a tensor holds, counted from its start."""
-    whole = input if input.base is None else input.base
-    limit = whole.storage_offset() + whole.layout.extent
-    root = whole.storage.root if whole.storage is not None else None
-    if root is not None and root is not whole.storage:  # detached from a view: the rest is there
-        limit = max(limit, root.nbytes // whole.itemsize)
-    return limit
-
-
-@method
-def as_strided(input, size, stride, storage_offset=None):
-    """A view of the storage under given sizes and strides.
-
-    errors: RuntimeError for sizes and strides that do not fit, or that leave the storage
-    """
-    size, stride = tuple(size), tuple(stride)
-    here = input.storage_offset()
-    offset = here if storage_offset is None else storage_offset
-    if len(size) != len(stride):
-        raise RuntimeError(
-            f"as_strided: mismatch in length of strides and shape: got {stride} and {size}"
-        )
-    if any(s < 0 for s in stride) or any(n < 0 for n in size) or offset < 0:
-        raise RuntimeError(
-            f"as_strided: got size {size}, stride {stride} and offset {offset}; expected none negative"
-        )
-    limit = _elements(input)
-    if 0 not in size and offset + _reach(size, stride) > limit:
-        raise RuntimeError(
-            f"as_strided: setStorage: sizes {list(size)}, strides {list(stride)} and storage offset "
-            f"{offset} are out of bounds for storage of {limit} elements"
-        )
-    return AsStrided(size, stride, offset - here)(input)

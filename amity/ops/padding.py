@@ -147,7 +147,7 @@ def pad(input, pad, mode="constant", value=None):
     if mode != "constant":
         if value not in (None, 0):
             raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
-        if input.ndim not in (pairs + 1, pairs + 2):
+        if not pairs or input.ndim not in (pairs + 1, pairs + 2):
             raise NotImplementedError(
                 "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: "
                 f"got {len(pad)} values for {input.ndim} dimensions"
@@ -157,10 +157,25 @@ def pad(input, pad, mode="constant", value=None):
     ]
     is_crop = mode == "constant" and all(a <= 0 and b <= 0 for a, b in sides)
     if is_crop and all(n + a + b >= 0 for n, (a, b) in zip(input.shape, sides, strict=True)):
-        for d, (a, b) in enumerate(sides):
-            input = narrow(input, d, -a, input.shape[d] + a + b) if a or b else input
-        return input.clone()
-    return Pad(tuple(sides), mode, float(value or 0))(input)
+        return _cropped(input, sides).clone()
+    if mode == "constant" or mode == "circular":
+        return Pad(tuple(sides), mode, float(value or 0))(input)
+    for n, (a, b) in zip(input.shape, sides, strict=True):
+        if n + a + b <= 0 and (a or b):
+            raise ShapeError(
+                f"pad: got padding ({a}, {b}) at a dimension of size {n}; expected some elements left: "
+                "the input is too small"
+            )
+    around = tuple((max(a, 0), max(b, 0)) for a, b in sides)  # what is cut off is copied from too
+    y = Pad(around, mode, 0.0)(input)
+    return _cropped(y, [(min(a, 0), min(b, 0)) for a, b in sides])
+
+
+def _cropped(x, sides):
+    """A view without as many elements on either side as a negative number says."""
+    for d, (a, b) in enumerate(sides):
+        x = narrow(x, d, -a, x.shape[d] + a + b) if a or b else x
+    return x
 
 
 METHODS["_pad_zeros"] = pad

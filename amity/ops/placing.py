@@ -6,8 +6,8 @@ from amity.core.shape import canonical_dim
 
 from .gather import scatter_reduce
 from .joining import select
-from .movement import as_strided
 from .record import method
+from .strided import as_strided
 
 
 def _written(name, copy, part, src):

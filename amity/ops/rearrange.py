@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from operator import index
 
 import numpy as np
 
+from amity.core.dtype import int32, int64
 from amity.core.shape import broadcast_shapes, canonical_dim, canonical_dims, infer_size
 from amity.ir.graph import Spec
 
@@ -83,13 +85,29 @@ def movedim(input, source, destination):
 
 
 moveaxis = movedim
-swapaxes = swapdims = transpose
-METHODS.update(moveaxis=movedim, swapaxes=transpose, swapdims=transpose)
+METHODS["moveaxis"] = movedim
+
+
+@method
+def swapaxes(input, axis0, axis1):
+    """Two dimensions swapped, by NumPy's name."""
+    return transpose(input, axis0, axis1)
+
+
+@method
+def swapdims(input, dim0, dim1):
+    """Two dimensions swapped."""
+    return transpose(input, dim0, dim1)
 
 
 @method
 def adjoint(input):
     """The last two dimensions swapped."""
+    if input.ndim == 1:
+        raise RuntimeError(
+            "adjoint: got a 1-D tensor; tensor.adjoint() is only supported on matrices or batches of "
+            "matrices"
+        )
     return transpose(input, -2, -1)
 
 
@@ -123,11 +141,16 @@ class Flip(Op):
 
 
 @method
-def flip(input, *dims):
+def flip(input, *order, dims=None):
     """Dimensions in reverse order, as a copy."""
-    dims = _sizes(dims)
+    dims = _sizes("flip", order, dims)
     found = canonical_dims("flip", dims, input.ndim) if dims else ()
-    return Flip(found)(input)
+    lay = input.layout
+    if getattr(lay, "is_contiguous", True) or not lay.is_dense:
+        return Flip(found)(input)
+    order = sorted(range(input.ndim), key=lambda d: (-lay.strides[d], d))  # as it lies in memory
+    y = Flip(tuple(sorted(order.index(d) for d in found)))(Permute(tuple(order))(input))
+    return Permute(tuple(order.index(d) for d in range(input.ndim)))(y)
 
 
 @method
@@ -181,23 +204,19 @@ class Roll(Op):
 @method
 def roll(input, shifts, dims=None):
     """Elements shifted around; without dims the flattened tensor is."""
-    if dims is None or dims == ():
-        s = shifts if isinstance(shifts, int) else shifts[0]
-        return (
-            roll(flatten(input), s, 0).reshape(tuple(input.shape))
-            if input.numel()
-            else input.clone()
-        )
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
-    dims = (dims,) if isinstance(dims, int) else tuple(dims)
+    dims = (dims,) if isinstance(dims, int) else tuple(dims or ())
+    if not shifts:
+        raise RuntimeError("roll: got no shifts; `shifts` required")
+    if not dims and len(shifts) == 1:
+        return roll(flatten(input), shifts, 0).reshape(tuple(input.shape))
     if len(shifts) != len(dims):
         raise RuntimeError(
             f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}"
         )
     if input.numel() == 0:
         return input.clone()
-    for s, d in zip(shifts, dims, strict=True):
-        d = canonical_dim("roll", d, input.ndim)
+    for s, d in zip(shifts, [canonical_dim("roll", d, input.ndim) for d in dims], strict=True):
         input = Roll(d, s % input.shape[d])(input)
     return input
 
@@ -223,9 +242,9 @@ def rot90(input, k=1, dims=(0, 1)):
 
 
 @method
-def repeat(input, *sizes):
+def repeat(input, *sizes, repeats=None):
     """The tensor side by side, `sizes` times along each dimension."""
-    sizes = _sizes(sizes)
+    sizes = _sizes("repeat", sizes, repeats)
     pad = len(sizes) - input.ndim
     if pad < 0:
         raise RuntimeError(
@@ -240,47 +259,76 @@ def repeat(input, *sizes):
     inner = tuple(n for s in shape for n in (1, s))
     outer = tuple(n for r, s in zip(sizes, shape, strict=True) for n in (r, s))
     x = reshape(input, inner).expand(outer)
-    return reshape(x, tuple(r * s for r, s in zip(sizes, shape, strict=True))).contiguous()
+    return _copied(reshape(x, tuple(r * s for r, s in zip(sizes, shape, strict=True))), input)
+
+
+def _copied(x, source):
+    """A row-major tensor with memory of its own."""
+    x = x.contiguous()
+    return x.clone() if x is source or x.base is not None else x
 
 
 @method
-def tile(input, *dims):
+def tile(input, *counts, dims=None):
     """`repeat`, with missing leading counts taken as 1."""
-    dims = _sizes(dims)
+    dims = _sizes("tile", counts, dims)
     return repeat(input, (1,) * (input.ndim - len(dims)) + dims)
 
 
 @method
 def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
-    """Every element repeated in place, by one count or one for each."""
+    """Every element repeated in place, by one count or one for each; a lone vector of counts gives
+    the places.
+
+    errors: RuntimeError for negative counts or another number of them
+    """
     if repeats is None:
-        counts = input.numpy()
-        return input.new_tensor(np.repeat(np.arange(len(counts)), counts).tolist() or [0])[
-            : int(counts.sum())
-        ]
+        if input.ndim != 1:
+            raise RuntimeError(
+                f"repeat_interleave: got {input.ndim} dims; it only accepts a 1D vector as repeat"
+            )
+        return input.new_tensor(_places(input, output_size), dtype=input.dtype)
     x = flatten(input) if dim is None else input
     d = 0 if dim is None else canonical_dim("repeat_interleave", dim, x.ndim)
-    if isinstance(repeats, int):
-        if repeats < 0:
-            raise RuntimeError(f"repeat_interleave: Repeats must be non-negative, got {repeats}")
-        if x.ndim == 0:
-            x = reshape(x, (1,))
-        shape = tuple(x.shape)
-        wide = reshape(x, (*shape[: d + 1], 1, *shape[d + 1 :])).expand(
-            (*shape[: d + 1], repeats, *shape[d + 1 :])
-        )
-        return reshape(wide, (*shape[:d], shape[d] * repeats, *shape[d + 1 :])).contiguous()
-    counts = repeats.numpy()
-    if counts.ndim == 0 or counts.size == 1:
-        return repeat_interleave(x, int(counts.reshape(-1)[0]), d)
-    if counts.size != x.shape[d]:
+    if x.ndim == 0:
+        raise IndexError(f"repeat_interleave: got dim {d}; the tensor has no dimensions")
+    if not isinstance(repeats, int) and repeats.ndim > 1:
+        raise RuntimeError("repeat_interleave: repeats must be 0-dim or 1-dim tensor")
+    if isinstance(repeats, int) or repeats.numel() == 1:
+        return _repeated(x, index(repeats), d, output_size)
+    if repeats.numel() != x.shape[d]:
         raise RuntimeError(
-            "repeats must have the same size as input along dim, but got repeats.size(0) = "
-            f"{counts.size} and input.size({d}) = {x.shape[d]}"
+            "repeat_interleave: repeats must have the same size as input along dim, but got "
+            f"repeats.size(0) = {repeats.numel()} and input.size({d}) = {x.shape[d]}"
         )
-    return x.index_select(
-        d, repeats.new_tensor(np.repeat(np.arange(counts.size), counts).astype(np.int64).tolist())
-    )
+    return x.index_select(d, repeats.new_tensor(_places(repeats, output_size), dtype=int64))
+
+
+def _places(repeats, output_size):
+    """0, 1, 2, … each as often as its count says."""
+    if repeats.dtype not in (int32, int64):
+        raise NotImplementedError(
+            f'"repeat_interleave" not implemented for {repeats.dtype}; expected int32 or int64 counts'
+        )
+    counts = repeats.numpy()
+    if (counts < 0).any():
+        raise RuntimeError("repeat_interleave: repeats can not be negative")
+    _check_output_size(counts.sum(), output_size)
+    return np.repeat(np.arange(counts.size), counts)
+
+
+def _check_output_size(size, wanted):
+    if wanted is not None and wanted != size:
+        raise RuntimeError(f"repeat_interleave: got output_size {wanted}; expected {size}")
+
+
+def _repeated(x, count, d, output_size):
+    if count < 0:
+        raise RuntimeError(f"repeat_interleave: Repeats must be non-negative, got {count}")
+    shape = tuple(x.shape)
+    _check_output_size(shape[d] * count, output_size)
+    wide = x.unsqueeze(d + 1).expand((*shape[: d + 1], count, *shape[d + 1 :]))
+    return _copied(reshape(wide, (*shape[:d], shape[d] * count, *shape[d + 1 :])), x)
 
 
 def meshgrid(*tensors, indexing="ij"):
@@ -290,6 +338,10 @@ def meshgrid(*tensors, indexing="ij"):
         raise RuntimeError(
             f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}'
         )
+    if not ts:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
+    if len({t.dtype for t in ts}) > 1:
+        raise RuntimeError("meshgrid expects all tensors to have the same dtype")
     for t in ts:
         if t.ndim > 1:
             raise RuntimeError(
@@ -323,10 +375,9 @@ def combinations(input, r=2, with_replacement=False):
     if r < 0:
         raise RuntimeError(f"combinations: Expect a non-negative number, but got {r}")
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
-    rows = list(choose(range(input.shape[0]), r))
-    if not rows:
-        return input.new_zeros((0, r))
-    at = np.array(rows, np.int64)
+    if r == 0:
+        return input.new_empty(0)
+    at = np.array(list(choose(range(input.shape[0]), r)), np.int64).reshape(-1, r)
     return stack([input[at[:, i].tolist()] for i in range(r)], 1)
 
 

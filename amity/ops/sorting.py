@@ -113,9 +113,10 @@ def argsort(input, dim=-1, descending=False, stable=False):
     return sort(input, dim, descending).indices
 
 
-def msort(input):
+@method
+def msort(input, *, out=None):
     """Rows in order along the first dimension."""
-    return sort(input, 0).values
+    return deliver(sort(input, 0).values, out)
 
 
 @method
