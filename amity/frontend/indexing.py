@@ -112,7 +112,8 @@ def _as_index(k: Any) -> Any:
         return _as_index(t if t.numel() else t.to(int64))
     if hasattr(k, "__index__"):
         return k.__index__()
-    raise TypeError(
+    kind = TypeError if isinstance(k, (str, bytes)) else IndexError
+    raise kind(
         "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are "
         f"valid indices (got {type(k).__name__})"
     )

@@ -147,6 +147,9 @@ class Tensor:
     def _base(self) -> Tensor | None:
         return self.base
 
+    def _is_view(self) -> bool:
+        return self.base is not None
+
     # -- gradients
     @property
     def requires_grad(self) -> bool:

@@ -79,11 +79,13 @@ class Expand(Op):
         return Spec(self.shape, x.dtype)
 
     def view(self, x: Layout) -> tuple[Layout, int]:
-        pad = len(self.shape) - x.ndim
-        strides = [0] * pad + [
-            0 if n == 1 and m != 1 else s
-            for n, s, m in zip(x.shape, x.strides, self.shape[pad:], strict=True)
-        ]
+        strides: list[int] = []
+        for d in range(-1, -len(self.shape) - 1, -1):
+            if -d <= x.ndim:
+                n, step = x.shape[d], x.strides[d]
+            else:  # new, of size 1: it steps over those behind it, unless repeated
+                n, step = 1, self.shape[d + 1] * strides[0] if x.ndim else 0
+            strides.insert(0, 0 if n == 1 != self.shape[d] else step)
         return layout(x.dtype, self.shape, strides, x.device), 0
 
     def reference(self, x):

@@ -388,9 +388,9 @@ def broadcast_tensors(*tensors):
 
 
 @method
-def broadcast_to(input, size):
+def broadcast_to(input, *sizes, size=None):
     """The tensor expanded to a shape."""
-    return input.expand(size)
+    return input.expand(*sizes if size is None else size)
 
 
 def block_diag(*tensors):
