@@ -402,7 +402,7 @@ def _blended(running: Tensor, new: Tensor, keep: Any, take: Any) -> tuple[Tensor
 
 def blend(self: Tensor, new: Tensor, keep: float, take: float) -> None:
     """`self = keep * self + take * new` in place, off the tape: running statistics."""
-    foreach.update(_blended, [(self, new.detach())], {"keep": keep, "take": take})
+    foreach.update(_blended, (self, new.detach()), 2, {"keep": keep, "take": take})
 
 
 def attach_rest() -> None:

@@ -73,11 +73,14 @@ def run(
     heap: list[tuple[int, list]] = []
     for node, g in roots:
         _push(grads, heap, node, g)
-    while heap:
-        seq, node = heappop(heap)
-        g = grads.pop(seq)
-        rule = node[RULE]
-        hooks = node[HOOKS]
+    is_checked, holds = modes.checks_nan, sys.getrefcount
+    is_plain = captures is None and not create_graph
+    node = None
+    while node is not None or heap:
+        if node is None:
+            seq, node = heappop(heap)
+            g = grads.pop(seq)
+        rule, hooks = node[RULE], node[HOOKS]
         if hooks is not None:
             g = _call_hooks(hooks, g)
         if captures is not None and id(node) in captures:
@@ -85,11 +88,13 @@ def run(
         if rule is ACCUMULATE:
             if captures is None:
                 accumulate(node, g, create_graph, 3)  # g, the argument and getrefcount's
+            node = None
             continue
         if rule is OUTPUT:
             parent = node[EDGES][0]
             if wanted is None or id(parent) in wanted:
                 _push_result(grads, heap, parent, g, node[3], node[5][0])
+            node = None
             continue
         try:
             out = rule.apply(node, g)
@@ -98,25 +103,49 @@ def run(
             raise
         if hooks is not None and hooks.after:
             out = _call_after(hooks, out, g)
-        if modes.checks_nan:
+        if is_checked:
             _check_nan(node, out)
         if not keep_graph and node[SAVED]:
             node[SAVED], node[VERSIONS] = FREED, ()
-        g = None
-        for edge, gx in zip(node[EDGES], out, strict=True):
-            if edge is not None and gx is not None and (wanted is None or id(edge) in wanted):
-                if edge[1] is ACCUMULATE and captures is None and edge[3] is edge[HOOKS] is None:
-                    # out, zip, gx, the argument and getrefcount's
-                    accumulate(edge, gx, create_graph, 5)
-                    continue
-                s = edge[0]
-                have = grads.get(s)
-                if have is None:
-                    grads[s] = gx
-                    heappush(heap, (s, edge))
+        edges, node, g = node[EDGES], None, None
+        for edge, gx in zip(edges, out, strict=True):
+            if edge is None or gx is None or (wanted is not None and id(edge) not in wanted):
+                continue
+            if edge[1] is ACCUMULATE and captures is None and edge[3] is edge[HOOKS] is None:
+                # a new gradient is held by out, zip, gx and the argument of getrefcount
+                if is_plain and edge[2] is None and holds(gx) == 4 and _is_owner(gx):
+                    edge[2] = gx
                 else:
-                    grads[s] = have + gx
+                    accumulate(edge, gx, create_graph, 5)
+                continue
+            s = edge[0]
+            have = grads.get(s)
+            if have is not None:
+                grads[s] = have + gx
+            elif node is None and not heap:  # the only way on, so far: no need to queue
+                node, g = edge, gx
+            elif node is edge:
+                g = g + gx
+            else:
+                grads[s] = gx
+                heappush(heap, (s, edge))
+                if node is not None:
+                    _push(grads, heap, node, g)
+                    node = g = None
         out = gx = have = None
+
+
+def _is_owner(g: Tensor) -> bool:
+    """Whether a gradient is all of its own memory, and of nobody else's."""
+    s = g.storage
+    return (
+        g.layout.is_contiguous
+        and g.base is None
+        and g.tape is None
+        and s is not None
+        and s.root is s
+        and sys.getrefcount(s) == 3
+    )
 
 
 def _push(grads: dict[int, Any], heap: list, node: list, g: Any) -> None:
@@ -204,17 +233,9 @@ def accumulate(leaf: list, g: Any, create_graph: bool, holders: int) -> None:
     have = leaf[2]
     if have is None:
         if not create_graph and type(g.layout) is not Symbol:
-            if g.layout.is_contiguous and g.base is None and g.tape is None:
-                # its storage is held by the tensor, by `s` and getrefcount's argument, and is no view's
-                s = g.storage
-                if sys.getrefcount(g) > holders or sys.getrefcount(s) > 3 or s.root is not s:
-                    g = g.clone()
-            else:
-                g = (
-                    g.detach().contiguous().clone()
-                    if not g.layout.is_contiguous
-                    else g.detach().clone()
-                )
+            if sys.getrefcount(g) > holders or not _is_owner(g):
+                g = g.detach()
+                g = g.clone() if g.layout.is_contiguous else g.contiguous()
         leaf[2] = g
     elif create_graph or type(g.layout) is Symbol or have.tape is not None:
         leaf[2] = have + g

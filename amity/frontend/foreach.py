@@ -7,7 +7,6 @@ that change from step to step (learning rates) are arguments of the call, so not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from amity.core.dtype import float64
@@ -24,56 +23,45 @@ _plans: dict[tuple, Callable] = {}
 
 
 def update(
-    function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dict[str, float]
+    function: Callable, tensors: Sequence[Tensor], width: int, scalars: dict[str, float]
 ) -> None:
-    """`p, *state = function(p, grad, *state, **scalars)` for every tuple `(p, grad, *state)`.
+    """`p, *state = function(p, grad, *state, **scalars)` for every row `p, grad, *state` of `width`
+    tensors, all rows in one sequence.
 
-    The results are written into the tensors of the tuple, the gradient excepted.
+    The results are written into the tensors of the row, the gradient excepted.
     """
-    if not tensors:
-        return
-    flat = [t for row in tensors for t in row]
-    names = sorted(scalars)
-    key = (_identity(function), len(tensors[0]), tuple(names), *[t.layout for t in flat])
+    key = (function, width, *scalars, *[t.layout for t in tensors])
     plan = _plans.get(key)
     if plan is None:
-        if any(type(t.layout) is Symbol for t in flat):
-            _update_traced(function, tensors, scalars)
+        if not tensors:
             return
-        if any(len(row) != len(tensors[0]) for row in tensors):
-            raise ValueError("foreach.update: got tuples of different lengths; expected one length")
+        if any(type(t.layout) is Symbol for t in tensors):
+            _update_traced(function, tensors, width, scalars)
+            return
         if len(_plans) > PLANS_KEPT:
             _plans.clear()
-        plan = _plans[key] = _build(function, tensors, names)
-    plan(*flat, *[scalars[n] for n in names])
+        plan = _plans[key] = _build(function, tensors, width, list(scalars))
+    plan(*tensors, *scalars.values())
 
 
-def _identity(function: Callable) -> Any:
-    """Partial functions of the same parts are the same."""
-    if isinstance(function, partial):
-        return (_identity(function.func), function.args, tuple(sorted(function.keywords.items())))
-    return function
+def _rows(tensors: Sequence[Any], width: int) -> list[Sequence[Any]]:
+    return [tensors[i : i + width] for i in range(0, len(tensors), width)]
 
 
 def _build(
-    function: Callable, tensors: Sequence[Sequence[Tensor]], names: Sequence[str]
+    function: Callable, tensors: Sequence[Tensor], width: int, names: Sequence[str]
 ) -> Callable:
     numbers = [Node(None, (), Spec((), float64, True)) for _ in names]
     marks = {n: traced(x) for n, x in zip(names, numbers, strict=True)}
-    inputs: list[Node] = []
+    inputs = [Node(None, (), spec_of(t)) for t in tensors]
     outputs: list[Node] = []
     given: dict[int, int] = {}
-    for row in tensors:
-        first = len(inputs)
-        nodes = [Node(None, (), spec_of(t)) for t in row]
-        inputs += nodes
+    for first, nodes in zip(range(0, len(inputs), width), _rows(inputs, width), strict=True):
         results = _call(function, [traced(n) for n in nodes], marks)
-        for at, result in zip([first, *range(first + 2, first + len(row))], results, strict=True):
+        for at, result in zip([first, *range(first + 2, first + width)], results, strict=True):
             given[len(outputs)] = at
             outputs.append(result.layout.node)
-    layouts = [argument_layout(t) for row in tensors for t in row] + [
-        argument_layout(0.0) for _ in names
-    ]
+    layouts = [argument_layout(t) for t in tensors] + [argument_layout(0.0) for _ in names]
     graph = Graph([*inputs, *numbers], outputs)
     return program.build(graph, layouts, given, sorted(set(given.values())), program.NONE)
 
@@ -93,8 +81,8 @@ def _call(function: Callable, row: Sequence[Tensor], scalars: dict[str, Any]) ->
 
 
 def _update_traced(
-    function: Callable, tensors: Sequence[Sequence[Tensor]], scalars: dict[str, float]
+    function: Callable, tensors: Sequence[Tensor], width: int, scalars: dict[str, float]
 ) -> None:
-    for row in tensors:
+    for row in _rows(tensors, width):
         for t, new in zip([row[0], *row[2:]], _call(function, row, scalars), strict=True):
             t.layout = new.layout

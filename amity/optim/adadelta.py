@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity import ops
@@ -10,7 +9,7 @@ from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, bound, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -81,5 +80,5 @@ class Adadelta(Elementwise):
             "gain": 1 - group["rho"],
             "eps": group["eps"],
         }
-        rule = partial(adadelta, maximize=group["maximize"], decays=group["weight_decay"] != 0)
+        rule = bound(adadelta, maximize=group["maximize"], decays=group["weight_decay"] != 0)
         return rule, ("square_avg", "acc_delta"), scalars

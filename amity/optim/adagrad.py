@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity import ops
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, bound, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -85,5 +84,5 @@ class Adagrad(Elementwise):
             "step_size": number(group, "lr") / (1 + (clock - 1) * group["lr_decay"]),
             "eps": group["eps"],
         }
-        rule = partial(adagrad, maximize=group["maximize"], decays=group["weight_decay"] != 0)
+        rule = bound(adagrad, maximize=group["maximize"], decays=group["weight_decay"] != 0)
         return rule, ("sum",), scalars

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity import ops
@@ -14,6 +13,7 @@ from amity.optim.elementwise import (
     Elementwise,
     Rule,
     State,
+    bound,
     descent,
     number,
     scalar,
@@ -114,7 +114,7 @@ class Adam(Elementwise):
             "root_bias2": (1 - beta2**clock) ** 0.5,
             "eps": group["eps"],
         }
-        rule = partial(adam, **flags)
+        rule = bound(adam, **flags)
         return rule, _names(group), scalars
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity import ops
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, bound, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -77,5 +76,5 @@ class Adamax(Elementwise):
             "beta2": beta2,
             "eps": group["eps"],
         }
-        rule = partial(adamax, maximize=group["maximize"], decays=group["weight_decay"] != 0)
+        rule = bound(adamax, maximize=group["maximize"], decays=group["weight_decay"] != 0)
         return rule, ("exp_avg", "exp_inf"), scalars

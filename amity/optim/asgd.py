@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, descent, rounded
+from amity.optim.elementwise import Elementwise, Rule, State, bound, descent, rounded
 from amity.optim.optimizer import Group
 
 
@@ -86,7 +85,7 @@ class ASGD(Elementwise):
             "eta": eta,
             "mu": mu,
         }
-        rule = partial(
+        rule = bound(
             asgd,
             maximize=group["maximize"],
             decays=group["weight_decay"] != 0,

@@ -2,23 +2,31 @@
 
 A rule is a plain function over ops, `rule(p, g, *state, **scalars) -> (p, *state)`, where `p` is
 the parameter and `g` its gradient. Scalars may differ at every step without a new kernel; what
-changes the rule itself (a flag, a branch) is bound by `partial`, and makes another kernel.
+changes the rule itself (a flag, a branch) is `bound` to it, and makes another kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
 from typing import Any
 
 from amity.core.dtype import float32, float64
 from amity.core.errors import fail
 from amity.frontend import foreach
-from amity.frontend.grad_mode import enable_grad, set_grad_enabled
+from amity.frontend.grad_mode import enable_grad, recording
+from amity.frontend.tape import modes
 from amity.frontend.tensor import Tensor
 from amity.optim.optimizer import Group, Optimizer, counter_dtype
 
 State = dict[str, Any]
 Rule = tuple[Callable[..., tuple], tuple[str, ...], dict[str, Any]]
+
+
+@lru_cache(maxsize=1024, typed=True)
+def bound(rule: Callable, **flags: Any) -> Callable:
+    """The rule for these flags: the same object for the same flags, as kernels are found by it."""
+    return partial(rule, **flags)
 
 
 def descent(p: Any, g: Any, weight_decay: Any, *, maximize: bool, decays: bool) -> Any:
@@ -45,6 +53,10 @@ class Elementwise(Optimizer):
         """The state of a parameter that has not moved yet."""
         raise NotImplementedError
 
+    def is_stateless(self, group: Group) -> bool:
+        """Whether the parameters of a group have no state at all."""
+        return False
+
     def advance(self, p: Tensor, state: State, group: Group) -> Hashable:
         """Move the counters of one parameter on, and return what the rule must know of them."""
         state["step"] += 1.0
@@ -68,12 +80,21 @@ class Elementwise(Optimizer):
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        with set_grad_enabled(self.defaults["differentiable"]):
+        before, modes.grad = modes.grad, recording(self.defaults["differentiable"])
+        try:
             for group in self.param_groups:
                 self._step_group(group)
+        finally:
+            modes.grad = before
         return loss
 
     def _step_group(self, group: Group) -> None:
+        run = _differentiable_update if group["differentiable"] else _update
+        if self.is_stateless(group):
+            batch = [(p, g, None) for p in group["params"] if (g := p.grad) is not None]
+            if batch:
+                run(batch, *self.rule(group, None))
+            return
         batches: dict[Hashable, list[tuple[Tensor, Tensor, State]]] = {}
         for p in group["params"]:
             g = p.grad
@@ -81,19 +102,21 @@ class Elementwise(Optimizer):
                 continue
             state = self.state.get(p)
             if not state:
-                state = self.start(p, group)
-                if state:
-                    self.state[p] = state
+                state = self.state[p] = self.start(p, group)
             clock = self.advance(p, state, group)
-            batches.setdefault(clock, []).append((p, g, state))
-        run = _differentiable_update if group["differentiable"] else _update
+            if clock in batches:
+                batches[clock].append((p, g, state))
+            else:
+                batches[clock] = [(p, g, state)]
         for clock, batch in batches.items():
             run(batch, *self.rule(group, clock))
 
 
 def _update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
-    tensors = [(p, g, *[state[name] for name in names]) for p, g, state in batch]
-    foreach.update(rule, tensors, scalars)
+    flat: list[Tensor] = []
+    for p, g, state in batch:
+        flat += (p, g, *[state[name] for name in names])
+    foreach.update(rule, flat, 2 + len(names), scalars)
 
 
 def _differentiable_update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
@@ -101,7 +124,8 @@ def _differentiable_update(batch: list, rule: Callable, names: tuple, scalars: d
     for p, g, state in batch:
         new_p, *new_state = rule(p.clone(), g, *[state[n] for n in names], **scalars)
         p.copy_(new_p)
-        state.update(zip(names, new_state))
+        if names:
+            state.update(zip(names, new_state))
 
 
 def number(group: Group, name: str) -> Any:

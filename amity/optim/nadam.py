@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity import ops
@@ -10,7 +9,7 @@ from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
 from amity.optim.adam import decay_of, decayed
-from amity.optim.elementwise import Elementwise, Rule, State, number, rounded
+from amity.optim.elementwise import Elementwise, Rule, State, bound, number, rounded
 from amity.optim.optimizer import Group
 
 
@@ -100,7 +99,7 @@ class NAdam(Elementwise):
             "mean_size": lr * next_mu / (1 - mu_product * next_mu),
             "eps": group["eps"],
         }
-        rule = partial(nadam, **flags)
+        rule = bound(nadam, **flags)
         return rule, ("exp_avg", "exp_avg_sq"), scalars
 
 

@@ -51,6 +51,11 @@ def _with_hooks(step: Callable) -> Callable:
         # A subclass's step may call its parent's: only the outermost one speaks to the hooks.
         if type(self).step is not hooked:
             return step(self, *args, **kwargs)
+        if not (
+            _every_step_pre or self._step_pre_hooks or self._step_post_hooks or _every_step_post
+        ):
+            self._opt_called = True
+            return step(self, *args, **kwargs)
         for hook in chain(_every_step_pre.values(), self._step_pre_hooks.values()):
             changed = hook(self, args, kwargs)
             if changed is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity import ops
@@ -10,7 +9,7 @@ from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
 from amity.optim.adam import decay_of, decayed
-from amity.optim.elementwise import Elementwise, Rule, State, number
+from amity.optim.elementwise import Elementwise, Rule, State, bound, number
 from amity.optim.optimizer import Group
 
 
@@ -94,5 +93,5 @@ class RAdam(Elementwise):
             "gain2": 1 - beta2,
             "eps": group["eps"],
         }
-        rule = partial(radam, **flags, is_rectified=rho > 5)
+        rule = bound(radam, **flags, is_rectified=rho > 5)
         return rule, ("exp_avg", "exp_avg_sq"), scalars

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity import ops
@@ -10,7 +9,7 @@ from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, scalar
+from amity.optim.elementwise import Elementwise, Rule, State, bound, scalar
 from amity.optim.optimizer import Group
 
 
@@ -77,7 +76,7 @@ class Rprop(Elementwise):
     def rule(self, group: Group, clock: None) -> Rule:
         # These options are constants of the kernel: comparisons need them, not arithmetic.
         etas = tuple(scalar(eta, group) for eta in group["etas"])
-        rule = partial(
+        rule = bound(
             rprop, etas=etas, step_sizes=tuple(group["step_sizes"]), maximize=group["maximize"]
         )
         return rule, ("prev", "step_size"), {}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
-from amity.optim.elementwise import Elementwise, Rule, State, descent, number
+from amity.optim.elementwise import Elementwise, Rule, State, bound, descent, number
 from amity.optim.optimizer import Group
 
 
@@ -71,12 +70,15 @@ class SGD(Elementwise):
         }
         super().__init__(params, defaults)
 
+    def is_stateless(self, group: Group) -> bool:
+        return group["momentum"] == 0
+
     def start(self, p: Tensor, group: Group) -> State:
-        return {"momentum_buffer": None} if group["momentum"] != 0 else {}
+        return {"momentum_buffer": None}
 
     def advance(self, p: Tensor, state: State, group: Group) -> bool:
         # The first buffer is the gradient itself, without dampening.
-        is_first = group["momentum"] != 0 and state["momentum_buffer"] is None
+        is_first = state["momentum_buffer"] is None
         if is_first:
             state["momentum_buffer"] = create.zeros_like(p)
         return is_first
@@ -86,7 +88,7 @@ class SGD(Elementwise):
         flags = {"maximize": group["maximize"], "decays": weight_decay != 0}
         scalars = {"lr": number(group, "lr"), "decay": weight_decay}
         if group["momentum"] == 0:
-            return partial(plain, **flags), (), scalars
+            return bound(plain, **flags), (), scalars
         scalars |= {"momentum": group["momentum"], "gain": 1 - group["dampening"]}
-        rule = partial(with_momentum, **flags, nesterov=group["nesterov"], is_first=clock)
+        rule = bound(with_momentum, **flags, nesterov=group["nesterov"], is_first=clock)
         return rule, ("momentum_buffer",), scalars

@@ -30,7 +30,7 @@ def _move(averaged: list[Tensor], current: list[Tensor], weight: float) -> None:
     """Move every average towards its current value by `weight`; one kernel for all of them."""
     with no_grad():
         if averaged[0].is_floating_point():
-            foreach.update(approach, list(zip(averaged, current)), {"weight": weight})
+            foreach.update(approach, list(chain(*zip(averaged, current))), 2, {"weight": weight})
             return
         for a, c in zip(averaged, current):
             a.copy_(a + weight * (c - a))
