@@ -44,15 +44,12 @@ from .frontend import attach, indexing, reshaping, storage
 from .frontend.autograd import backward, grad
 from .frontend.create import (
     as_tensor,
-    asarray,
     empty,
     empty_like,
     empty_permuted,
     empty_strided,
     eye,
-    from_dlpack,
     from_numpy,
-    frombuffer,
     full,
     full_like,
     ones,
@@ -62,6 +59,7 @@ from .frontend.create import (
     zeros,
     zeros_like,
 )  # fmt: skip
+from .frontend.exchange import asarray, from_dlpack, frombuffer
 from .frontend.grad_mode import (
     enable_grad,
     inference_mode,

@@ -349,14 +349,6 @@ def zero_(self: Tensor) -> Tensor:
     return self
 
 
-def __dlpack__(self: Tensor, **kwargs: Any) -> Any:
-    return self.numpy().__dlpack__(**{k: v for k, v in kwargs.items() if k != "stream"})
-
-
-def __dlpack_device__(self: Tensor) -> tuple[int, int]:
-    return (1, 0)
-
-
 def __deepcopy__(self: Tensor, memo: dict) -> Tensor:
     if self.tape is not None and self.tape[RULE] is not ACCUMULATE:
         raise RuntimeError(
@@ -407,7 +399,7 @@ def blend(self: Tensor, new: Tensor, keep: float, take: float) -> None:
 
 def attach_rest() -> None:
     rest = (to, contiguous, clone, backward, register_hook, register_post_accumulate_grad_hook, retain_grad,
-            new_tensor, new_full, fill_, zero_, __dlpack__, __dlpack_device__, __deepcopy__, __reduce_ex__)  # fmt: skip
+            new_tensor, new_full, fill_, zero_, __deepcopy__, __reduce_ex__)  # fmt: skip
     for f in rest:
         set_method(f.__name__, f)
     set_method("type", type_)

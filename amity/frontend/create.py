@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -117,8 +118,13 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    if array.dtype.byteorder not in "=|" and not array.dtype.isnative:
+        raise ValueError(
+            f"from_numpy: got dtype {array.dtype.str!r}: given numpy array has byte order different "
+            "from the native byte order; expected native bytes"
+        )
     found = BY_NUMPY.get(array.dtype)
-    if found is None or not array.dtype.isnative:
+    if found is None:
         raise TypeError(
             f"can't convert np.ndarray of type {array.dtype}. The only supported types are: "
             "float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, and bool."
@@ -133,47 +139,21 @@ def from_numpy(array: np.ndarray) -> Tensor:
             "from_numpy: got strides that are no multiple of the element size; expected whole "
             "elements"
         )
-    lay = layout_of(found, array.shape, [s // array.itemsize for s in array.strides])
-    machine = engine.machine()
-    return machine.make(
-        machine.external(array.__array_interface__["data"][0], array, array.nbytes), lay
-    )
+    if not array.flags.writeable:
+        warnings.warn(
+            "from_numpy: the given NumPy array is not writable, but tensors are: writing to the "
+            "tensor would change it all the same; copy it first, e.g. with array.copy()",
+            stacklevel=2,
+        )
+    return over_array(array)
 
 
-def frombuffer(
-    buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False
-) -> Tensor:
-    """A 1-d tensor on the memory of a buffer object.
-
-    errors: ValueError for what is no buffer, or has not as many whole elements
-    """
-    try:
-        length = memoryview(buffer).nbytes
-    except TypeError:
-        raise ValueError(
-            f"frombuffer: got {type(buffer).__name__}; object does not implement Python buffer protocol"
-        ) from None
-    size, left = dtype.itemsize, length - offset
-    if length == 0 or count == 0:
-        raise ValueError(
-            f"frombuffer: both buffer length ({length}) and count ({count}) must not be 0"
-        )
-    if not 0 <= offset < length:
-        raise ValueError(
-            f"frombuffer: offset ({offset} bytes) must be non-negative and no greater than buffer length "
-            f"({length} bytes) minus 1"
-        )
-    if count < 0 and left % size:
-        raise ValueError(
-            f"frombuffer: buffer length ({length} bytes) after offset ({offset} bytes) must be a "
-            f"multiple of element size ({size})"
-        )
-    if count > 0 and count * size > left:
-        raise ValueError(
-            f"frombuffer: requested buffer length ({count} * {size} bytes) after offset ({offset} bytes) "
-            f"must not be greater than actual buffer length ({length} bytes)"
-        )
-    return finish(from_numpy(np.frombuffer(buffer, dtype.numpy, count, offset)), requires_grad)
+def over_array(array: np.ndarray) -> Tensor:
+    """A tensor on the memory of an array whose dtype and strides fit."""
+    strides = [s // array.itemsize for s in array.strides]
+    machine, lay = engine.machine(), layout_of(BY_NUMPY[array.dtype], array.shape, strides)
+    address = array.__array_interface__["data"][0]
+    return machine.make(machine.external(address, array, array.nbytes), lay)
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
@@ -188,23 +168,6 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     ):
         return from_numpy(data).to(placed(device), dtype or BY_NUMPY[data.dtype])
     return tensor(data, dtype=dtype, device=device)
-
-
-def asarray(
-    obj: Any,
-    *,
-    dtype: DType | None = None,
-    device: Any = None,
-    copy: bool | None = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """A tensor from an array, a buffer, DLPack or a sequence."""
-    dtype = as_dtype("asarray", dtype)
-    if isinstance(obj, (bytes, bytearray, memoryview)):
-        raw = np.frombuffer(obj, (dtype or get_default_dtype()).numpy)
-        obj = from_numpy(raw if raw.flags.writeable else raw.copy())
-    t = tensor(obj, dtype=dtype, device=device) if copy else as_tensor(obj, dtype, device)
-    return finish(t, requires_grad)
 
 
 def scalar_tensor(
@@ -466,11 +429,6 @@ def eye(
     return out._receive(t) if out is not None else finish(t, requires_grad)
 
 
-def from_dlpack(source: Any) -> Tensor:
-    """A tensor on the memory of another library's array."""
-    return from_numpy(np.from_dlpack(source)) if not isinstance(source, Tensor) else source.detach()
-
-
 def legacy_tensor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
     """`Tensor(2, 3)` and `Tensor([1, 2])`, as in PyTorch: of the default dtype whatever the data."""
     if len(args) != 1 or isinstance(args[0], (int, Size)):
@@ -488,7 +446,6 @@ def address_of(storage: Any) -> int:
 
 __all__ = [
     "as_tensor",
-    "asarray",
     "empty",
     "eye",
     "from_numpy",

@@ -322,11 +322,22 @@ class Tensor:
             raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous")
         return bool(self.item())
 
+    def _number(self) -> bool | int | float:
+        if self.layout.numel != 1:
+            raise ValueError(
+                f"item: got a Tensor with {self.layout.numel} elements: only one element tensors "
+                "can be converted to Python scalars; expected one element"
+            )
+        return self.item()
+
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._number())
+
+    def __complex__(self) -> complex:
+        return complex(self._number())
 
     def __index__(self) -> int:
         if self.layout.dtype.kind == "f" or self.layout.numel != 1:
@@ -341,9 +352,16 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __format__(self, spec: str) -> str:
-        return self.item().__format__(spec) if self.layout.ndim == 0 and spec else repr(self)
+        if self.layout.ndim == 0 and self.storage is not None:
+            return self.item().__format__(spec)
+        return object.__format__(self, spec)
 
     def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, (Tensor, bool, int, float)):
+            raise RuntimeError(
+                "Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
+                f"{type(element)}."
+            )
         return bool((self == element).any())
 
     def __reversed__(self) -> Tensor:

@@ -17,8 +17,15 @@ def raised(call, *args, **kwargs):
     """The class of what a call raises, by name; None if it does not."""
     try:
         call(*args, **kwargs)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        kinds = (NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError)
+    except (RuntimeError, ValueError, TypeError, AttributeError, BufferError) as error:
+        kinds = (
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            BufferError,
+        )
         return next(k.__name__ for k in kinds if isinstance(error, k))
     return None
 
