@@ -17,8 +17,9 @@ from amity.engine import device, program
 from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
-from .rules import INPUT, RESULT, UNUSED, OpRule, rule_of
-from .tape import is_leaf, modes, next_seq
+from .inlined import op_call
+from .rules import OpRule, rule_of
+from .tape import is_leaf, modes
 from .tensor import Tensor
 from .trace import Symbol, input_node, traced
 
@@ -204,108 +205,37 @@ def view_plan(op: Op, x: Tensor) -> Callable:
     return plan
 
 
-def record(op: Op, out: Any, values: Sequence[Any]) -> None:
-    """Write the node of an op that ran. Only floating tensors are ever on the tape."""
+def record(op: Op, out: Any, values: Sequence[Any]) -> OpRule | None:
+    """Write the node of an op that ran, by the rule that is returned. Only floating tensors are ever
+    on the tape.
+    """
     rule = rule_of(
         op, tuple([v.tape is not None if isinstance(v, Tensor) else None for v in values])
     )
     outs = out if isinstance(out, tuple) else (out,)
-    if rule is not None and any(t.layout.dtype.kind == "f" for t in outs):
-        rule.record(outs, values)
+    if rule is None or not any(t.layout.dtype.kind == "f" for t in outs):
+        return None
+    rule.record(outs, values)
+    return rule
 
 
-# -- generated methods: the hot ops as plain code, with the tape inlined
-
-
-TEMPLATE = """
-def method({args}):
-    try:
-        t = plans{key}({args})
-        {tapes}
-    except (KeyError, AttributeError):
-        return other({args})
-    if {some}:
-        if modes.grad is True:
-            if {every}:
-                t.tape = {node}
-            else:
-                notes.get(({wants},), note)(t, {args}, {edges})
-        elif modes.grad:
-            record(op, t, ({args},))
-    return t
-"""
-PARTIAL = """
-def note(t, {args}):
-    t.tape = {node}
-"""
-
-
-def inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Callable:
-    """The call of an op on tensors as plain code: plan, result, and the tape written in place."""
-    rule = rule_of(op, (True,) * len(names)) if op.results == 1 else None
-    tapes = [f"{n}_" for n in names]
-    wants = [f"{t} is not None" for t in tapes]
-    notes, note = partial_notes(op, names)
-    picks = rule.picks if rule is not None else None
-    space = {"op": op, "record": record, "plans": plans, "other": other, "modes": modes, "next_seq": next_seq,
-             "rule": rule, "alias": alias, "note": note, "notes": notes}  # fmt: skip
-    source = TEMPLATE.format(
-        args=", ".join(names), key=key, edges=", ".join(tapes), wants=", ".join(wants),
-        tapes="; ".join(f"{t} = {n}.tape" for t, n in zip(tapes, names, strict=True)),
-        some=" or ".join(wants), every="False" if picks is None else " and ".join(wants),
-        node=node_code(names, picks or ()),
-    )  # fmt: skip
-    exec(compile(source, f"<call of {op.name}>", "exec"), space)
-    return space["method"]
-
-
-def partial_notes(op: Op, names: str) -> tuple[dict[tuple, Callable], Callable]:
-    """Writers of nodes by which arguments want a gradient, and what finds the writer at first."""
-    notes: dict[tuple, Callable] = {}
-
-    def note(t: Tensor, *given: Any) -> None:
-        record(op, t, given[: len(names)])
-        needs = tuple([tape is not None for tape in given[len(names) :]])
-        rule = rule_of(op, needs)
-        if rule is not None and op.results == 1:
-            notes[needs] = quick_note(rule, names)
-
-    return notes, note
-
-
-def quick_note(rule: OpRule, names: str) -> Callable:
-    """What `record` does for arguments that are all tensors, as plain code."""
-    args = ", ".join([*names, *(f"{n}_" for n in names)])
-    source = PARTIAL.format(args=args, node=node_code(names, rule.picks))
-    space = {"next_seq": next_seq, "rule": rule, "alias": alias}
-    exec(compile(source, f"<node of {rule.name}>", "exec"), space)
-    return space["note"]
-
-
-def node_code(names: str, picks: Sequence[tuple[int, int]]) -> str:
-    """The node of a call as an expression: `a` is an argument, `a_` its tape, `t` the result."""
-    listed = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
-    kept = {INPUT: lambda i: names[i], RESULT: lambda i: "alias(t)", UNUSED: lambda i: "None"}
-    owner = {INPUT: lambda i: f"{names[i]}.storage.version", RESULT: lambda i: "t.storage.version",
-             UNUSED: lambda i: "0"}  # fmt: skip
-    return (
-        f"[next_seq(), rule, {listed(f'{n}_' for n in names)}, "
-        f"{listed(kept[kind](i) for kind, i in picks)}, "
-        f"{listed(owner[kind](i) for kind, i in picks)}, "
-        f"{listed(f'{n}.layout' for n in names)}, None, None]"
-    )
-
-
-def alias(t: Tensor) -> Tensor:
-    """The same tensor off the tape, for a rule that keeps its result."""
-    return device.machine().make(t.storage, t.layout)
+# -- the hot ops as plain code
 
 
 def fast_call(op: Op, arity: int) -> Callable:
     """`op(…)` for tensors whose plan is known; anything else goes the long way."""
     names = "abcd"[:arity]
     key = "[" + ", ".join(f"{n}.layout" for n in names) + ("," if arity == 1 else "") + "]"
-    return inlined(op, names, key, op.plans, lambda *values: bind_slowly(op, values))
+    return _inlined(op, names, key, op.plans, lambda *values: bind_slowly(op, values))
+
+
+def _inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Callable:
+    def written(t: Any, values: Sequence[Any]) -> OpRule | None:
+        rule = record(op, t, values)
+        return rule if op.results == 1 else None
+
+    rule = rule_of(op, (True,) * len(names)) if op.results == 1 else None
+    return op_call(names, key, plans, other, written, rule)
 
 
 def fast_binary(op: Pointwise, slow: Callable) -> Callable:
@@ -336,7 +266,7 @@ def fast_binary(op: Pointwise, slow: Callable) -> Callable:
                 plans.setdefault(a.layout, {})[second] = plan
         return out
 
-    return inlined(op, "ab", "[a.layout][b.layout]", plans, other)
+    return _inlined(op, "ab", "[a.layout][b.layout]", plans, other)
 
 
 def fast_unary(op: Op, slow: Callable) -> Callable:
@@ -353,7 +283,7 @@ def fast_unary(op: Op, slow: Callable) -> Callable:
                 plans[a.layout] = plan
         return out
 
-    call = inlined(op, "a", "[a.layout]", plans, other)
+    call = _inlined(op, "a", "[a.layout]", plans, other)
 
     def method(a: Any, *args: Any, **kwargs: Any) -> Any:
         return slow(a, *args, **kwargs) if args or kwargs else call(a)

@@ -11,9 +11,9 @@ from amity.ir.graph import Graph, Node
 from amity.ops.record import Composite
 
 from . import autograd
-from .bind import alias
 from .grad_mode import enable_grad, no_grad
-from .rules import INPUT, attach, quick_apply, unpack
+from .inlined import INPUT, RESULT, alias, composite_call, derivative_call, note_call
+from .rules import attach, unpack
 from .tape import EDGES, LAYOUTS, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, graph_of, input_node, traced
@@ -47,6 +47,7 @@ class Entry:
         except program.HostInside:
             self.program = None
         self.rules: dict[tuple, CompositeRule] = {}
+        self.notes: dict[tuple, Callable] = {}  # writers of nodes, by which tensors want a gradient
 
     def _marks(self) -> tuple[list[Node], list[Tensor]]:
         nodes = [input_node(d, s) for d, s in self.specs]
@@ -63,11 +64,26 @@ class Entry:
             kwargs[n] = next(it)
         return self.composite.function(*args, **kwargs)
 
-    def rule(self, needs: tuple) -> CompositeRule:
-        found = self.rules.get(needs)
-        if found is None:
-            found = self.rules[needs] = CompositeRule(self, needs)
-        return found
+    def record(self, out: Any, tensors: Sequence[Tensor]) -> CompositeRule | None:
+        """Write the node of a call, by the rule that is returned."""
+        outs = (out,) if self.is_single else out
+        if not any(o.layout.dtype.kind == "f" for o in outs):
+            return None
+        needs = tuple([t.tape is not None for t in tensors])
+        rule = self.rules.get(needs)
+        if rule is None:
+            rule = self.rules[needs] = CompositeRule(self, needs)
+        rule.record(outs, tensors)
+        return rule
+
+    def note(self, out: Any, *given: Any) -> None:
+        """`record`, given tensors and their tapes; the next time it is plain code."""
+        tensors, tapes = given[: len(self.specs)], given[len(self.specs) :]
+        rule = self.record(out, tensors)
+        if rule is not None and self.is_single:
+            names = [f"x{i}" for i in range(len(tensors))]
+            picks = [(INPUT, i) for i in rule.kept_inputs] + [(RESULT, 0)] * len(rule.kept_results)
+            self.notes[tuple([t is not None for t in tapes])] = note_call(rule, names, picks, "t")
 
     def arguments(self) -> dict[str, Any]:
         """Static arguments by parameter name, with defaults."""
@@ -126,7 +142,9 @@ class CompositeRule(Rule):
         if self.results == 1:
             count = len(self.kept_inputs) + len(self.kept_results)
             takes = [f"s{i}" for i in range(count)] + ["g"] * len(self.kept_grads)
-            self.apply = quick_apply(self.plans, [INPUT] * count, takes, self.given, self._apply)
+            self.apply = derivative_call(
+                self.plans, [INPUT] * count, takes, self.given, self._apply
+            )
 
     def _by_tape(self, marks, outs, g_nodes) -> list[Any]:
         roots = [
@@ -246,6 +264,38 @@ def tensors_of(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
 
 def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run a composite as one Program and record it as one node; a trace goes through it."""
+    if kwargs:
+        return _call(composite, args, kwargs)
+    kinds = tuple(map(type, args))
+    call = composite.calls[kinds] = _quick(composite, kinds)
+    return call(args)
+
+
+def _quick(composite: Composite, kinds: Sequence[type]) -> Callable:
+    """The call on arguments of these types: an entry found, run and recorded by plain code."""
+    is_tensor = [issubclass(k, Tensor) for k in kinds]
+    if not any(is_tensor):
+        return lambda args: _call(composite, args, {})
+    plans: dict[tuple, Entry] = {}
+
+    def other(args: Sequence[Any]) -> Any:
+        out = _call(composite, args, {})
+        try:
+            entry = composite.plans.get(_key(args, {}))
+            if entry is not None and entry.program is not None:
+                if len(plans) > PLANS_KEPT:
+                    plans.clear()
+                plans[
+                    tuple([a.layout if i else a for a, i in zip(args, is_tensor, strict=True)])
+                ] = entry
+        except TypeError:  # a list among the arguments: always found the general way
+            return out
+        return out
+
+    return composite_call(is_tensor, plans, other)
+
+
+def _call(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     key = _key(args, kwargs)
     try:
         entry = composite.plans.get(key)
@@ -266,14 +316,8 @@ def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, 
     if entry.program is None:  # it holds a NumPy call: op by op
         return composite.function(*args, **kwargs)
     out = entry.program(*tensors)
-    if modes.grad:
-        for t in tensors:
-            if t.tape is not None:
-                outs = (out,) if entry.is_single else out
-                if any(o.layout.dtype.kind == "f" for o in outs):
-                    needs = tuple([t.tape is not None for t in tensors])
-                    entry.rule(needs).record(outs, tensors)
-                break
+    if modes.grad and any(t.tape is not None for t in tensors):
+        entry.record(out, tensors)
     return out
 
 

@@ -13,12 +13,12 @@ from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
 from .grad_mode import no_grad
+from .inlined import INPUT, NUMBER, RESULT, UNUSED, derivative_call
 from .tape import FREED, LAYOUTS, OUTPUT, SAVED, VERSIONS, WHERE, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, input_node, traced
 
 PLANS_KEPT = 20_000
-INPUT, RESULT, NUMBER, UNUSED = range(4)
 Needs = tuple[bool | None, ...]
 _rules: dict[tuple[Op, Needs], OpRule | None] = {}
 
@@ -32,46 +32,6 @@ def rule_of(op: Op, needs: Needs) -> OpRule | None:
     except KeyError:
         rule = _rules[op, needs] = OpRule(op, needs) if op.grad is not None else None
         return rule
-
-
-APPLY = """
-def apply(node, g):
-    try:
-        {names} = node[3]
-        plan = plans[g.layout, node[5]]
-        is_plain = ({versions}) == node[4] and not modes.grad
-    except (KeyError, AttributeError, TypeError):
-        return slowly(node, g)
-    if not is_plain:
-        return slowly(node, g)
-    {call}
-    return {results}
-"""
-
-
-def quick_apply(
-    plans: dict, picks: Sequence[int], takes: Sequence[str], given: Sequence[bool], slowly: Callable
-) -> Callable:
-    """A rule's `apply` as plain code, for saved values that are still what they were and a plan that
-    is known, where no gradient of the gradient is wanted. Anything else is left to `slowly`.
-
-    `picks` are the kinds of the saved values `s0, s1, ...`; the plan takes what `takes` names.
-    """
-    listed = lambda parts: "(" + "".join(f"{p}, " for p in parts) + ")"  # noqa: E731
-    saved = [f"s{i}" for i in range(len(picks))]
-    made = listed(f"d{i}" for i, is_given in enumerate(given) if is_given)
-    source = APPLY.format(
-        names=listed(saved) if saved else "_",
-        versions="".join(
-            f"{s}.storage.version, " if kind in (INPUT, RESULT) else "0, "
-            for s, kind in zip(saved, picks, strict=True)
-        ),
-        call=f"{made} = plan({', '.join(takes)})",
-        results=listed(f"d{i}" if is_given else "None" for i, is_given in enumerate(given)),
-    )
-    space = {"plans": plans, "slowly": slowly, "modes": modes}
-    exec(compile(source, "<derivative>", "exec"), space)
-    return space["apply"]
 
 
 class OpRule(Rule):
@@ -106,7 +66,7 @@ class OpRule(Rule):
         if self.is_fused and self.op.results == 1:
             kinds = [kind for kind, _ in picks]
             takes = ["g", *(f"s{i}" for i, kind in enumerate(kinds) if kind != UNUSED)]
-            self.apply = quick_apply(self.plans, kinds, takes, self.needs, self._apply)
+            self.apply = derivative_call(self.plans, kinds, takes, self.needs, self._apply)
         return picks
 
     def _used(

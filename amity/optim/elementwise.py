@@ -113,9 +113,10 @@ class Elementwise(Optimizer):
 
 
 def _update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
-    flat: list[Tensor] = []
-    for p, g, state in batch:
-        flat += (p, g, *[state[name] for name in names])
+    if names:
+        flat = [t for p, g, state in batch for t in (p, g, *[state[name] for name in names])]
+    else:
+        flat = [t for p, g, _ in batch for t in (p, g)]
     foreach.update(rule, flat, 2 + len(names), scalars)
 
 

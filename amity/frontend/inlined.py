@@ -1,0 +1,186 @@
+"""Hot calls as plain code: a plan found, run, and the tape written in place, in one Python frame.
+
+Each function here fills in a template for one op, composite or derivative. In a template `a` is an
+argument, `a_` its tape, `t` the result, `s0, s1, ...` what the tape kept, `g` a gradient. What a
+template does not expect (a number, a trace, a write in between) is left to the general way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from amity.engine import device
+
+from .tape import modes, next_seq
+
+INPUT, RESULT, NUMBER, UNUSED = range(4)  # kinds of what a node keeps
+Picks = Sequence[tuple[int, int]]  # (kind, index of the argument) for each
+
+
+def alias(t: Any) -> Any:
+    """The same tensor off the tape, for a rule that keeps its result."""
+    return device.machine().make(t.storage, t.layout)
+
+
+def _function(source: str, about: str, **space: Any) -> Callable:
+    """The one function that some source defines."""
+    space |= {"modes": modes, "next_seq": next_seq, "alias": alias}
+    exec(compile(source, f"<{about}>", "exec"), space)
+    return space["call"]
+
+
+def _listed(parts: Iterable[str]) -> str:
+    return "(" + "".join(f"{p}, " for p in parts) + ")"
+
+
+def _node(names: Sequence[str], picks: Picks, layouts: Sequence[str]) -> str:
+    """A tape node as an expression."""
+    kept = {INPUT: lambda i: names[i], RESULT: lambda i: "alias(t)", UNUSED: lambda i: "None"}
+    versions = {INPUT: lambda i: f"{names[i]}.storage.version",
+                RESULT: lambda i: "t.storage.version", UNUSED: lambda i: "0"}  # fmt: skip
+    return (
+        f"[next_seq(), rule, {_listed(f'{n}_' for n in names)}, "
+        f"{_listed(kept[kind](i) for kind, i in picks)}, "
+        f"{_listed(versions[kind](i) for kind, i in picks)}, "
+        f"{_listed(f'{n}.layout' for n in layouts)}, None, None]"
+    )
+
+
+OP = """
+def call({args}):
+    try:
+        t = plans{key}({args})
+        {tapes}
+    except (KeyError, AttributeError):
+        return other({args})
+    if {some}:
+        if modes.grad is True:
+            if {every}:
+                t.tape = {node}
+            else:
+                notes.get(({wants},), note)(t, {args}, {edges})
+        elif modes.grad:
+            record(t, ({args},))
+    return t
+"""
+
+
+def op_call(
+    names: str,
+    key: str,
+    plans: dict,
+    other: Callable,
+    record: Callable[[Any, Sequence[Any]], Any],
+    rule: Any,
+) -> Callable:
+    """The call of an op on tensors. `plans{key}` is its plan; `rule` its derivative for arguments
+    that all want one, `record(t, arguments)` writes the node in general and returns its rule.
+    """
+    notes: dict[tuple, Callable] = {}  # by which arguments want a gradient
+
+    def note(t: Any, *given: Any) -> None:
+        arguments, tapes = given[: len(names)], given[len(names) :]
+        found = record(t, arguments)
+        if found is not None:
+            needs = tuple([tape is not None for tape in tapes])
+            notes[needs] = note_call(found, names, found.picks, names)
+
+    tapes = [f"{n}_" for n in names]
+    wants = [f"{t} is not None" for t in tapes]
+    is_known = rule is not None and rule.picks is not None
+    source = OP.format(
+        args=", ".join(names), key=key, edges=", ".join(tapes), wants=", ".join(wants),
+        tapes="; ".join(f"{t} = {n}.tape" for t, n in zip(tapes, names, strict=True)),
+        some=" or ".join(wants), every=" and ".join(wants) if is_known else "False",
+        node=_node(names, rule.picks if is_known else (), names),
+    )  # fmt: skip
+    return _function(
+        source, "call of an op", plans=plans, other=other, record=record, rule=rule, note=note, notes=notes
+    )  # fmt: skip
+
+
+NOTE = """
+def call(t, {args}):
+    t.tape = {node}
+"""
+
+
+def note_call(rule: Any, names: Sequence[str], picks: Picks, layouts: Sequence[str]) -> Callable:
+    """Writes the node of a rule, given the result, the arguments and their tapes."""
+    args = ", ".join([*names, *(f"{n}_" for n in names)])
+    source = NOTE.format(args=args, node=_node(names, picks, layouts))
+    return _function(source, f"node of {rule.name}", rule=rule)
+
+
+COMPOSITE = """
+def call(args):
+    {args} = args
+    try:
+        entry = plans[{key}]
+    except (KeyError, TypeError):
+        return other(args)
+    t = entry.program({tensors})
+    if modes.grad:
+        {tapes}
+        if {some}:
+            if modes.grad is True:
+                entry.notes.get(({wants},), entry.note)(t, {tensors}, {edges})
+            else:
+                entry.record(t, ({tensors},))
+    return t
+"""
+
+
+def composite_call(is_tensor: Sequence[bool], plans: dict, other: Callable) -> Callable:
+    """The call of a composite on arguments of which these are tensors. `plans` holds its entries by
+    the layouts of tensors and the values of the rest.
+    """
+    names = [f"x{i}" for i in range(len(is_tensor))]
+    tensors = [n for n, is_one in zip(names, is_tensor, strict=True) if is_one]
+    tapes = [f"{n}_" for n in tensors]
+    wants = [f"{t} is not None" for t in tapes]
+    source = COMPOSITE.format(
+        args=_listed(names), tensors=", ".join(tensors), edges=", ".join(tapes),
+        key=_listed(f"{n}.layout" if n in tensors else n for n in names),
+        tapes="; ".join(f"{t} = {n}.tape" for t, n in zip(tapes, tensors, strict=True)),
+        some=" or ".join(wants), wants=", ".join(wants),
+    )  # fmt: skip
+    return _function(source, "call of a composite", plans=plans, other=other)
+
+
+DERIVATIVE = """
+def call(node, g):
+    try:
+        {names} = node[3]
+        plan = plans[g.layout, node[5]]
+        is_plain = ({versions}) == node[4] and not modes.grad
+    except (KeyError, AttributeError, TypeError):
+        return other(node, g)
+    if not is_plain:
+        return other(node, g)
+    {made} = plan({takes})
+    return {results}
+"""
+
+
+def derivative_call(
+    plans: dict, kinds: Sequence[int], takes: Sequence[str], given: Sequence[bool], other: Callable
+) -> Callable:
+    """A rule's `apply`, for saved values that are still what they were, where no gradient of the
+    gradient is wanted. `kinds` are those of the saved values; the plan takes what `takes` names and
+    returns the gradients that are `given`.
+    """
+    saved = [f"s{i}" for i in range(len(kinds))]
+    results = [f"d{i}" if is_given else "None" for i, is_given in enumerate(given)]
+    source = DERIVATIVE.format(
+        names=_listed(saved) if saved else "_",
+        versions="".join(
+            f"{s}.storage.version, " if kind in (INPUT, RESULT) else "0, "
+            for s, kind in zip(saved, kinds, strict=True)
+        ),
+        made=_listed(r for r in results if r != "None"),
+        takes=", ".join(takes),
+        results=_listed(results),
+    )
+    return _function(source, "derivative", plans=plans, other=other)
