@@ -287,7 +287,12 @@ class _Lowering:
         self._flush()
         place = self._results(node)[0]
         lay = self.out.places[place].layout
-        accesses = [Access(i.dtype.code, (), (i.shape, i.strides)) for _, i in inputs]
+        walks = [
+            [0 if n == 1 else s for n, s in zip(i.shape, i.strides, strict=True)] for _, i in inputs
+        ]
+        accesses = [
+            Access(i.dtype.code, (), (i.shape, w)) for (_, i), w in zip(inputs, walks, strict=True)
+        ]
         body: list[Instruction] = []
         code = "f32" if node.spec.dtype.code in ("f16", "bf16") else node.spec.dtype.code
         body.append(Instruction("indexed", (op, tuple(range(len(inputs)))), (), code))

@@ -113,6 +113,24 @@ def plan_pad(
     return [launch for launch in launches if launch.grid], []
 
 
+def plan_embed(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> tuple:
+    """A tensor in zeros, its elements `step` apart along one dimension."""
+    (x,), (y,) = ins, outs
+    d, s, code = op.dim, y.strides[op.dim], y.dtype.code
+    count = x.shape[d]
+    gaps = [(0, op.start), (op.start + count, op.size)] if op.step == 1 else [(0, op.size)]
+    launches = []
+    for first, end in gaps:
+        block = [*y.shape[:d], end - first, *y.shape[d + 1 :]]
+        launches.append(_launch(block, [Access(code, y.strides)], [_buffer(1, first * s, y)], 0))
+    walk = (*y.strides[:d], s * op.step, *y.strides[d + 1 :])
+    places = [0, _buffer(1, op.start * s, y)]
+    launches.append(_launch(x.shape, [Access(x.dtype.code, x.strides), Access(code, walk)], places))
+    return [launch for launch in launches if launch.grid], []
+
+
 def plan_pad_back(
     op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
 ) -> tuple:

@@ -22,7 +22,7 @@ from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
 from .group import copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
-from .pad import plan_pad, plan_pad_back
+from .pad import plan_embed, plan_pad, plan_pad_back
 from .plan import Launch
 from .pool import plan_pool
 from .resample import plan_resample
@@ -161,6 +161,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "scan": plan_running,
     "ctc": plan_ctc,
     "fold": plan_fold,
+    "embed": plan_embed,
     "pad": plan_pad,
     "pad_back": plan_pad_back,
     "pool": plan_pool,

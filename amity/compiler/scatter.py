@@ -45,6 +45,8 @@ class ScatterKey(NamedTuple):
     rank: int  # of the columns
     is_shared: bool  # one position for all columns of a block
     width: int  # lanes; 1 where columns are not neighbours in memory
+    is_single: bool  # one column a task
+    is_split: bool  # tasks share columns by ranges of positions
 
 
 def combine(b: Builder, mode: str, old: Value, v: Value) -> Value:
@@ -104,7 +106,9 @@ class _Scatter:
         with b.loop(0, self.rows) as row:
             here, source = at + row.index * self.at_row, src + row.index * self.src_row
             if self.key.is_shared:
-                self.placed(here, lambda base: self.columns(lo, hi, out + base, source))
+                one = lambda base: self.write(out + base, source, 1)  # noqa: E731
+                all_ = lambda base: self.columns(lo, hi, out + base, source)  # noqa: E731
+                self.placed(here, one if self.key.is_single else all_)
             else:
                 with b.loop(lo, hi) as c:
                     to, of = (
@@ -121,6 +125,9 @@ class _Scatter:
         b = self.b
         i = b.convert(b.load(self.at, here, self.key.at), "i64")
         i = b.select(i < 0, i + self.wrap, i)
+        if not self.key.is_split:
+            body(i * self.step)
+            return
         with b.branch((i >= self.first) & (i < self.first + self.chunk)):
             body(i * self.step)
 
@@ -186,13 +193,16 @@ def scatter_launch(
     lanes = target.lanes(itemsize(register_type(out.dtype.code)))
     dense = is_shared and os[-1] == 1 and (ss[-1] == 1 or mode == "reset")
     width = min(lanes, 1 << max(inner.bit_length() - 1, 0)) if dense else 1
-    key = ScatterKey(mode, neutral, out.dtype.code, source, at, len(sizes), is_shared, width)
     blocks = -(-inner // BLOCK)
     tasks = numel(sizes[:-1]) * blocks
     parts = 1
     if tasks < threads and inner >= 8 and run.rows * inner > 2 * GRAIN_WORK:
         parts = max(1, min(-(-threads // max(tasks, 1)), run.range))
     chunk = -(-run.range // parts)
+    key = ScatterKey(
+        mode, neutral, out.dtype.code, source, at, len(sizes), is_shared, width,
+        is_shared and inner == 1, parts > 1,
+    )  # fmt: skip
     meta = [
         run.rows,
         parts,

@@ -46,11 +46,7 @@ class Index(Op):
         rest = iter([*k.index[:at], *k.index[at + rank :]])
         picked = {}
         for d, i in zip(self.dims, indices, strict=True):
-            position = [
-                k.b.select(size.eq(1), k.b.const(0, "i64"), p)
-                for size, p in zip(i.sizes, inner[rank - len(i.sizes) :], strict=True)
-            ]
-            value = k.b.convert(i.load(position), "i64")
+            value = k.b.convert(i.load(inner[rank - len(i.sizes) :]), "i64")
             picked[d] = k.b.select(value < 0, value + x.sizes[d], value)
         return x.load([picked[d] if d in picked else next(rest) for d in range(len(x.sizes))])
 

@@ -7,6 +7,8 @@ import warnings
 
 from .activation import _log_softmax, _softplus_of
 from .elementwise import ABS, EXP, LOG, NEG, maximum
+from .gather import Gather, Scatter
+from .indexing import Index
 from .position import Position
 from .record import Sample, composite
 from .reduce import PEAK, SUM
@@ -193,21 +195,24 @@ def binary_cross_entropy_with_logits(
 
 def _hot(input, target):
     """Where the class is the target's, over the class dimension (the second, or the only one)."""
-    dim = 1 if input.ndim > 1 else 0
-    return Position(dim)(input) == target.unsqueeze(dim), dim
+    dim = _classes(input)
+    return Position(dim)(input) == target.unsqueeze(dim)
 
 
-def _picked(hot, x, dim):
-    return SUM(WHERE(hot, x, 0.0), (dim,), True)
+def _classes(input) -> int:
+    return 1 if input.ndim > 1 else 0
 
 
-def _kept_weight(input, target, weight, ignore_index, hot, dim):
-    """The weight of each sample, 0 where the target is to be ignored; keeps the class dimension."""
-    valid = target.unsqueeze(dim) != ignore_index
+def _samples(input, target, weight, ignore_index):
+    """The class of each sample (0 where it is to be ignored), whether it counts, and its weight;
+    all keep the class dimension.
+    """
+    target = target.unsqueeze(_classes(input))
+    valid = target != ignore_index
+    classes = WHERE(valid, target, 0)
     if weight is None:
-        return valid.to(input.dtype)
-    w = _picked(hot, weight.reshape(tuple(-1 if d == dim else 1 for d in range(input.ndim))), dim)
-    return WHERE(valid, w, 0.0)
+        return classes, valid, valid.to(input.dtype)
+    return classes, valid, WHERE(valid, Index((0,))(weight, classes), 0.0)
 
 
 def _normalized(loss, weights, reduction, dim):
@@ -218,9 +223,10 @@ def _normalized(loss, weights, reduction, dim):
 
 
 def _nll_grad(g, input, target, weight, ignore_index, reduction):
-    hot, dim = _hot(input, target)
-    w = _kept_weight(input, target, weight, ignore_index, hot, dim)
-    gx = WHERE(hot, NEG(w) * _share(g, w, reduction, dim), 0.0)
+    dim = _classes(input)
+    classes, _, w = _samples(input, target, weight, ignore_index)
+    zeros = g.new_zeros(()).expand(input.shape)
+    gx = Scatter(dim, "assign", True)(zeros, classes, NEG(w) * _share(g, w, reduction, dim))
     return (gx, None) if weight is None else (gx, None, None)
 
 
@@ -233,9 +239,9 @@ def _share(g, w, reduction, dim):
 
 @composite(grad=_nll_grad)
 def _nll(input, target, weight, ignore_index, reduction):
-    hot, dim = _hot(input, target)
-    w = _kept_weight(input, target, weight, ignore_index, hot, dim)
-    return _normalized(NEG(_picked(hot, input, dim)) * w, w, reduction, dim)
+    dim = _classes(input)
+    classes, _, w = _samples(input, target, weight, ignore_index)
+    return _normalized(NEG(Gather(dim)(input, classes)) * w, w, reduction, dim)
 
 
 _fitting: set[tuple] = set()  # layouts that were found to fit, so that they are looked at once
@@ -294,31 +300,34 @@ def _log_sum(x, dim):
 
 
 def _cross_entropy_grad(g, input, target, weight, ignore_index, reduction, smoothing):
-    hot, dim = _hot(input, target)
+    dim = _classes(input)
     count = input.shape[dim]
-    p = EXP(input - _log_sum(input, dim))
-    w = _kept_weight(input, target, weight, ignore_index, hot, dim)
-    share = _share(g, w, reduction, dim)
+    _, valid, w = _samples(input, target, weight, ignore_index)
+    share = w * _share(g, w, reduction, dim)  # first, so that the rest is one kernel
+    e = EXP(input - PEAK(input, (dim,)))
+    p = e / SUM(e, (dim,), True)
+    hot = _hot(input, target)
     if not smoothing:
-        gx = (p - WHERE(hot, 1.0, 0.0)) * (w * share)
+        gx = share * (p - WHERE(hot, 1.0, 0.0))
     elif weight is None:
-        gx = (p - WHERE(hot, 1.0 - smoothing, 0.0) - smoothing / count) * (w * share)
+        gx = share * (p - WHERE(hot, 1.0 - smoothing, 0.0) - smoothing / count)
     else:
         every = weight.reshape(tuple(-1 if d == dim else 1 for d in range(input.ndim)))
-        valid = (target.unsqueeze(dim) != ignore_index).to(input.dtype)
-        smooth = (p * SUM(every, (dim,), True) - every) * (smoothing / count) * valid
-        gx = ((p - WHERE(hot, 1.0, 0.0)) * (w * (1 - smoothing)) + smooth) * share
+        smooth = (p * SUM(every, (dim,), True) - every) * valid.to(input.dtype)
+        smooth = smooth * _share(g, w, reduction, dim) * (smoothing / count)
+        gx = share * (p - WHERE(hot, 1.0, 0.0)) * (1 - smoothing) + smooth
     return (gx, None) if weight is None else (gx, None, None)
 
 
 @composite(grad=_cross_entropy_grad)
 def _cross_entropy(input, target, weight, ignore_index, reduction, smoothing):
-    hot, dim = _hot(input, target)
+    dim = _classes(input)
+    classes, valid, w = _samples(input, target, weight, ignore_index)
+    picked = Gather(dim)(input, classes)
     total = _log_sum(input, dim)
-    w = _kept_weight(input, target, weight, ignore_index, hot, dim)
-    loss = (total - _picked(hot, input, dim)) * w
+    loss = NEG(picked - total) * w
     if smoothing:
-        valid = (target.unsqueeze(dim) != ignore_index).to(input.dtype)
+        valid = valid.to(input.dtype)
         count = input.shape[dim]
         if weight is None:
             even = (total * count - SUM(input, (dim,), True)) * valid

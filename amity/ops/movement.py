@@ -129,31 +129,20 @@ class Embed(Op):
     """Zeros of a larger size with the input at `start, start + step, …` of one dimension."""
 
     name = "embed"
-    kind = "indexed"
+    kind = "kernel"
+    planner = "embed"
     fuses_grad = True
     dim: int
     start: int
     step: int
     size: int
-    runtime = ("start", "step")
     samples = (
         Sample(((2, 3), F), dim=0, start=1, step=2, size=5),
         Sample(((2, 3), F), dim=1, start=0, step=1, size=4),
     )
 
-    @property
-    def structure(self):
-        return ("embed", self.dim)
-
     def infer(self, x: Spec) -> Spec:
         return Spec((*x.shape[: self.dim], self.size, *x.shape[self.dim + 1 :]), x.dtype)
-
-    def emit(self, k, x):
-        i = k.index[self.dim]
-        start, step = k.parameter(0), k.parameter(1)
-        at = (i - start) // step
-        inside = (i >= start) & (at < x.sizes[self.dim]) & (at * step).eq(i - start)
-        return x.load([at if d == self.dim else p for d, p in enumerate(k.index)], inside)
 
     def reference(self, x):
         out = np.zeros(self.infer(Spec(x.shape, float32)).shape, x.dtype)
