@@ -19,7 +19,7 @@ from amity.data import (
     default_collate,
     get_worker_info,
 )
-from amity.frontend import create
+from amity.frontend import ranges
 from amity.frontend.random import Generator, manual_seed, rand
 from amity.frontend.tensor import Tensor
 
@@ -178,7 +178,7 @@ def test_getitems_is_used():
 
 
 def test_tensor_dataset():
-    x = create.arange(12).reshape(6, 2)
+    x = ranges.arange(12).reshape(6, 2)
     for num_workers in (0, 1):
         batches = list(DataLoader(TensorDataset(x, x[:, 0]), 4, num_workers=num_workers))
         assert isinstance(batches[0], list)
@@ -191,8 +191,8 @@ def test_rows_of_tensors_are_gathered_as_samples_are_stacked():
         def __getitem__(self, index):
             return tuple(-t for t in super().__getitem__(index))
 
-    leaf = create.arange(12.0).reshape(6, 2).requires_grad_()
-    tensors = (leaf, create.arange(6), create.arange(12).reshape(2, 6).T)
+    leaf = ranges.arange(12.0).reshape(6, 2).requires_grad_()
+    tensors = (leaf, ranges.arange(6), ranges.arange(12).reshape(2, 6).T)
     orders = {"batch_sampler": [[5, 0, -1], [2]]}
     fast = list(DataLoader(TensorDataset(*tensors), **orders))
     slow = list(

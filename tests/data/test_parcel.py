@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from amity.data import parcel as parcel_module
 from amity.data.channel import Channel, ChannelClosed
 from amity.data.parcel import INLINE, Receiver, Sender
-from amity.frontend import create
+from amity.frontend import ranges
 
 
 class Post:
@@ -57,7 +57,7 @@ def test_arrays_are_aligned_writable_and_apart():
 
 def test_tensors_share_the_segment():
     post = Post()
-    tensor = create.arange(5000)
+    tensor = ranges.arange(5000)
     got = post.send({"x": tensor})["x"]
     assert got.tolist() == tensor.tolist() and post.sender._used
     del got

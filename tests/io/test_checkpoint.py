@@ -21,7 +21,7 @@ from amity.core import dtype as dtypes
 from amity.core.device import Device
 from amity.core.errors import FormatError
 from amity.core.shape import Size
-from amity.frontend import create
+from amity.frontend import create, ranges
 from amity.frontend.tensor import Tensor
 from amity.io import (
     add_safe_globals,
@@ -136,7 +136,7 @@ def test_strides_are_kept():
 
 
 def test_views_of_one_storage_stay_views_of_one():
-    base = create.arange(10, dtype=dtypes.float32)
+    base = ranges.arange(10, dtype=dtypes.float32)
     low, high, whole = round_trip([base[1:6], base[4:9], base])
     assert whole.tolist() == list(range(10))
     low[3] = 99.0
@@ -144,7 +144,7 @@ def test_views_of_one_storage_stay_views_of_one():
 
 
 def test_mapped_views_share_too(tmp_path):
-    base = create.arange(10, dtype=dtypes.float32)
+    base = ranges.arange(10, dtype=dtypes.float32)
     save([base, base[4:]], tmp_path / "a.pt")
     whole, part = load(tmp_path / "a.pt", mmap=True)
     part[0] = 99.0
@@ -240,7 +240,7 @@ class TestPlaces:
     def test_two_checkpoints_behind_other_bytes(self):
         file = io.BytesIO()
         file.write(b"before")
-        save({"x": create.arange(5)}, file)
+        save({"x": ranges.arange(5)}, file)
         file.seek(6)
         assert load(file)["x"].tolist() == list(range(5))
 
@@ -252,7 +252,7 @@ class TestPlaces:
     def test_file_that_reads_in_small_pieces(self):
         """No readinto, and never more than 100 bytes at once."""
         file = io.BytesIO()
-        save({"x": create.arange(300)}, file)
+        save({"x": ranges.arange(300)}, file)
 
         class Slow:
             seek, tell = file.seek, file.tell
@@ -267,7 +267,7 @@ class TestPlaces:
 
     def test_compressed_file(self, tmp_path):
         with gzip.open(tmp_path / "a.pt.gz", "wb") as file:
-            save({"x": create.arange(300)}, file)
+            save({"x": ranges.arange(300)}, file)
         with gzip.open(tmp_path / "a.pt.gz", "rb") as file:
             assert load(file)["x"].tolist() == list(range(300))
 

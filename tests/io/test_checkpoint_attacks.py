@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from amity.core import dtype as dtypes
 from amity.core.errors import FormatError
-from amity.frontend import create
+from amity.frontend import create, ranges
 from amity.io import load, save
 from tests.io.forge import END, archive, refuse, storage, tensor, text, with_tensor
 
@@ -338,7 +338,7 @@ class TestLegacy:
         refuse(legacy.MAGIC + storage() + b".", "a storage before the object")
 
 
-SAVED = {"x": create.arange(6, dtype=dtypes.float32), "n": [1, 2.5, "a", b"b"], "t": (None, True)}
+SAVED = {"x": ranges.arange(6, dtype=dtypes.float32), "n": [1, 2.5, "a", b"b"], "t": (None, True)}
 
 
 def pickle_and_storages():

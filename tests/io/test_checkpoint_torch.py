@@ -16,7 +16,7 @@ from amity.core import dtype as dtypes  # noqa: E402
 from amity.core.device import Device  # noqa: E402
 from amity.core.errors import FormatError  # noqa: E402
 from amity.core.shape import Size  # noqa: E402
-from amity.frontend import create  # noqa: E402
+from amity.frontend import create, ranges  # noqa: E402
 from amity.frontend.tensor import Tensor  # noqa: E402
 from amity.io import load, save  # noqa: E402
 from amity.nn.parameter import Parameter  # noqa: E402
@@ -185,7 +185,7 @@ def test_mmap_reads_torch_files(tmp_path):
 
 
 def test_torch_reads_our_files_at_their_offsets(tmp_path):
-    save({"x": create.arange(100), "y": create.zeros(3)}, tmp_path / "a.pt")
+    save({"x": ranges.arange(100), "y": create.zeros(3)}, tmp_path / "a.pt")
     loaded = torch.load(tmp_path / "a.pt", mmap=True, weights_only=True)
     loaded["x"][0] = 5
     assert loaded["x"][:3].tolist() == [5, 1, 2] and loaded["y"].tolist() == [0.0] * 3
@@ -193,7 +193,7 @@ def test_torch_reads_our_files_at_their_offsets(tmp_path):
 
 def test_torch_reads_without_weights_only():
     file = io.BytesIO()
-    save({"x": create.arange(3), "o": OrderedDict(a=b"x")}, file)
+    save({"x": ranges.arange(3), "o": OrderedDict(a=b"x")}, file)
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
     assert loaded["x"].tolist() == [0, 1, 2] and loaded["o"] == {"a": b"x"}

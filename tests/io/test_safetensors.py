@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from amity.core import dtype as dtypes
 from amity.core.errors import FormatError
-from amity.frontend import create
+from amity.frontend import create, ranges
 from amity.frontend.tensor import Tensor
 from amity.io import load, load_file, safe_open, save, save_file
 from amity.nn.parameter import Parameter
@@ -154,7 +154,7 @@ class TestSafeOpen:
     def path(self, tmp_path):
         path = tmp_path / "a.safetensors"
         save_file(
-            {"b": create.arange(6, dtype=dtypes.int64), "a": create.zeros(2, 3)}, path, {"k": "v"}
+            {"b": ranges.arange(6, dtype=dtypes.int64), "a": create.zeros(2, 3)}, path, {"k": "v"}
         )
         return path
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amity.core.errors import FormatError
-from amity.frontend import create
+from amity.frontend import create, ranges
 from amity.io import load, load_file, save_file
 
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -202,7 +202,7 @@ def test_missing_file(tmp_path):
 def valid():
     file = io.BytesIO()
     save_file(
-        {"a": create.zeros(3), "b": create.arange(2), "c": create.zeros(0, 2)}, file, {"k": "v"}
+        {"a": create.zeros(3), "b": ranges.arange(2), "c": create.zeros(0, 2)}, file, {"k": "v"}
     )
     return file.getvalue()
 
