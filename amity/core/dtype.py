@@ -183,14 +183,25 @@ class Info:
     min: Any
     max: Any
     eps: Any
+    dtype: str
 
-    def __init__(self, dtype: DType, **limits: object) -> None:
-        self.dtype = dtype.name
-        self.bits = dtype.itemsize * 8
-        self.__dict__.update(limits)
+    def __init__(self, name: str, dtype: DType, **limits: object) -> None:
+        self._name, self._shown = name, tuple(limits)
+        self.__dict__.update(limits, bits=dtype.itemsize * 8, dtype=dtype.name)
 
     def __repr__(self) -> str:
-        return "info(" + ", ".join(f"{k}={v}" for k, v in self.__dict__.items()) + ")"
+        form = "g" if self._name == "finfo" else "d"
+        limits = [f"{k}={self.__dict__[k]:{form}}" for k in self._shown]
+        return f"{self._name}({', '.join([*limits, 'dtype=' + self.dtype])})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Info) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash((self._name, self.dtype))
+
+
+DIGITS = {"float16": 3, "bfloat16": 2, "float32": 6, "float64": 15}  # that a decimal keeps
 
 
 def finfo(dtype: DType | None = None) -> Info:
@@ -200,20 +211,21 @@ def finfo(dtype: DType | None = None) -> Info:
     65504.0
     """
     dtype = dtype or get_default_dtype()
-    if dtype.kind != "f":
-        raise TypeError(f"finfo: got {dtype}; expected a floating-point dtype")
+    if not isinstance(dtype, DType) or dtype.kind != "f":
+        raise TypeError(f"finfo: got {dtype!r}; expected a floating-point dtype")
     i = ml_dtypes.finfo(dtype.numpy)
-    names = ("min", "max", "eps", "tiny", "smallest_normal", "resolution")
-    return Info(dtype, **{n: float(getattr(i, n)) for n in names})
+    names = ("min", "max", "eps", "smallest_normal", "tiny")
+    limits = {n: float(getattr(i, n)) for n in names}
+    return Info("finfo", dtype, resolution=10.0 ** -DIGITS[dtype.name], **limits)
 
 
 def iinfo(dtype: DType) -> Info:
     """Limits of an integer dtype.
 
-    >>> iinfo(int8).min
-    -128
+    >>> iinfo(int8)
+    iinfo(min=-128, max=127, dtype=int8)
     """
-    if dtype.kind not in "iu":
-        raise TypeError(f"iinfo: got {dtype}; expected an integer dtype")
+    if not isinstance(dtype, DType) or dtype.kind not in "iu":
+        raise TypeError(f"iinfo: got {dtype!r}; expected an integer dtype")
     i = np.iinfo(dtype.numpy)
-    return Info(dtype, min=int(i.min), max=int(i.max))
+    return Info("iinfo", dtype, min=int(i.min), max=int(i.max))

@@ -151,17 +151,16 @@ def text_of(t: Tensor) -> str:
         tail.append(f"dtype={t.dtype}")
     if t.tape is not None:
         tail.append("requires_grad=True" if is_leaf(t.tape) else f"grad_fn={GradFn(t.tape)!r}")
-    return prefix + _joined(body, tail) + ")"
+    return _joined(prefix + body, tail, len(prefix)) + ")"
 
 
-def _joined(body: str, tail: list[str]) -> str:
+def _joined(out: str, tail: list[str], indent: int) -> str:
     """The suffixes after the data, on a line of their own where the last line is full."""
-    out = body
-    last = len(body.rsplit("\n", 1)[-1]) + (len("tensor(") if "\n" not in body else 0)
+    last = len(out) - out.rfind("\n") + 1
     for word in tail:
         if last + len(word) + 2 > Options.linewidth:
-            out += ",\n" + " " * len("tensor(") + word
-            last = len("tensor(") + len(word)
+            out += ",\n" + " " * indent + word
+            last = indent + len(word)
         else:
             out += ", " + word
             last += len(word) + 2
