@@ -232,12 +232,18 @@ class CompositeRule(Rule):
             if id(x) in values:
                 continue
             if x.op.kind == "constant":
-                values[id(x)] = x.op.value
+                values[id(x)] = _constant(x, next(iter(values.values())))
                 continue
             out = x.op(*(values[id(a)] for a in x.inputs))
             values[id(x)] = out[x.index] if isinstance(out, tuple) else out
         outs = iter([values[id(o)] for o in self.graph.outputs])
         return [next(outs) if given else None for given in self.given]
+
+
+def _constant(node: Node, like: Tensor) -> Any:
+    """A number as it is, or in the tensor that it fills."""
+    op, spec = node.op, node.spec
+    return op.value if op.is_weak else like.new_full(spec.shape, op.value, dtype=spec.dtype)
 
 
 def _zeros(lay: Layout) -> Tensor:

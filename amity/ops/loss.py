@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 
+from amity.core.shape import broadcast_shapes
+
 from .activation import _log_softmax, _softplus_of
 from .elementwise import ABS, EXP, LOG, NEG, maximum
 from .gather import Gather, Scatter
@@ -207,12 +209,16 @@ def _samples(input, target, weight, ignore_index):
     """The class of each sample (0 where it is to be ignored), whether it counts, and its weight;
     all keep the class dimension.
     """
-    target = target.unsqueeze(_classes(input))
+    dim = _classes(input)
+    target = target.unsqueeze(dim)
     valid = target != ignore_index
     classes = WHERE(valid, target, 0)
+    kept = tuple(1 if d == dim else n for d, n in enumerate(input.shape))
+    broadcast_shapes("nll", kept, classes.shape)
     if weight is None:
         return classes, valid, valid.to(input.dtype)
-    return classes, valid, WHERE(valid, Index((0,))(weight, classes), 0.0)
+    w = WHERE(valid, Index((0,))(weight, classes), 0.0)
+    return classes, valid, w.to(input.dtype)
 
 
 def _normalized(loss, weights, reduction, dim):
