@@ -69,7 +69,8 @@ class _Fold:
             def step(at: Value, width: int) -> None:
                 place = to + at * stride
                 v = b.convert(b.load(self.x, of + at, self.source, width), self.kind)
-                b.store(self.y, place, b.load(self.y, place, self.result, width) + v, self.result)
+                have = b.load(self.y, place, self.result, width)
+                b.store(self.y, place, have | v if self.kind == "bool" else have + v, self.result)
 
             whole = first + (b.max(last - first, 0) & -w)
             if w > 1:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import ref
 
+import numpy as np
+
 from amity.core.dtype import BY_NUMPY
 from amity.core.errors import DeviceError
 from amity.core.layout import Layout, layout
 from amity.engine import device, program
 from amity.ir.graph import Graph, Node, Spec
-from amity.ops.record import Op, Pointwise, weak_spec
+from amity.ops.record import ErrorSample, Op, Pointwise, Sample, weak_spec
 
 from .inlined import op_call
 from .rules import OpRule, rule_of
@@ -169,9 +171,16 @@ class Constant(Op):
     kind = "constant"
     value: object
     is_weak: bool
+    samples = (Sample(value=2.5, is_weak=True), Sample(value=-3, is_weak=True))
+    errors = (ErrorSample(value="x", is_weak=True, error=TypeError, says="got str"),)
 
     def infer(self) -> Spec:
+        if not isinstance(self.value, NUMBERS):
+            raise TypeError(f"constant: got {type(self.value).__name__}; expected a number")
         return weak_spec(self.value)
+
+    def reference(self):
+        return np.asarray(self.value)
 
 
 def lift(op: Op, value: Any) -> Node:

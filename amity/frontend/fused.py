@@ -13,7 +13,7 @@ from amity.ops.record import Composite
 from . import autograd
 from .grad_mode import enable_grad, no_grad
 from .inlined import INPUT, RESULT, alias, composite_call, derivative_call, note_call
-from .rules import attach, unpack
+from .rules import attach, output_of, unpack
 from .tape import EDGES, LAYOUTS, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, graph_of, input_node, traced
@@ -222,9 +222,9 @@ class CompositeRule(Rule):
                 values[id(x)] = next(it)
             elif i < n + self.results:
                 t = next(it)
-                if self.results == 1:
-                    t = Tensor._of(t.storage, t.layout)
-                    t.tape = node
+                t = Tensor._of(t.storage, t.layout)
+                several = self.results > 1
+                t.tape = output_of(node, i - n, t, self.results) if several else node
                 values[id(x)] = t
             else:
                 values[id(x)] = gs[i - n - self.results]
@@ -310,6 +310,9 @@ def _call(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> 
         entry = composite.plans.get(key)
     if entry is None:
         tensors = tensors_of(args, kwargs)
+        if not tensors:
+            got = type(args[0]).__name__ if args else "nothing"
+            raise TypeError(f"{composite.name.strip('_')}: got {got}; expected a Tensor")
         if any(type(t.layout) is Symbol for t in tensors) or any(t.is_meta for t in tensors):
             return composite.function(*args, **kwargs)
         if len(composite.plans) > PLANS_KEPT:

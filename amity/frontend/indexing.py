@@ -12,7 +12,7 @@ from amity.engine import device as engine
 from amity.ops.indexing import Index, IndexPut
 from amity.ops.joining import select
 from amity.ops.movement import Slice, unsqueeze
-from amity.ops.record import composite
+from amity.ops.record import NO_TENSOR, Sample, composite
 
 from . import create, inplace
 from .tape import next_seq
@@ -168,7 +168,14 @@ def check_range(name: str, k: Tensor, n: int, d: int) -> None:
         )
 
 
-@composite
+@composite(
+    samples=(
+        Sample(((3, 4), "i"), low=-9, high=9, except_for=-1),
+        Sample(((3, 4), "i"), low=0, high=4, except_for=-1),
+        Sample(np.array([7, 7]), low=0, high=4, except_for=7),
+    ),
+    errors=NO_TENSOR,
+)
 def _has_outside(index, low, high, except_for):
     """Whether an element is outside [low, high) and not the exception, as one small kernel."""
     return ((index < low).logical_or(index >= high)).logical_and(index != except_for).any()

@@ -116,6 +116,8 @@ class OpRule(Rule):
         edges = tuple([v.tape if isinstance(v, Tensor) else None for v in values])
         layouts = tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values])
         attach([next_seq(), self, edges, tuple(saved), tuple(versions), layouts, None, None], outs)
+        for i in self.op.byproducts:
+            outs[i].tape = None
 
     def apply(self, node: list, g: Any) -> Sequence[Any]:
         return self._apply(node, g)

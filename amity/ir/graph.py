@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from amity.core.dtype import DType
+from amity.core.dtype import BY_NAME, DType
 from amity.core.shape import Shape, numel
 
 
@@ -27,7 +29,8 @@ class Spec:
         return numel(self.shape)
 
     def __str__(self) -> str:
-        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
+        weak = " weak" if self.is_weak else ""
+        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]{weak}"
 
 
 class Node:
@@ -95,3 +98,56 @@ def text(graph: Graph) -> str:
             f"{names[id(node)]} = {node.op.name}({', '.join(args)}){result}  # {node.spec}"
         )
     return "\n".join([*lines, "return " + ", ".join(names[id(n)] for n in graph.outputs)])
+
+
+def parse(lines: str, ops: Mapping[str, Any]) -> Graph:
+    """The graph that `text` printed; `ops` finds a record by its name.
+
+    What follows `#` says what an input is; all others follow from the rules of their ops.
+    """
+    nodes: dict[str, Node] = {}
+    inputs: list[Node] = []
+    for line in lines.splitlines():
+        if line.startswith("return "):
+            return Graph(inputs, [nodes[n] for n in line.removeprefix("return ").split(", ")])
+        name, code = line.split(" = ", 1)
+        code, _, shown = code.rpartition("  # ")
+        if code == "input()":
+            nodes[name] = Node(None, (), _spec(shown))
+            inputs.append(nodes[name])
+        else:
+            nodes[name] = _node(code, nodes, ops)
+    raise ValueError("parse: got no line with `return`; expected one at the end")
+
+
+def _spec(shown: str) -> Spec:
+    found = re.fullmatch(r"(\w+)\[([\d, ]*)\]( weak)?", shown)
+    if found is None or found[1] not in BY_NAME:
+        raise ValueError(f"parse: got {shown!r}; expected a dtype and a shape")
+    shape = tuple(int(n) for n in found[2].split(", ") if n)
+    return Spec(shape, BY_NAME[found[1]], found[3] is not None)
+
+
+def _node(code: str, nodes: Mapping[str, Node], ops: Mapping[str, Any]) -> Node:
+    """The node of `softmax(%2, dim=-1)`, or of one of several results: `sort(%2, dim=0)[1]`."""
+    call: Any = ast.parse(re.sub(r"%(\d+)", r"_\1", code), mode="eval").body
+    index = 0
+    if isinstance(call, ast.Subscript):
+        call, index = call.value, ast.literal_eval(call.slice)
+    op = ops[call.func.id](**{k.arg: _value(k.value) for k in call.keywords})
+    inputs = [nodes["%" + a.id[1:]] for a in call.args]
+    specs = op.infer(*(n.spec for n in inputs))
+    return Node(op, inputs, specs[index] if isinstance(specs, tuple) else specs, index)
+
+
+def _value(code: Any) -> Any:
+    """An attribute: a literal, a dtype, infinity or NaN, or a tuple of such."""
+    if isinstance(code, ast.Tuple):
+        return tuple(_value(v) for v in code.elts)
+    if isinstance(code, ast.Attribute):
+        return BY_NAME[code.attr]
+    if isinstance(code, ast.Name):
+        return float(code.id)
+    if isinstance(code, ast.UnaryOp) and isinstance(code.operand, ast.Name):
+        return -float(code.operand.id)
+    return ast.literal_eval(code)

@@ -4,6 +4,7 @@ from .activation import *
 from .adaptive_pooling import *
 from .attention import *
 from .bag import *
+from .bivariate import *
 from .convolution import *
 from .ctc import *
 from .diagonal import *

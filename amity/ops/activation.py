@@ -13,6 +13,7 @@ from .joining import cat, chunk
 from .record import (
     INPLACE,
     METHODS,
+    NO_TENSOR,
     ErrorSample,
     Sample,
     composite,
@@ -26,6 +27,7 @@ from .select import WHERE
 
 F = "f"
 ONE = (Sample(((3, 4), F)), Sample(((), F)), Sample(((0, 3), F)))
+BEYOND = ErrorSample(((3, 4), F), dim=2, error=IndexError, says="")
 
 
 def _relu_code(k, x):
@@ -76,6 +78,7 @@ def _inplace(input, y, inplace: bool):
 
 @composite(
     samples=(Sample(((3, 4), F), min_val=-0.5, max_val=0.5),),
+    errors=NO_TENSOR,
     grad=lambda g, input, min_val, max_val: WHERE(
         (input > min_val).logical_and(input < max_val), g, 0.0
     ),
@@ -96,7 +99,7 @@ def relu6(input, inplace=False):
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
-@composite(samples=(Sample(((3, 4), F), negative_slope=0.1),))
+@composite(samples=(Sample(((3, 4), F), negative_slope=0.1),), errors=NO_TENSOR)
 def _leaky_relu(input, negative_slope):
     return WHERE(input > 0, input, input * negative_slope)
 
@@ -106,7 +109,13 @@ def leaky_relu(input, negative_slope=0.01, inplace=False):
     return _inplace(input, _leaky_relu(input, negative_slope), inplace)
 
 
-@composite(samples=(Sample(((3, 4), F), alpha=1.0, scale=1.0, input_scale=1.0),))
+@composite(
+    samples=(
+        Sample(((3, 4), F), alpha=1.0, scale=1.0, input_scale=1.0),
+        Sample(((), F), alpha=0.5, scale=2.0, input_scale=3.0),
+    ),
+    errors=NO_TENSOR,
+)
 def _elu(input, alpha, scale, input_scale):
     low = (input * input_scale).expm1() * (alpha * scale)
     return WHERE(input > 0, input * scale, low)
@@ -169,7 +178,7 @@ def _silu_grad(g, input):
     return g * s * (1 + input * (1 - s))
 
 
-@composite(samples=ONE, grad=_silu_grad)
+@composite(samples=ONE, errors=NO_TENSOR, grad=_silu_grad)
 def _silu(input):
     return input * SIGMOID(input)
 
@@ -179,7 +188,7 @@ def silu(input, inplace=False):
     return _inplace(input, _silu(input), inplace)
 
 
-@composite(samples=ONE)
+@composite(samples=ONE, errors=NO_TENSOR)
 def _mish(input):
     return input * TANH(_softplus_of(input))
 
@@ -194,26 +203,28 @@ def mish(input, inplace=False):
     return _inplace(input, _mish(input), inplace)
 
 
-@composite(samples=(Sample(((3, 4), F)), Sample(((3, 4), F), beta=2.0, threshold=1.0)))
+@composite(
+    samples=(Sample(((3, 4), F)), Sample(((3, 4), F), beta=2.0, threshold=1.0)), errors=NO_TENSOR
+)
 def softplus(input, beta=1, threshold=20):
     """log(1 + exp(beta * x)) / beta; x itself beyond the threshold."""
     scaled = input * beta
     return WHERE(scaled > threshold, input, _softplus_of(scaled) / beta)
 
 
-@composite(samples=ONE)
+@composite(samples=ONE, errors=NO_TENSOR)
 def softsign(input):
     """x / (1 + |x|)."""
     return input / (1 + ABS(input))
 
 
-@composite(samples=ONE)
+@composite(samples=ONE, errors=NO_TENSOR)
 def tanhshrink(input):
     """x - tanh(x)."""
     return input - TANH(input)
 
 
-@composite(samples=ONE)
+@composite(samples=ONE, errors=NO_TENSOR)
 def logsigmoid(input):
     """log(sigmoid(x)) without overflow."""
     return minimum(input, 0.0) - LOG1P(EXP(NEG(ABS(input))))
@@ -222,7 +233,7 @@ def logsigmoid(input):
 METHODS["logsigmoid"] = logsigmoid
 
 
-@composite(samples=ONE)
+@composite(samples=ONE, errors=NO_TENSOR)
 def _hardsigmoid(input):
     return WHERE(input <= -3, 0.0, WHERE(input >= 3, 1.0, input / 6 + 0.5)) + input * 0
 
@@ -232,7 +243,7 @@ def hardsigmoid(input, inplace=False):
     return _inplace(input, _hardsigmoid(input), inplace)
 
 
-@composite(samples=ONE)
+@composite(samples=ONE, errors=NO_TENSOR)
 def _hardswish(input):
     return WHERE(input <= -3, 0.0, WHERE(input >= 3, input, input * (input + 3) / 6))
 
@@ -242,13 +253,16 @@ def hardswish(input, inplace=False):
     return _inplace(input, _hardswish(input), inplace)
 
 
-@composite(samples=ONE)
+@composite(samples=ONE, errors=NO_TENSOR)
 def hardshrink(input, lambd=0.5):
     """x where |x| > lambd, else 0."""
     return WHERE((input >= -lambd).logical_and(input <= lambd), 0.0, input)
 
 
-@composite(samples=ONE)
+@composite(
+    samples=ONE,
+    errors=(ErrorSample(((2,), F), lambd=-1.0, error=RuntimeError, says="greater or equal to 0"),),
+)
 def softshrink(input, lambd=0.5):
     """x moved towards 0 by lambd, 0 within."""
     if lambd < 0:
@@ -259,7 +273,7 @@ def softshrink(input, lambd=0.5):
 METHODS["hardshrink"] = hardshrink
 
 
-@composite(samples=(Sample(((3, 4), F), threshold=0.1, value=2.0),))
+@composite(samples=(Sample(((3, 4), F), threshold=0.1, value=2.0),), errors=NO_TENSOR)
 def _threshold(input, threshold, value):
     return WHERE(input <= threshold, value, input)
 
@@ -283,7 +297,10 @@ def prelu(input, weight):
     return _prelu(input, weight)
 
 
-@composite(samples=(Sample(((2, 3, 2), F), ((1, 3, 1), F)),))
+@composite(
+    samples=(Sample(((2, 3, 2), F), ((1, 3, 1), F)), Sample(((3, 4), F), ((), F))),
+    errors=(ErrorSample(((2, 3), F), ((2,), F), error=RuntimeError, says="broadcast"),),
+)
 def _prelu(input, weight):
     return WHERE(input > 0, input, input * weight)
 
@@ -314,7 +331,11 @@ def _glu_grad(g, input, dim):
     return cat([g * s, g * a * s * (1 - s)], dim)
 
 
-@composite(grad=_glu_grad, samples=(Sample(((2, 6), F), dim=1), Sample(((4, 3), F), dim=0)))
+@composite(
+    grad=_glu_grad,
+    samples=(Sample(((2, 6), F), dim=1), Sample(((4, 3), F), dim=0)),
+    errors=(ErrorSample(((5, 4), F), dim=0, error=RuntimeError, says="broadcast"), BEYOND),
+)
 def _glu(input, dim):
     a, b = chunk(input, 2, dim)
     return a * SIGMOID(b)
@@ -330,6 +351,7 @@ def _softmax_grad(g, y, dim):
 
 @composite(
     samples=(Sample(((3, 4), F), dim=1), Sample(((2, 3, 4), F), dim=1), Sample(((2, 0), F), dim=1)),
+    errors=(BEYOND,),
     grad=_softmax_grad,
 )
 def _softmax(input, dim):
@@ -344,7 +366,9 @@ def _log_softmax_grad(g, y, dim):
 
 
 @composite(
-    samples=(Sample(((3, 4), F), dim=1), Sample(((2, 3, 4), F), dim=1)), grad=_log_softmax_grad
+    samples=(Sample(((3, 4), F), dim=1), Sample(((2, 3, 4), F), dim=1), Sample(((2, 0), F), dim=1)),
+    errors=(BEYOND,),
+    grad=_log_softmax_grad,
 )
 def _log_softmax(input, dim):
     if not input.shape[dim]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from amity.core.dtype import bool_
 from amity.core.errors import ShapeError, fail
 
@@ -12,10 +14,11 @@ from .dropout import dropout
 from .matmul import matmul
 from .position import Position
 from .rearrange import repeat_interleave
-from .record import Sample, composite
+from .record import ErrorSample, Sample, composite
 from .select import where
 
 F = "f"
+HIDDEN = np.array([[-math.inf, -math.inf], [0.5, -math.inf]], np.float32)
 _NAME = "scaled_dot_product_attention"
 
 
@@ -88,14 +91,25 @@ def scaled_dot_product_attention(
     return matmul(weights, value)
 
 
-@composite(samples=(Sample(((2, 3, 4), F), scale=0.5),))
+@composite(
+    samples=(Sample(((2, 3, 4), F), scale=0.5), Sample(((0, 2, 2), F), scale=1.0)),
+    errors=(ErrorSample(((3,), F), scale=0.5, error=IndexError, says="dimension"),),
+)
 def causal_softmax(scores, scale):
     """Softmax of scaled scores, each row up to its own position."""
     rows, columns = Position(scores.ndim - 2)(scores), Position(scores.ndim - 1)(scores)
     return softmax(where(columns > rows, -math.inf, scores * scale), -1)
 
 
-@composite(samples=(Sample(((2, 3, 4), F), ((3, 4), "b"), scale=0.5),))
+@composite(
+    samples=(
+        Sample(((2, 3, 4), F), ((3, 4), "b"), scale=0.5),
+        Sample(((2, 2), F), np.array([[False, False], [True, False]]), scale=0.5),
+    ),
+    errors=(
+        ErrorSample(((2, 3), F), ((2, 2), "b"), scale=0.5, error=RuntimeError, says="broadcast"),
+    ),
+)
 def shown_softmax(scores, shown, scale):
     """Softmax of scaled scores where `shown` is True; rows without any are zero."""
     some = shown.any(-1, keepdim=True)
@@ -103,7 +117,15 @@ def shown_softmax(scores, shown, scale):
     return where(some, weights, 0.0)
 
 
-@composite(samples=(Sample(((2, 3, 4), F), ((3, 4), F), scale=0.5),))
+@composite(
+    samples=(
+        Sample(((2, 3, 4), F), ((3, 4), F), scale=0.5),
+        Sample(((2, 2), F), HIDDEN, scale=0.5),
+    ),
+    errors=(
+        ErrorSample(((2, 3), F), ((2, 2), F), scale=0.5, error=RuntimeError, says="broadcast"),
+    ),
+)
 def masked_softmax(scores, mask, scale):
     """Softmax of scaled scores plus a mask; rows whose mask is -inf throughout are zero."""
     some = mask.amax(-1, keepdim=True) > -math.inf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amity.core.dtype import DType, float64, int32
 from amity.ir.graph import Spec
 
-from .record import Pointwise, Sample
+from .record import ErrorSample, Pointwise, Sample
 
 
 class Cast(Pointwise):
@@ -14,7 +14,12 @@ class Cast(Pointwise):
     name = "cast"
     arity = 1
     dtype: DType
-    samples = (Sample(((3, 4), "f"), dtype=int32), Sample(((3,), "i"), dtype=float64))
+    samples = (
+        Sample(((3, 4), "f"), dtype=int32),
+        Sample(((3,), "i"), dtype=float64),
+        Sample(((), "f"), dtype=float64),
+    )
+    errors = (ErrorSample("x", dtype=int32, error=TypeError, says="expected a Tensor"),)
 
     def infer(self, x: Spec) -> Spec:
         return Spec(x.shape, self.dtype)

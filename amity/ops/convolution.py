@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from amity.core.errors import ShapeError
+from amity.core.errors import ShapeError, fail
 from amity.core.layout import Layout
 from amity.ir.graph import Spec
 
-from .record import ErrorSample, Op, Sample
+from .record import ErrorSample, Op, Sample, unlike
 
 F = "f"
 
@@ -72,6 +73,8 @@ class Convolution(Conv):
 
     def infer(self, x: Spec, w: Spec, bias: Spec | None = None) -> Spec:
         name = f"conv{len(self.stride)}d"
+        if x.dtype.kind == "b":
+            raise unlike(name, x.dtype, "uif")
         if x.dtype is not w.dtype:
             raise RuntimeError(
                 f"{name}: Input type ({x.dtype}) and weight type ({w.dtype}) should be the same"
@@ -151,9 +154,17 @@ class ConvGradInput(Conv):
             size=(5, 4),
         ),
     )
+    errors = (
+        ErrorSample(((1, 4, 3), F), ((5, 2, 3), F), stride=(1,), padding=(0,), dilation=(1,), groups=1, size=(5,),
+                    error=ShapeError, says="to have 5 channels, but got 4"),
+        ErrorSample(((1, 1, 3), "b"), ((1, 1, 1), "b"), stride=(1,), padding=(0,), dilation=(1,), groups=1, size=(3,),
+                    error=NotImplementedError, says="not implemented for 'Bool'"),
+    )  # fmt: skip
 
     def infer(self, y: Spec, w: Spec, bias: Spec | None = None) -> Spec:
         name = f"conv_transpose{len(self.stride)}d"
+        if y.dtype.kind == "b":
+            raise unlike(name, y.dtype, "uif")
         if y.dtype is not w.dtype:
             raise RuntimeError(
                 f"{name}: Input type ({y.dtype}) and weight type ({w.dtype}) should be the same"
@@ -212,9 +223,19 @@ class ConvGradWeight(Conv):
             groups=2,
             kernel=(3, 3),
         ),
-    )
+        Sample(((0, 2, 3), F), ((0, 2, 3), F), stride=(1,), padding=(1,), dilation=(1,), groups=1, kernel=(3,)),
+    )  # fmt: skip
+    errors = (
+        ErrorSample(((2, 1, 3), F), ((3, 1, 3), F), stride=(1,), padding=(0,), dilation=(1,), groups=1, kernel=(1,),
+                    error=ShapeError, says="the same batch"),
+    )  # fmt: skip
 
     def infer(self, x: Spec, y: Spec) -> Spec:
+        if x.dtype.kind == "b":
+            raise unlike(self.name, x.dtype, "uif")
+        if x.shape[0] != y.shape[0]:
+            got = f"batches of {x.shape[0]} and {y.shape[0]}"
+            raise fail(ShapeError, self.name, got, "the same batch for both")
         return Spec((y.shape[1], x.shape[1] // self.groups, *self.kernel), x.dtype)
 
     def operands(self, ins: Sequence[Layout], out: Layout) -> tuple[Layout, Layout, Layout]:
@@ -228,7 +249,9 @@ class ConvGradWeight(Conv):
                 part = x[(slice(None), slice(i * c, (i + 1) * c), *xs)].astype(np.float64)
                 into = y[(slice(None), slice(i * o, (i + 1) * o), *ys)].astype(np.float64)
                 w[(slice(i * o, (i + 1) * o), slice(None), *ws)] += np.einsum(
-                    "nc...,no...->oc", part, into
+                    "ncp,nop->oc",
+                    part.reshape((*part.shape[:2], math.prod(part.shape[2:]))),
+                    into.reshape((*into.shape[:2], math.prod(into.shape[2:]))),
                 )
         return w.astype(x.dtype)
 

@@ -16,12 +16,17 @@ from amity.core.dtype import bool_, int32, int64
 from amity.ir.graph import Spec
 
 from .elementwise import exp
-from .record import Op, opmath
+from .record import ErrorSample, Op, Sample, opmath, unlike
 from .select import where
 
 IMPOSSIBLE = -1e30
 MARGIN, LANES = 2, 16  # impossible places around a row of variables, and what its length divides by
 LONGEST_ROW = 4 << 20  # bytes
+
+
+def _check_floats(x: Spec) -> None:
+    if x.dtype.kind != "f":
+        raise unlike("ctc_loss", x.dtype, "f")
 
 
 def _rows(x, path, steps, first):
@@ -32,8 +37,20 @@ def _rows(x, path, steps, first):
     return emitted.astype(first.dtype), np.full(emitted.shape, IMPOSSIBLE, first.dtype)
 
 
+def _of_sample(x, steps=(5, 5)) -> tuple:
+    """Two sequences in four classes: `aab` and `c`."""
+    rows = np.array([[1, 1, 2], [3, 0, 0]])
+    return _paths(x, rows, np.array(steps), np.array([3, 1]), 0)
+
+
+def _of_sample_grad(x, g) -> tuple:
+    paths = _of_sample(x, (5, 3))
+    return *paths, *CtcPaths()(*paths), g
+
+
 class CtcPaths(Op):
-    """The negative log likelihood of each sequence, and the forward variables behind it.
+    """The negative log likelihood of each sequence, and the forward variables behind it: a
+    by-product, which holds anything behind a sequence's end.
 
     shape: x [T, N, C]; path, skip, first [N, L + MARGIN]; steps, lengths [N]
     """
@@ -42,8 +59,15 @@ class CtcPaths(Op):
     kind = "kernel"
     planner = "ctc"
     results = 2
+    byproducts = (1,)
+    no_second_gradient = "what fits by it asks for the first alone, as PyTorch's"
+    samples = (Sample(((5, 2, 4), "f"), through=_of_sample),)
+    errors = (
+        ErrorSample(((5, 2, 4), "i"), through=_of_sample, error=NotImplementedError, says="'Long'"),
+    )
 
     def infer(self, x: Spec, path: Spec, skip: Spec, first: Spec, steps: Spec, lengths: Spec):
+        _check_floats(x)
         if path.shape[1] * 32 > LONGEST_ROW:
             raise RuntimeError(
                 f"ctc_loss: got paths of {path.shape[1]} places; expected shorter targets"
@@ -79,8 +103,15 @@ class CtcGrad(Op):
     name = "ctc_grad"
     kind = "kernel"
     planner = "ctc"
+    no_gradient = CtcPaths.no_second_gradient
+    samples = (Sample(((5, 2, 4), "f"), ((2,), "f"), through=_of_sample_grad),)
+    errors = (
+        ErrorSample(((5, 2, 4), "i"), ((2,), "i"), through=lambda x, g: (x,) * 8 + (g,),
+                    error=NotImplementedError, says="'Long'"),
+    )  # fmt: skip
 
     def infer(self, x: Spec, path, skip, first, steps, lengths, loss, alpha, g) -> Spec:
+        _check_floats(x)
         return Spec(x.shape, x.dtype)
 
     def reference(self, x, path, skip, first, steps, lengths, loss, alpha, g):
@@ -154,6 +185,11 @@ def _check(log_probs, blank: int, longest: int, reduction: str) -> None:
 
 def _negative_log_likelihood(x, rows: np.ndarray, steps: np.ndarray, lengths: np.ndarray, blank):
     """shape: x [T, N, C], rows [N, S] -> [N]"""
+    return CtcPaths()(*_paths(x, rows, steps, lengths, blank))[0]
+
+
+def _paths(x, rows: np.ndarray, steps: np.ndarray, lengths: np.ndarray, blank: int) -> tuple:
+    """What the ops take."""
     batch, size = rows.shape[0], 2 * rows.shape[1] + 1
     wide = -(-size // LANES) * LANES + MARGIN
     path = np.full((batch, wide), blank)
@@ -168,7 +204,7 @@ def _negative_log_likelihood(x, rows: np.ndarray, steps: np.ndarray, lengths: np
     start = x.new_tensor(first, dtype=opmath(x.dtype))
     whole = [x.new_tensor(v, dtype=int64) for v in (path, steps, lengths)]
     skip = x.new_tensor(may_skip, dtype=bool_)
-    return CtcPaths()(x, whole[0], skip, start, whole[1], whole[2])[0]
+    return x, whole[0], skip, start, whole[1], whole[2]
 
 
 def ctc_loss(

@@ -1,4 +1,4 @@
-"""Inverses and factors of matrices: NumPy's LAPACK, never hot, with derivatives written in ops."""
+"""Factors of matrices: NumPy's LAPACK, never hot, with derivatives written in ops."""
 
 from __future__ import annotations
 
@@ -10,177 +10,29 @@ from amity.core.errors import LinAlgError, ShapeError
 from amity.ir.graph import Spec
 
 from .diagonal import tril, triu
+from .inverse import MM, SQUARE, F, Factor, Solve, SolveTriangular, eye_like, turned
 from .joining import cat
-from .matmul import Matmul
-from .record import Op, Sample
+from .record import ErrorSample, Sample
 from .select import WHERE
 
-F = "f"
-MM = Matmul()
-SQUARE = (Sample(((3, 3), F)), Sample(((2, 4, 4), F)))
-
-
-def turned(x):
-    """The last two dimensions swapped."""
-    return x.transpose(-2, -1)
-
-
-def eye_like(x, n: int):
-    return x.detach().new_tensor(np.eye(n, dtype=x.dtype.numpy))
-
-
-def diagonal_of(x):
-    return x.diagonal(0, -2, -1)
-
-
-class Factor(Op):
-    """Base of ops on batches of matrices; what NumPy calls an error gets PyTorch's name."""
-
-    kind = "host"
-
-    def failed(self, x: np.ndarray, says: str) -> LinAlgError:
-        batch = "" if x.ndim == 2 else "(Batch element 0): "
-        return LinAlgError(f"linalg.{self.name.removeprefix('linalg_')}: {batch}{says}")
-
-
-class Inverse(Factor):
-    """The matrices whose products with the input are the identity."""
-
-    name = "linalg_inv"
-    samples = SQUARE
-
-    def infer(self, x: Spec) -> Spec:
-        return x
-
-    def reference(self, x):
-        try:
-            y = np.linalg.inv(x)
-        except np.linalg.LinAlgError:
-            says = "The inversion could not be completed because the input matrix is singular."
-            raise self.failed(x, says) from None
-        return y
-
-    def grad(self, g, y):
-        return -MM(MM(turned(y), g), turned(y))
-
-
-class Solve(Factor):
-    """X with A X = B."""
-
-    name = "linalg_solve"
-    samples = (Sample(((3, 3), F), ((3, 2), F)), Sample(((2, 3, 3), F), ((2, 3, 1), F)))
-
-    def infer(self, a: Spec, b: Spec) -> Spec:
-        return b
-
-    def reference(self, a, b):
-        try:
-            return np.linalg.solve(a, b)
-        except np.linalg.LinAlgError:
-            raise self.failed(
-                a, "The solver failed because the input matrix is singular."
-            ) from None
-
-    def grad(self, g, a, y):
-        gb = Solve()(turned(a), g)
-        return -MM(gb, turned(y)), gb
-
-
-class SolveTriangular(Factor):
-    """X with A X = B, for A a triangle; its other half is not read."""
-
-    name = "linalg_solve_triangular"
-    upper: bool
-    unit: bool
-    samples = (Sample(((3, 3), F), ((3, 2), F), upper=True, unit=True),)
-
-    def infer(self, a: Spec, b: Spec) -> Spec:
-        return b
-
-    def reference(self, a, b):
-        a = np.triu(a) if self.upper else np.tril(a)
-        n = a.shape[-1]
-        if self.unit:
-            a = np.where(np.eye(n, dtype=bool), np.ones((), a.dtype), a)
-        x = np.zeros_like(b)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for i in reversed(range(n)) if self.upper else range(n):
-                known = np.matmul(a[..., i : i + 1, :], x)[..., 0, :]
-                x[..., i, :] = (b[..., i, :] - known) / a[..., i, i, None]
-        return x
-
-    def grad(self, g, a, y):
-        gb = SolveTriangular(not self.upper, self.unit)(turned(a), g)
-        k = int(self.unit)
-        half = -MM(gb, turned(y))
-        return (triu(half, k) if self.upper else tril(half, -k)), gb
-
-
-class Determinant(Factor):
-    """The determinants of square matrices."""
-
-    name = "linalg_det"
-    samples = SQUARE
-
-    def infer(self, x: Spec) -> Spec:
-        return Spec(x.shape[:-2], x.dtype)
-
-    def reference(self, x):
-        return np.linalg.det(x).astype(x.dtype)
-
-    def grad(self, g, x):
-        return g.unsqueeze(-1).unsqueeze(-1) * Cofactor()(x)
-
-
-class Cofactor(Factor):
-    """The derivative of the determinant, also of singular matrices."""
-
-    name = "linalg_cofactor"
-    samples = SQUARE
-
-    def infer(self, x: Spec) -> Spec:
-        return x
-
-    def reference(self, x):
-        u, s, vh = np.linalg.svd(x)
-        n = x.shape[-1]
-        others = np.where(np.eye(n, dtype=bool), 1, s[..., None, :]).prod(-1)
-        sign = np.linalg.det(u) * np.linalg.det(vh)
-        return np.matmul(u * (sign[..., None] * others)[..., None, :], vh).astype(x.dtype)
-
-    def grad(self, g, x, y):
-        """Through `det(x) * inv(x)^T`: the matrices must be regular here."""
-        inverse = Inverse()(x)
-        size = (g * y).sum((-2, -1), True)
-        return turned(inverse) * size - MM(MM(turned(inverse), turned(g)), y)
-
-
-class SignLogDet(Factor):
-    """The sign of the determinant and the logarithm of its size."""
-
-    name = "linalg_slogdet"
-    results: ClassVar[int] = 2
-    samples = SQUARE
-
-    def infer(self, x: Spec) -> tuple[Spec, Spec]:
-        s = Spec(x.shape[:-2], x.dtype)
-        return s, s
-
-    def reference(self, x):
-        sign, size = np.linalg.slogdet(x)
-        return sign.astype(x.dtype), size.astype(x.dtype)
-
-    def grad(self, gs, x):
-        g = gs[1]
-        return None if g is None else g.unsqueeze(-1).unsqueeze(-1) * turned(Inverse()(x))
+TALL, WIDE, EMPTY = ((4, 3), F), ((2, 3), F), ((0, 3), F)
 
 
 class Cholesky(Factor):
     """The lower triangle L with L L^T = x; only the lower half of x is read."""
 
     name = "linalg_cholesky"
+    samples = (
+        Sample(((3, 3), F), through=lambda x: (MM(x, turned(x)) + eye_like(x, 3),)),
+        Sample(((2, 2, 2), F), through=lambda x: (MM(x, turned(x)) + eye_like(x, 2),)),
+    )
+    errors = (
+        *Factor.errors,
+        ErrorSample(-np.eye(2), error=LinAlgError, says="not positive-definite"),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        self.check(x)
         return x
 
     def reference(self, x):
@@ -203,9 +55,15 @@ class Qr(Factor):
     name = "linalg_qr"
     results: ClassVar[int] = 2
     is_complete: bool
-    samples = (Sample(((4, 3), F), is_complete=False),)
+    samples = (
+        Sample(TALL, is_complete=False),
+        Sample(WIDE, is_complete=True),
+        Sample(TALL, is_complete=True, rough="further columns have no derivative"),
+    )
+    errors = (ErrorSample(((3,), F), is_complete=True, error=RuntimeError, says="2 dimensions"),)
 
     def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        self.check(x, is_square=False)
         m, n = x.shape[-2:]
         k = m if self.is_complete else min(m, n)
         batch = x.shape[:-2]
@@ -252,8 +110,19 @@ class Eigh(Factor):
     name = "linalg_eigh"
     results: ClassVar[int] = 2
     is_upper: bool
+    samples = (
+        Sample(((3, 3), F), is_upper=False, through=lambda x: (x + turned(x),)),
+        Sample(((2, 4, 4), F), is_upper=True, through=lambda x: (x + turned(x),)),
+    )
+    errors = (
+        ErrorSample(((3, 2), F), is_upper=False, error=RuntimeError, says="square"),
+        ErrorSample(
+            np.full((2, 2), np.inf), is_upper=True, error=LinAlgError, says="failed to converge"
+        ),
+    )
 
     def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        self.check(x)
         return Spec(x.shape[:-1], x.dtype), x
 
     def reference(self, x):
@@ -288,8 +157,18 @@ class Svd(Factor):
     name = "linalg_svd"
     results: ClassVar[int] = 3
     is_full: bool
+    samples = (
+        Sample(TALL, is_full=False),
+        Sample(((2, 3, 3), F), is_full=True),
+        Sample(WIDE, is_full=True, rough="further rows have no derivative"),
+    )
+    errors = (
+        ErrorSample(((3,), F), is_full=True, error=RuntimeError, says="2 dimensions"),
+        ErrorSample(np.full((2, 2), np.nan), is_full=True, error=LinAlgError, says="non-finite"),
+    )
 
     def infer(self, x: Spec) -> tuple[Spec, Spec, Spec]:
+        self.check(x, is_square=False)
         m, n = x.shape[-2:]
         k, batch = min(m, n), x.shape[:-2]
         u = Spec((*batch, m, m if self.is_full else k), x.dtype)
@@ -346,8 +225,19 @@ class PseudoInverse(Factor):
     atol: float
     rtol: float
     is_hermitian: bool
+    samples = (
+        Sample(TALL, atol=0.0, rtol=1e-5, is_hermitian=False),
+        Sample(WIDE, atol=1e-6, rtol=0.0, is_hermitian=False),
+        Sample(EMPTY, atol=0.0, rtol=1e-5, is_hermitian=False),
+    )
+    errors = (
+        ErrorSample(
+            ((3,), F), atol=0.0, rtol=0.0, is_hermitian=False, error=RuntimeError, says="2 dim"
+        ),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        self.check(x, is_square=False)
         return Spec((*x.shape[:-2], x.shape[-1], x.shape[-2]), x.dtype)
 
     def reference(self, x):
@@ -377,8 +267,15 @@ class LuFactor(Factor):
 
     name = "linalg_lu"
     results: ClassVar[int] = 3
+    samples = (
+        *SQUARE,
+        Sample(TALL, rough="of square matrices alone there is a derivative"),
+        Sample(WIDE, rough="of square matrices alone there is a derivative"),
+    )
+    errors = (ErrorSample(((3,), F), error=RuntimeError, says="2 dimensions"),)
 
     def infer(self, x: Spec) -> tuple[Spec, Spec, Spec]:
+        self.check(x, is_square=False)
         m, n = x.shape[-2:]
         k, batch = min(m, n), x.shape[:-2]
         return (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from amity.core.dtype import int64
+from amity.core.errors import ShapeError, fail
 from amity.core.layout import layout
-from amity.core.shape import canonical_dim
+from amity.core.shape import canonical_dim, check_dims, whole
 from amity.ir.graph import Spec
 
 from .movement import Embed, reshape
 from .rearrange import movedim
-from .record import METHODS, Op, Sample, deliver, method
+from .record import METHODS, ErrorSample, Op, Sample, deliver, method
 from .select import WHERE
 
 F = "f"
@@ -25,9 +26,17 @@ class Diagonal(Op):
     offset: int
     dim1: int
     dim2: int
-    samples = (Sample(((3, 4), F), offset=1, dim1=0, dim2=1),)
+    samples = (
+        Sample(((3, 4), F), offset=1, dim1=0, dim2=1),
+        Sample(((2, 3, 4), F), offset=-1, dim1=2, dim2=0),
+        Sample(((2, 2), F), offset=5, dim1=0, dim2=1),
+    )
+    errors = (
+        ErrorSample(((3, 4), F), offset=0, dim1=0, dim2=2, error=IndexError, says="dimension 2"),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, (self.dim1, self.dim2), x.ndim)
         shape, _, _ = self._parts(x.shape)
         return Spec(shape, x.dtype)
 
@@ -111,9 +120,16 @@ class Unfold(Op):
     dim: int
     size: int
     step: int
-    samples = (Sample(((7, 2), F), dim=0, size=3, step=2),)
+    samples = (
+        Sample(((7, 2), F), dim=0, size=3, step=2),
+        Sample(((2, 4), F), dim=1, size=2, step=1),
+    )
+    errors = (ErrorSample(((2, 4), F), dim=1, size=5, step=1, error=ShapeError, says="at most 4"),)
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dim, x.ndim)
+        if self.size > x.shape[self.dim]:
+            raise fail(ShapeError, "unfold", f"size {self.size}", f"at most {x.shape[self.dim]}")
         n = (x.shape[self.dim] - self.size) // self.step + 1
         return Spec((*x.shape[: self.dim], n, *x.shape[self.dim + 1 :], self.size), x.dtype)
 
@@ -166,6 +182,10 @@ class Triangle(Op):
     samples = (
         Sample(((3, 4), F), diagonal=0, is_lower=True),
         Sample(((2, 3, 3), F), diagonal=1, is_lower=False),
+        Sample(((3, 4), "i"), diagonal=-1, is_lower=True),
+    )
+    errors = (
+        ErrorSample(((3,), F), diagonal=0, is_lower=True, error=ShapeError, says="two or more"),
     )
 
     @property
@@ -173,6 +193,8 @@ class Triangle(Op):
         return ("triangle", self.is_lower)
 
     def infer(self, x: Spec) -> Spec:
+        if x.ndim < 2:
+            raise fail(ShapeError, self.name, f"{x.ndim} dimensions", "two or more")
         return x
 
     def emit(self, k, x):
@@ -190,7 +212,7 @@ class Triangle(Op):
 def _triangle(name, input, diagonal, is_lower):
     if input.ndim < 2:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
-    return Triangle(diagonal, is_lower)(input)
+    return Triangle(whole(name, "diagonal", diagonal), is_lower)(input)
 
 
 @method(inplace=True)

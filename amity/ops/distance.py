@@ -8,7 +8,7 @@ from amity.core.shape import broadcast_shapes
 
 from .elementwise import ABS, SIGN
 from .matmul import Matmul
-from .record import Sample, composite
+from .record import ErrorSample, Sample, composite
 from .reduce import SUM, Amax
 from .select import WHERE
 
@@ -54,7 +54,10 @@ def _distance_grad(g, x1, x2, p, y):
         Sample(((3, 4), F), ((2, 4), F), p=2.0),
         Sample(((2, 3, 4), F), ((2, 2, 4), F), p=3.0),
         Sample(((3, 4), F), ((2, 4), F), p=math.inf),
+        Sample(((3, 4), F), ((2, 4), F), p=0.0),
+        Sample(((3, 0), F), ((2, 0), F), p=1.0),
     ),
+    errors=(ErrorSample(((3, 4), F), ((2, 3), F), p=2.0, error=RuntimeError, says="broadcast"),),
 )
 def _distance(x1, x2, p):
     d = _differences(x1, x2)
@@ -78,7 +81,11 @@ def _euclidean_grad(g, x1, x2, y):
     return g1, g2
 
 
-@composite(grad=_euclidean_grad, samples=(Sample(((3, 4), F), ((2, 4), F)),))
+@composite(
+    grad=_euclidean_grad,
+    samples=(Sample(((3, 4), F), ((2, 4), F)),),
+    errors=(ErrorSample(((3, 4), F), ((2, 3), F), error=RuntimeError, says="multiplied"),),
+)
 def _euclidean(x1, x2):
     """By |a|^2 + |b|^2 - 2 ab: one product, and less exact where rows are close."""
     last = (x1.ndim - 1,)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from .record import composite
+import numpy as np
+
+from .record import ErrorSample, Sample, composite
+
+F = "f"
+NOISE = np.linspace(0.02, 0.97, 12, dtype=np.float32).reshape(3, 4)
+UNLIKE = (ErrorSample(((2, 3), F), NOISE, 0.5, 2.0, error=RuntimeError, says="broadcast"),)
 
 
 def _check(p: float) -> None:
@@ -10,7 +16,11 @@ def _check(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
-@composite(grad=lambda g, noise, p, scale: (g * (noise >= p) * scale, None))
+@composite(
+    grad=lambda g, noise, p, scale: (g * (noise >= p) * scale, None),
+    samples=(Sample(((3, 4), F), NOISE, 0.5, 2.0), Sample(((2, 3, 4), F), NOISE[:, :1], 0.3, 1.4)),
+    errors=UNLIKE,
+)
 def _dropout(input, noise, p, scale):
     return input * (noise >= p) * scale
 
@@ -67,7 +77,11 @@ def dropout3d(input, p=0.5, training=True, inplace=False):
 ALPHA = -1.7580993408473766  # what selu gives far below 0
 
 
-@composite(grad=lambda g, noise, p, a, b: (g * (noise >= p) * a, None))
+@composite(
+    grad=lambda g, noise, p, a, b: (g * (noise >= p) * a, None),
+    samples=(Sample(((3, 4), F), NOISE, 0.5, 0.8, 0.7),),
+    errors=(ErrorSample(((2, 3), F), NOISE, 0.5, 0.8, 0.7, error=RuntimeError, says="broadcast"),),
+)
 def _alpha_dropout(input, noise, p, a, b):
     kept = noise >= p
     return (input * kept + ALPHA * kept.logical_not()) * a + b

@@ -12,6 +12,8 @@ from .select import WHERE
 
 F = "f"
 UNARY = (Sample(((3, 4), F)), Sample(((), F)), Sample(((0, 3), F)))
+POSITIVE = (Sample(((3, 4), "p")), Sample(((), "p")), Sample(((0, 3), "p")))
+INSIDE = (Sample(((3, 4), "s")), Sample(((), "s")))  # in (-1, 1)
 BINARY = (
     Sample(((3, 4), F), ((3, 4), F)), Sample(((3, 1), F), ((4,), F)), Sample(((), F), ((2, 3), F)),
     Sample(((2, 3), "i"), ((3,), "i")),
@@ -246,19 +248,20 @@ def costly(op):
     return op
 
 
-def _math(name: str, function, grad, *, doc: str, aliases=(), **more):
-    op = costly(
-        pointwise(
-            name, function, lambda k, x: k.math(name, x), grad, rule="float", samples=UNARY, **more
-        )
-    )
+def _math(name: str, function, grad, *, doc: str, aliases=(), samples=UNARY, **more):
+    code = lambda k, x: k.math(name, x)  # noqa: E731
+    op = costly(pointwise(name, function, code, grad, rule="float", samples=samples, **more))
     return op, publish(op, doc, *aliases)
 
 
 EXP, exp = _math("exp", np.exp, lambda g, y: g * y, doc="e to the power of each element.")
-LOG, log = _math("log", np.log, lambda g, x: g / x, doc="The natural logarithm.")
+LOG, log = _math("log", np.log, lambda g, x: g / x, doc="The natural logarithm.", samples=POSITIVE)
 LOG1P, log1p = _math(
-    "log1p", np.log1p, lambda g, x: g / (x + 1), doc="The logarithm of 1 + x, exact near 0."
+    "log1p",
+    np.log1p,
+    lambda g, x: g / (x + 1),
+    doc="The logarithm of 1 + x, exact near 0.",
+    samples=INSIDE,
 )
 EXPM1, expm1 = _math("expm1", np.expm1, lambda g, y: g * (y + 1), doc="exp(x) - 1, exact near 0.")
 SIN, sin = _math("sin", np.sin, lambda g, x: g * COS(x), doc="The sine of an angle in radians.")
@@ -278,7 +281,7 @@ SQRT = pointwise(
     lambda k, x: k.unary("sqrt", x),
     lambda g, y: g / (2 * y),
     rule="float",
-    samples=UNARY,
+    samples=POSITIVE,
 )
 sqrt = publish(SQRT, "The square root.")
 ABS = pointwise("abs", np.abs, lambda k, x: x if x.dtype[0] in "ub" else k.unary("abs", x),
@@ -297,7 +300,7 @@ def _sign(k, x):
 
 SIGN = pointwise(
     "sign",
-    lambda x: np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype),
+    lambda x: x if x.dtype.kind == "b" else np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype),
     _sign,
     lambda g: g * 0,
     samples=UNARY,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from amity.core.dtype import int32, int64
+from amity.core.errors import ShapeError, fail
 
 from .indexing import Index
-from .record import Op
+from .record import ErrorSample, Op, Sample
 from .select import WHERE
 
 
@@ -15,8 +16,15 @@ class _PaddingGrad(Op):
     name = "embedding_padding"
     kind = "view"
     index: int
+    samples = (
+        Sample(((3, 2), "f"), index=0, rough="a part of the gradient is left out"),
+        Sample(((3, 0), "f"), index=1),
+    )
+    errors = (ErrorSample(((3,), "f"), index=0, error=ShapeError, says="a table of rows"),)
 
     def infer(self, x):
+        if x.ndim != 2:
+            raise fail(ShapeError, "embedding", f"{x.ndim} dimensions", "a table of rows")
         return x
 
     def view(self, x):

@@ -5,16 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from amity.core.dtype import bool_, fitting, int32, int64
-from amity.core.errors import ShapeError
-from amity.core.shape import broadcast_shapes, canonical_dim
+from amity.core.errors import DtypeError, ShapeError, fail
+from amity.core.shape import broadcast_shapes, canonical_dim, check_dims
 from amity.ir.graph import Spec
 
 from .indexing import Index, IndexPut
-from .record import Op, Sample, deliver, method
+from .record import ErrorSample, Op, Sample, deliver, method
 from .select import WHERE
 
 F = "f"
 I = np.array([[0, 2, 1], [1, 0, 2]])  # noqa: E741
+
+
+def _check_places(op: str, x: Spec, dim: int, index: Spec) -> None:
+    check_dims(op, dim, x.ndim)
+    if index.dtype.kind not in "iu":
+        raise fail(DtypeError, op, f"an index of {index.dtype}", "integers")
+    if index.ndim != x.ndim:
+        expected = f"as many dimensions as the tensor's {x.ndim}"
+        raise fail(ShapeError, op, f"an index with {index.ndim}", expected)
 
 
 class Gather(Op):
@@ -24,8 +33,14 @@ class Gather(Op):
     kind = "indexed"
     dim: int
     samples = (Sample(((3, 4), F), I, dim=0), Sample(((2, 5), F), I, dim=1))
+    errors = (
+        ErrorSample(((3, 4), F), I, dim=2, error=IndexError, says="dimension 2"),
+        ErrorSample(((3,), F), I, dim=0, error=ShapeError, says="as many dimensions"),
+        ErrorSample(((2, 3), F), ((2, 3), F), dim=0, error=RuntimeError, says="integers"),
+    )
 
     def infer(self, x: Spec, index: Spec) -> Spec:
+        _check_places(self.name, x, self.dim, index)
         return Spec(index.shape, x.dtype)
 
     def emit(self, k, x, index):
@@ -64,10 +79,27 @@ class Scatter(Op):
     include_self: bool
     samples = (
         Sample(((3, 4), F), I, ((2, 3), F), dim=0, reduce="add", include_self=True),
-        Sample(((3, 4), F), np.array([[0, 2, 1]]), ((2, 3), F), dim=0, reduce="assign", include_self=True),
+        Sample(
+            ((3, 4), F),
+            np.array([[0, 2, 1]]),
+            ((2, 3), F),
+            dim=0,
+            reduce="assign",
+            include_self=True,
+        ),
+        Sample(((3, 4), "p"), I, ((2, 3), "p"), dim=0, reduce="prod", include_self=True),
+        Sample(((3, 4), F), I, ((2, 3), F), dim=0, reduce="amax", include_self=False),
+        Sample(((3, 4), F), I, ((2, 3), F), dim=0, reduce="amin", include_self=True),
+    )
+    errors = (
+        ErrorSample(((3, 4), F), I, ((2, 3), "i"), dim=0, reduce="add", include_self=True,
+                    error=RuntimeError, says="dtype"),
+        ErrorSample(((3,), F), I, ((2, 3), F), dim=0, reduce="add", include_self=True,
+                    error=RuntimeError, says="as many dimensions"),
     )  # fmt: skip
 
     def infer(self, x: Spec, index: Spec, src: Spec) -> Spec:
+        _check_places(self.name, x, self.dim, index)
         if src.dtype is not x.dtype:
             raise RuntimeError(
                 f"scatter(): Expected self.dtype to be equal to src.dtype: got {x.dtype} and "
@@ -133,11 +165,13 @@ def _joined_grad(op, g, x, index, src, y):
         gs = pick(g * y, index) / used
     else:
         hit = (used == pick(y, index)).to(g.dtype)
-        own = (x == y).to(g.dtype) if op.include_self else x.detach() * 0
+        own = (x == y).to(g.dtype)
+        own = own if op.include_self else _cleared(own, op.dim, index)
         count = Scatter(op.dim, "add", True)(own, index, hit)
         share = g / count.clamp(min=1)
         gx, gs = share * own, pick(share, index) * hit
-    return (gx if op.include_self else _cleared(gx, op.dim, index)), None, _widened(gs, src, op)
+    gx = gx if op.include_self else _cleared(gx, op.dim, index)
+    return gx, None, _widened(gs, src, op)
 
 
 def _low(dtype):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
+from amity.core.errors import ShapeError, fail
 from amity.ir.graph import Spec
 
 from .convolution import spatial
 from .joining import stack
 from .movement import Slice
 from .padding import pad
-from .record import Op, Sample, composite
+from .record import ErrorSample, Op, Sample, composite
 
 
 def _block_counts(name: str, size, kernel, dilation, padding, stride) -> tuple[int, ...]:
@@ -45,7 +47,17 @@ def _blocks_grad(g, like_x, kernel, dilation, padding, stride):
     return Fold(size, kernel, dilation, padding, stride, counts)(g)
 
 
-@composite(grad=_blocks_grad)
+TWO: dict[str, Any] = {"kernel": (2, 2), "dilation": (1, 1), "padding": (0, 0), "stride": (1, 1)}
+
+
+@composite(
+    grad=_blocks_grad,
+    samples=(
+        Sample(((2, 1, 3, 4), "f"), **TWO),
+        Sample(((1, 2, 4, 3), "f"), **TWO | {"padding": (1, 0), "stride": (2, 1)}),
+    ),
+    errors=(ErrorSample(((1, 1, 3, 1), "f"), **TWO, error=RuntimeError, says="sliding blocks"),),
+)
 def _blocks(x, kernel, dilation, padding, stride):
     """Sliding blocks of images [N, C, H, W] as columns [N, C * kernel, blocks]."""
     high, wide = _block_counts("unfold", x.shape[2:], kernel, dilation, padding, stride)
@@ -81,8 +93,20 @@ class Fold(Op):
             blocks=(3, 4),
         ),
     )
+    errors = (
+        ErrorSample(
+            ((1, 4, 5), "f"), size=(3, 3), **TWO, blocks=(2, 2), error=ShapeError, says="(4, 4)"
+        ),
+        ErrorSample(
+            ((1, 3, 4), "f"), size=(3, 3), **TWO, blocks=(2, 2), error=ShapeError, says="(4, 4)"
+        ),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        rows, columns = math.prod(self.kernel), math.prod(self.blocks)
+        if x.ndim != 3 or x.shape[1] % rows or x.shape[2] != columns:
+            expected = f"[N, C, M] with C and M multiples of {(rows, columns)}"
+            raise fail(ShapeError, self.name, f"shape {tuple(x.shape)}", expected)
         channels = x.shape[1] // math.prod(self.kernel)
         return Spec((x.shape[0], channels, *self.size), x.dtype)
 

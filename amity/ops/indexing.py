@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from amity.core.shape import broadcast_shapes
+from amity.core.errors import DimError, fail
+from amity.core.shape import broadcast_shapes, check_dims
 from amity.ir.graph import Spec
 
-from .record import Op, Sample
+from .record import ErrorSample, Op, Sample
 
 F = "f"
 
@@ -23,6 +24,13 @@ def index_shape(
     return (*rest[:at], *joined, *rest[at:]), at, len(joined)
 
 
+def _check(op: str, x: Spec, dims: tuple[int, ...], indices: tuple[Spec, ...]) -> None:
+    check_dims(op, dims, x.ndim)
+    for i in indices:
+        if i.dtype.kind not in "iu":
+            raise fail(DimError, op, f"an index of {i.dtype}", "integers")
+
+
 class Index(Op):
     """`x` at integer positions along some dimensions; negative ones count from the end."""
 
@@ -32,9 +40,15 @@ class Index(Op):
     samples = (
         Sample(((4, 3), F), np.array([0, -1, 2]), dims=(0,)),
         Sample(((4, 3, 2), F), np.array([[0], [1]]), np.array([1, 0, 1]), dims=(0, 2)),
-    )  # fmt: skip
+        Sample(((4, 3), F), np.zeros((0,), np.int64), dims=(1,)),
+    )
+    errors = (
+        ErrorSample(((4, 3), F), np.array([0]), dims=(2,), error=IndexError, says="dimension 2"),
+        ErrorSample(((4, 3), F), ((2,), F), dims=(0,), error=IndexError, says="integers"),
+    )
 
     def infer(self, x: Spec, *indices: Spec) -> Spec:
+        _check(self.name, x, self.dims, indices)
         shape, _, _ = index_shape(tuple(x.shape), self.dims, [tuple(i.shape) for i in indices])
         return Spec(shape, x.dtype)
 
@@ -72,9 +86,21 @@ class IndexPut(Op):
     samples = (
         Sample(((4, 3), F), ((3, 3), F), np.array([0, 3, 2]), dims=(0,), accumulate=False),
         Sample(((4, 3), F), ((2, 3), F), np.array([1, 1]), dims=(0,), accumulate=True),
+        Sample(((4, 3), F), ((), F), np.array([2, -2]), dims=(1,), accumulate=False),
+    )
+    errors = (
+        ErrorSample(
+            ((4, 3), F), ((3,), "i"), np.array([0]), dims=(0,), accumulate=False,
+            error=RuntimeError, says="dtypes match",
+        ),
+        ErrorSample(
+            ((4, 3), F), ((2, 2), F), np.array([0, 1]), dims=(0,), accumulate=True,
+            error=RuntimeError, says="broadcast",
+        ),
     )  # fmt: skip
 
     def infer(self, x: Spec, values: Spec, *indices: Spec) -> Spec:
+        _check(self.name, x, self.dims, indices)
         if x.dtype is not values.dtype:
             raise RuntimeError(
                 "index_put: Index put requires the source and destination dtypes match, got "

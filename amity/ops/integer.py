@@ -13,6 +13,8 @@ from .elementwise import ABS, UNARY, is_float
 from .record import (
     INPLACE,
     METHODS,
+    NO_TENSOR,
+    ErrorSample,
     Pointwise,
     Sample,
     composite,
@@ -85,6 +87,10 @@ class _ByHost(Pointwise):
     kind = "host"
     takes = "ui"
     samples = INTS
+    errors = (
+        ErrorSample(((2,), F), ((2,), F), error=NotImplementedError, says="not implemented for"),
+        ErrorSample(((2,), "i"), ((3,), "i"), error=RuntimeError, says="broadcast"),
+    )
 
 
 def _alike(x, z):
@@ -178,10 +184,7 @@ round.op = ROUND
 
 
 def _test(name: str, function, code, doc: str):
-    def on_floats(k, x):
-        return code(k, x)
-
-    op = pointwise(name, function, on_floats, rule="compare", samples=UNARY)
+    op = pointwise(name, function, code, rule="compare", samples=UNARY)
     return op, publish(op, doc, inplace=False)
 
 
@@ -296,6 +299,12 @@ class Clamp(Pointwise):
         Sample(((3, 4), F), -0.5, 0.5, has_low=True, has_high=True),
         Sample(((3, 4), F), 0.1, has_low=True, has_high=False),
         Sample(((3, 4), F), ((4,), F), has_low=False, has_high=True),
+        Sample(((), F), ((2, 3), F), ((3,), F), has_low=True, has_high=True),
+    )
+    errors = (
+        ErrorSample(
+            ((2,), F), ((3,), F), has_low=True, has_high=False, error=RuntimeError, says="broadcast"
+        ),
     )
 
     def bounds(self, values):
@@ -320,24 +329,19 @@ class Clamp(Pointwise):
         return y if high is None else np.minimum(y, high)
 
     def grad(self, g, *inputs):
+        """To the one of the three that is the result; limits that cross give the upper one."""
         x, (low, high) = inputs[0], self.bounds(inputs[1:])
-        over = None if high is None else x > high
-        under = None if low is None else x < low
-        outside = over if under is None else under if over is None else under.logical_or(over)
-        out = [WHERE(outside, 0.0, g)]
-        if low is not None:
-            out.append(
-                WHERE(
-                    under
-                    if over is None or under is None
-                    else under.logical_and(over.logical_not()),
-                    g,
-                    0.0,
-                )
-            )
-        if high is not None:
-            out.append(WHERE(over, g, 0.0))
-        return tuple(out)
+        if low is None or high is None:
+            outside = x > high if low is None else x < low
+            return WHERE(outside, 0.0, g), WHERE(outside, g, 0.0)
+        under = x < low
+        over = WHERE(under, low, x) > high
+        within = over.logical_not()
+        return (
+            WHERE(under.logical_or(over), 0.0, g),
+            WHERE(under.logical_and(within), g, 0.0),
+            WHERE(over, g, 0.0),
+        )
 
 
 @method(inplace=True)
@@ -399,7 +403,13 @@ FMIN, fmin = _fextreme(
 )
 
 
-@composite(samples=(Sample(((3, 4), F), 1.0, 2.0, -2.0),))
+@composite(
+    samples=(
+        Sample(((3, 4), F), 1.0, 2.0, -2.0),
+        Sample(np.array([math.nan, -math.inf]), 1.0, 2.0, 3.0),
+    ),
+    errors=NO_TENSOR,
+)
 def _nan_to_num(input, nan, high, low):
     y = WHERE(input != input, nan, input)
     return WHERE(y == math.inf, high, WHERE(y == -math.inf, low, y))
@@ -428,7 +438,8 @@ HEAVISIDE = pointwise(
             k.select(x > 0, k.const(1, x.dtype), k.const(0, x.dtype)),
         ),
     ),
-    samples=(Sample(((3, 4), F), ((4,), F)),),
+    samples=(Sample(((3, 4), F), ((4,), F)), Sample(np.array([0.0, -0.0, 2.0]), ((2, 3), F))),
+    no_gradient="a step has no slope",
 )
 heaviside = publish(HEAVISIDE, "0 below 0, 1 above, and the given value at 0.")
 
@@ -436,7 +447,8 @@ heaviside = publish(HEAVISIDE, "0 below 0, 1 above, and the given value at 0.")
 
 
 @composite(
-    samples=(Sample(((3, 4), F), ((3, 4), F), ((3, 4), F)), Sample(((3, 4), F), ((3, 4), F), 0.3))
+    samples=(Sample(((3, 4), F), ((3, 4), F), ((3, 4), F)), Sample(((3, 4), F), ((3, 4), F), 0.3)),
+    errors=(ErrorSample(((2,), F), ((3,), F), 0.5, error=RuntimeError, says="broadcast"),),
 )
 def _lerp(input, end, weight):
     return input + weight * (end - input)
@@ -452,12 +464,15 @@ def lerp(input, end, weight, *, out=None):
     return deliver(_lerp(input, end, weight), out)
 
 
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((4,), F), 0.5),))
+UNLIKE = (ErrorSample(((2,), F), ((2,), F), ((3,), F), 1, error=RuntimeError, says="broadcast"),)
+
+
+@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((4,), F), 0.5),), errors=UNLIKE)
 def _addcmul(input, tensor1, tensor2, value):
     return input + tensor1 * tensor2 * value
 
 
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((4,), "p"), 0.5),))
+@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((4,), "p"), 0.5),), errors=UNLIKE)
 def _addcdiv(input, tensor1, tensor2, value):
     return input + tensor1 / tensor2 * value
 

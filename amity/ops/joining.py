@@ -7,11 +7,12 @@ import math
 import numpy as np
 
 from amity.core.dtype import int64
-from amity.core.errors import ShapeError
+from amity.core.errors import DimError, ShapeError, fail
 from amity.core.layout import layout
-from amity.core.shape import canonical_dim
+from amity.core.shape import canonical_dim, check_dims
 from amity.ir.graph import Spec
 
+from .arguments import numpy_names
 from .movement import Embed, narrow
 from .record import METHODS, ErrorSample, Op, Sample, deliver, method, result_dtype
 
@@ -80,6 +81,7 @@ def _listed(name, tensors, error=RuntimeError):
     return tensors
 
 
+@numpy_names
 def cat(tensors, dim=0, *, out=None):
     """Tensors one after another along a dimension; 1-d tensors of size 0 are left out.
 
@@ -97,6 +99,7 @@ def cat(tensors, dim=0, *, out=None):
 concat = concatenate = cat
 
 
+@numpy_names
 def stack(tensors, dim=0, *, out=None):
     """Tensors of one shape along a new dimension."""
     tensors = _listed("stack", tensors)
@@ -339,9 +342,17 @@ class Select(Op):
     kind = "view"
     dim: int
     index: int
-    samples = (Sample(((3, 4), F), dim=0, index=1),)
+    samples = (Sample(((3, 4), F), dim=0, index=1), Sample(((4,), "i"), dim=0, index=3))
+    errors = (
+        ErrorSample(((3, 4), F), dim=2, index=0, error=IndexError, says="dimension 2"),
+        ErrorSample(((3, 4), F), dim=0, index=3, error=IndexError, says="below 3"),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dim, x.ndim)
+        if not 0 <= self.index < x.shape[self.dim]:
+            expected = f"one from 0 and below {x.shape[self.dim]}"
+            raise fail(DimError, self.name, f"index {self.index}", expected)
         return Spec((*x.shape[: self.dim], *x.shape[self.dim + 1 :]), x.dtype)
 
     def view(self, x):

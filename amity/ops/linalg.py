@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import math
 
-from amity.core.dtype import finfo, float32, float64
+from amity.core.dtype import finfo
 from amity.core.errors import LinAlgError
 from amity.core.shape import broadcast_shapes, canonical_dim
 
 from .chain import multi_dot
-from .decomposition import (
-    Cholesky,
+from .decomposition import Cholesky, Eigh, LuFactor, PseudoInverse, Qr, Svd
+from .einsum import cross as _cross
+from .integration import powers
+from .inverse import (
     Determinant,
-    Eigh,
     Inverse,
-    LuFactor,
-    PseudoInverse,
-    Qr,
     SignLogDet,
     Solve,
     SolveTriangular,
-    Svd,
+    check,
     eye_like,
     turned,
 )
-from .einsum import cross as _cross
-from .integration import powers
 from .matmul import matmul
 from .record import deliver
 from .statistics import vector_norm
@@ -37,27 +33,6 @@ __all__ = [
     "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot",
     "vector_norm",
 ]  # fmt: skip
-
-
-def check(name: str, *tensors, is_square: bool = False) -> None:
-    """Matrices of a dtype that LAPACK knows, square ones where they must be."""
-    for x in tensors:
-        if x.ndim < 2:
-            raise RuntimeError(
-                f"linalg.{name}: The input tensor A must have at least 2 dimensions."
-            )
-        if x.dtype.kind != "f":
-            raise RuntimeError(
-                f"linalg.{name}: Expected a floating point or complex tensor as input. Got "
-                f"{x.dtype}"
-            )
-        if x.dtype not in (float32, float64):
-            raise RuntimeError(f"linalg.{name}: Low precision dtypes not supported. Got {x.dtype}")
-    if is_square and tensors[0].shape[-1] != tensors[0].shape[-2]:
-        m, n = tensors[0].shape[-2:]
-        raise RuntimeError(
-            f"linalg.{name}: A must be batches of square matrices, but they are {m} by {n} matrices"
-        )
 
 
 # -- inverses and equations

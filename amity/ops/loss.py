@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
+
 from amity.core.shape import broadcast_shapes
 
 from .activation import _log_softmax, _softplus_of
@@ -12,7 +14,7 @@ from .elementwise import ABS, EXP, LOG, NEG, maximum
 from .gather import Gather, Scatter
 from .indexing import Index
 from .position import Position
-from .record import Sample, composite
+from .record import ErrorSample, Sample, composite
 from .reduce import PEAK, SUM
 from .select import WHERE
 
@@ -22,6 +24,9 @@ PAIR = (
     Sample(((3, 4), F), ((3, 4), F), reduction="none"),
     Sample(((3,), F), ((3,), F), reduction="sum"),
 )
+UNLIKE = (ErrorSample(((2,), F), ((3,), F), error=RuntimeError, says="broadcast"),)
+CLASSES, PLACES = np.array([2, 0, 3]), np.array([[1, 0], [-100, 2]])
+CERTAIN = ((3, 4), "u")
 
 
 def reduction_of(size_average, reduce, reduction: str) -> str:
@@ -61,7 +66,7 @@ def _same(name: str, input, target) -> None:
         )
 
 
-@composite(samples=PAIR)
+@composite(samples=PAIR, errors=UNLIKE)
 def _mse(input, target, reduction="mean"):
     d = input - target
     return reduced(d * d, reduction)
@@ -87,7 +92,7 @@ def _weighted(x, weight, reduction):
     )
 
 
-@composite(samples=PAIR)
+@composite(samples=PAIR, errors=UNLIKE)
 def _l1(input, target, reduction="mean"):
     return reduced(ABS(input - target), reduction)
 
@@ -100,7 +105,7 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
     return _l1(input, target, reduction_of(size_average, reduce, reduction))
 
 
-@composite(samples=PAIR)
+@composite(samples=PAIR, errors=UNLIKE)
 def _smooth_l1(input, target, reduction="mean", beta=1.0):
     d = ABS(input - target)
     return reduced(WHERE(d < beta, d * d * (0.5 / beta), d - 0.5 * beta) if beta else d, reduction)
@@ -114,7 +119,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     return _smooth_l1(input, target, reduction_of(size_average, reduce, reduction), beta)
 
 
-@composite(samples=PAIR)
+@composite(samples=PAIR, errors=UNLIKE)
 def _huber(input, target, reduction="mean", delta=1.0):
     d = ABS(input - target)
     return reduced(WHERE(d <= delta, d * d * 0.5, (d - 0.5 * delta) * delta), reduction)
@@ -149,7 +154,16 @@ def _bce_grad(g, input, target, weight, reduction):
     return (gx, gt) if weight is None else (gx, gt, None)
 
 
-@composite(grad=_bce_grad)
+@composite(
+    grad=_bce_grad,
+    samples=(
+        Sample(CERTAIN, CERTAIN, None, "mean"),
+        Sample(CERTAIN, CERTAIN, ((4,), "p"), "none", rough="a weight has no gradient"),
+    ),
+    errors=(
+        ErrorSample(((2,), "u"), ((3,), "u"), None, "sum", error=RuntimeError, says="broadcast"),
+    ),
+)
 def _bce(input, target, weight, reduction):
     loss = NEG(target * _log_of(input) + (1 - target) * _log_of(1 - input))
     return reduced(loss if weight is None else loss * weight, reduction)
@@ -173,7 +187,15 @@ def binary_cross_entropy(
     return _bce(input, target, weight if weight is None else weight.expand(input.shape), reduction)
 
 
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), None, None, "mean"),))
+@composite(
+    samples=(
+        Sample(((3, 4), F), ((3, 4), F), None, None, "mean"),
+        Sample(((3, 4), F), ((3, 4), "u"), ((4,), "p"), ((4,), "p"), "none"),
+    ),
+    errors=(
+        ErrorSample(((2,), F), ((3,), F), None, None, "sum", error=RuntimeError, says="broadcast"),
+    ),
+)
 def _bce_logits(input, target, weight, pos_weight, reduction):
     if pos_weight is None:
         loss = (1 - target) * input + _softplus_of(NEG(input))
@@ -243,7 +265,17 @@ def _share(g, w, reduction, dim):
     return g if reduction == "sum" else g / SUM(w, tuple(range(w.ndim)), False)
 
 
-@composite(grad=_nll_grad)
+@composite(
+    grad=_nll_grad,
+    samples=(
+        Sample(((3, 4), F), CLASSES, None, -100, "mean"),
+        Sample(((2, 3, 2), F), PLACES, np.array([0.5, 1, 2], np.float32), -100, "none"),
+        Sample(((4,), F), np.array(1), None, -100, "sum"),
+    ),
+    errors=(
+        ErrorSample(((2, 4), F), CLASSES, None, -100, "mean", error=RuntimeError, says="broadcast"),
+    ),
+)
 def _nll(input, target, weight, ignore_index, reduction):
     dim = _classes(input)
     classes, _, w = _samples(input, target, weight, ignore_index)
@@ -325,7 +357,20 @@ def _cross_entropy_grad(g, input, target, weight, ignore_index, reduction, smoot
     return (gx, None) if weight is None else (gx, None, None)
 
 
-@composite(grad=_cross_entropy_grad)
+@composite(
+    grad=_cross_entropy_grad,
+    samples=(
+        Sample(((3, 4), F), CLASSES, None, -100, "mean", 0.0),
+        Sample(((2, 3, 2), F), PLACES, np.array([0.5, 1, 2], np.float32), -100, "mean", 0.1),
+        Sample(((3, 4), F), CLASSES, None, 0, "none", 0.2),
+        Sample(((4,), F), np.array(1), None, -100, "sum", 0.0),
+    ),
+    errors=(
+        ErrorSample(
+            ((2, 4), F), CLASSES, None, -100, "mean", 0.0, error=RuntimeError, says="broadcast"
+        ),
+    ),
+)
 def _cross_entropy(input, target, weight, ignore_index, reduction, smoothing):
     dim = _classes(input)
     classes, valid, w = _samples(input, target, weight, ignore_index)
@@ -344,7 +389,17 @@ def _cross_entropy(input, target, weight, ignore_index, reduction, smoothing):
     return _normalized(loss, w, reduction, dim)
 
 
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), None, "mean", 0.1),))
+@composite(
+    samples=(
+        Sample(((3, 4), F), ((3, 4), F), None, "mean", 0.1),
+        Sample(((2, 3, 2), F), ((2, 3, 2), "u"), ((3,), "p"), "none", 0.0),
+    ),
+    errors=(
+        ErrorSample(
+            ((2, 4), F), ((3, 4), F), None, "mean", 0.0, error=RuntimeError, says="broadcast"
+        ),
+    ),
+)
 def _soft_cross_entropy(input, target, weight, reduction, smoothing):
     dim = 1 if input.ndim > 1 else 0
     if smoothing:
@@ -391,7 +446,7 @@ def cross_entropy(
     return _cross_entropy(input, target, weight, ignore_index, reduction, float(label_smoothing))
 
 
-@composite(samples=PAIR)
+@composite(samples=PAIR, errors=UNLIKE)
 def _kl_div(input, target, reduction="mean", log_target=False):
     if log_target:
         return reduced(EXP(target) * (target - input), reduction)

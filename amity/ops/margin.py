@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .activation import _softplus_of
 from .elementwise import EXP, LOG, NEG, maximum, minimum
-from .loss import PAIR, F, _check_classes, binary_cross_entropy_with_logits, reduced, reduction_of
-from .record import Sample, composite
+from .loss import (
+    PAIR,
+    UNLIKE,
+    F,
+    _check_classes,
+    binary_cross_entropy_with_logits,
+    reduced,
+    reduction_of,
+)
+from .record import ErrorSample, Sample, composite
 from .reduce import SUM
 from .select import WHERE
 
+SIGNS = np.array([1.0, -1.0, 1.0], np.float32)
 
-@composite(samples=PAIR)
+
+@composite(samples=PAIR, errors=UNLIKE)
 def _soft_margin(input, target, reduction="mean"):
     return reduced(_softplus_of(NEG(target * input)), reduction)
 
@@ -22,7 +34,15 @@ def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="m
     return _soft_margin(input, target, reduction_of(size_average, reduce, reduction))
 
 
-@composite(samples=(Sample(((3,), F), ((3,), F), ((3,), F), 0.1, "mean"),))
+@composite(
+    samples=(
+        Sample(((3,), F), ((3,), F), SIGNS, 0.1, "mean"),
+        Sample(((3,), F), ((3,), F), ((3,), F), 0.1, "none"),
+    ),
+    errors=(
+        ErrorSample(((2,), F), ((3,), F), SIGNS, 0.1, "sum", error=RuntimeError, says="broadcast"),
+    ),
+)
 def _margin_ranking(input1, input2, target, margin, reduction):
     return reduced(maximum(NEG(target) * (input1 - input2) + margin, 0.0), reduction)
 
@@ -41,7 +61,7 @@ def margin_ranking_loss(
     )
 
 
-@composite(samples=PAIR)
+@composite(samples=PAIR, errors=UNLIKE)
 def _hinge_embedding(input, target, reduction="mean", margin=1.0):
     far = WHERE(target == 1, 0.0, maximum(margin - input, 0.0))
     return reduced(far + WHERE(target == -1, 0.0, input), reduction)
@@ -56,7 +76,17 @@ def hinge_embedding_loss(
     )
 
 
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((3,), F), 0.1, "mean"),))
+@composite(
+    samples=(
+        Sample(((3, 4), F), ((3, 4), F), SIGNS, 0.1, "mean"),
+        Sample(((3, 4), F), ((3, 4), F), SIGNS, -0.9, "none"),
+    ),
+    errors=(
+        ErrorSample(
+            ((2, 4), F), ((3, 4), F), SIGNS, 0.1, "sum", error=RuntimeError, says="broadcast"
+        ),
+    ),
+)
 def _cosine_embedding(input1, input2, target, margin, reduction):
     dim = (input1.ndim - 1,)
     eps = 1e-12
@@ -87,7 +117,17 @@ def cosine_embedding_loss(
     )
 
 
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), True, False, 1e-8, "mean"),))
+@composite(
+    samples=(
+        Sample(((3, 4), F), ((3, 4), F), True, False, 1e-8, "mean"),
+        Sample(((3, 4), "p"), ((3, 4), "g"), False, True, 1e-8, "none"),
+    ),
+    errors=(
+        ErrorSample(
+            ((2,), F), ((3,), F), True, False, 1e-8, "sum", error=RuntimeError, says="broadcast"
+        ),
+    ),
+)
 def _poisson_nll(input, target, log_input, full, eps, reduction):
     loss = EXP(input) - target * input if log_input else input - target * LOG(input + eps)
     if full:
@@ -112,7 +152,24 @@ def poisson_nll_loss(
     )
 
 
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((3, 4), "p"), False, 1e-6, "mean"),))
+@composite(
+    samples=(
+        Sample(((3, 4), F), ((3, 4), F), ((3, 4), "p"), False, 1e-6, "mean"),
+        Sample(((3, 4), F), ((3, 4), F), ((3, 1), "p"), True, 1e-6, "none"),
+    ),
+    errors=(
+        ErrorSample(
+            ((2,), F),
+            ((3,), F),
+            ((3,), "p"),
+            True,
+            1e-6,
+            "sum",
+            error=RuntimeError,
+            says="broadcast",
+        ),
+    ),
+)
 def _gaussian_nll(input, target, var, full, eps, reduction):
     v = WHERE(var < eps, eps, var)
     d = input - target

@@ -8,7 +8,7 @@ from amity.core.errors import ShapeError
 from amity.core.shape import broadcast_shapes
 from amity.ir.graph import Spec
 
-from .record import ErrorSample, Op, Sample, deliver, method, result_dtype
+from .record import ErrorSample, Op, Sample, deliver, method, result_dtype, unlike
 
 F = "f"
 
@@ -25,7 +25,7 @@ def _check(op: str, a: Spec, b: Spec) -> None:
             f"{op}: expected m1 and m2 to have the same dtype, but got: {a.dtype} != {b.dtype}"
         )
     if a.dtype.kind == "b":
-        raise RuntimeError(f"\"{op}\" not implemented for 'Bool'")
+        raise unlike(op, a.dtype, "uif")
 
 
 def _text(s: Spec) -> str:
@@ -77,6 +77,35 @@ class Addmm(Op):
     alpha: float
     samples = (Sample(((5,), F), ((3, 4), F), ((4, 5), F), beta=1, alpha=1),
                Sample(((3, 5), F), ((3, 4), F), ((4, 5), F), beta=0.5, alpha=2.0))  # fmt: skip
+    errors = (
+        ErrorSample(
+            ((4,), F),
+            ((3, 4), F),
+            ((4, 5), F),
+            beta=1,
+            alpha=1,
+            error=RuntimeError,
+            says="broadcast",
+        ),
+        ErrorSample(
+            ((5,), F),
+            ((3, 4), F),
+            ((3, 5), F),
+            beta=1,
+            alpha=1,
+            error=RuntimeError,
+            says="3x4 and 3x5",
+        ),
+        ErrorSample(
+            ((5,), "i"),
+            ((3, 4), F),
+            ((4, 5), F),
+            beta=1,
+            alpha=1,
+            error=RuntimeError,
+            says="same dtype",
+        ),
+    )
 
     def infer(self, input: Spec, a: Spec, b: Spec) -> Spec:
         _check("addmm", a, b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from . import linalg
-from .decomposition import SolveTriangular, eye_like, turned
+from .inverse import SolveTriangular, eye_like, turned
 from .linalg import det, matrix_exp, matrix_power, slogdet
 from .record import deliver, method
 from .select import WHERE

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import index
 
 import numpy as np
 
 from amity.core.dtype import DType, float32, float64, int16
+from amity.core.errors import DimError, ShapeError, fail
 from amity.core.layout import Layout, layout
-from amity.core.shape import broadcast_shapes, canonical_dim, infer_size
+from amity.core.shape import broadcast_shapes, canonical_dim, check_dims, infer_size
 from amity.ir.graph import Spec
 
-from .record import Op, Sample, deliver, method
+from .record import ErrorSample, Op, Sample, deliver, method
 
 F = "f"
 
@@ -25,8 +27,12 @@ class Permute(Op):
     fuses_grad = True
     dims: tuple[int, ...]
     samples = (Sample(((2, 3, 4), F), dims=(2, 0, 1)), Sample(((), F), dims=()))
+    errors = (ErrorSample(((2, 3), F), dims=(0, 0), error=ShapeError, says="every dimension once"),)
 
     def infer(self, x: Spec) -> Spec:
+        if sorted(self.dims) != list(range(x.ndim)):
+            expected = f"every dimension once of the {x.ndim}"
+            raise fail(ShapeError, self.name, f"dims {self.dims}", expected)
         return Spec(tuple(x.shape[d] for d in self.dims), x.dtype)
 
     def view(self, x: Layout) -> tuple[Layout, int]:
@@ -50,9 +56,16 @@ class Reshape(Op):
     kind = "view"
     fuses_grad = True
     shape: tuple[int, ...]
-    samples = (Sample(((2, 6), F), shape=(3, 4)), Sample(((4,), F), shape=(2, 1, 2)))
+    samples = (
+        Sample(((2, 6), F), shape=(3, 4)),
+        Sample(((4,), F), shape=(2, 1, 2)),
+        Sample(((0, 3), F), shape=(5, 0)),
+    )
+    errors = (ErrorSample(((2, 3), F), shape=(4, 2), error=ShapeError, says="of 6 elements"),)
 
     def infer(self, x: Spec) -> Spec:
+        if math.prod(self.shape) != x.numel:
+            raise fail(ShapeError, self.name, f"shape {self.shape}", f"one of {x.numel} elements")
         return Spec(self.shape, x.dtype)
 
     def view(self, x: Layout) -> tuple[Layout, int] | None:
@@ -74,8 +87,13 @@ class Expand(Op):
     fuses_grad = True
     shape: tuple[int, ...]
     samples = (Sample(((3, 1), F), shape=(2, 3, 4)), Sample(((), F), shape=(2,)))
+    errors = (ErrorSample(((2, 3), F), shape=(4, 3), error=ShapeError, says="broadcasts to"),)
 
     def infer(self, x: Spec) -> Spec:
+        ends = zip(reversed(x.shape), reversed(self.shape), strict=False)
+        if x.ndim > len(self.shape) or any(n not in (1, m) for n, m in ends):
+            expected = f"one that broadcasts to {self.shape}"
+            raise fail(ShapeError, self.name, f"a shape {tuple(x.shape)}", expected)
         return Spec(self.shape, x.dtype)
 
     def view(self, x: Layout) -> tuple[Layout, int]:
@@ -105,9 +123,24 @@ class Slice(Op):
     start: int
     length: int
     step: int
-    samples = (Sample(((5, 3), F), dim=0, start=1, length=2, step=2),)
+    samples = (
+        Sample(((5, 3), F), dim=0, start=1, length=2, step=2),
+        Sample(((2, 3), F), dim=1, start=3, length=0, step=1),
+    )
+    errors = (
+        ErrorSample(((5, 3), F), dim=0, start=2, length=4, step=1, error=ShapeError, says="inside"),
+        ErrorSample(((5, 3), F), dim=2, start=0, length=1, step=1, error=DimError, says="one of"),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dim, x.ndim)
+        last = self.start + (self.length - 1) * self.step
+        if self.length < 0 or (
+            self.length
+            and not 0 <= min(self.start, last) <= max(self.start, last) < x.shape[self.dim]
+        ):
+            got = f"{self.length} places from {self.start} on"
+            raise fail(ShapeError, self.name, got, f"places inside of {x.shape[self.dim]}")
         return Spec((*x.shape[: self.dim], self.length, *x.shape[self.dim + 1 :]), x.dtype)
 
     def view(self, x: Layout) -> tuple[Layout, int]:
@@ -140,8 +173,16 @@ class Embed(Op):
         Sample(((2, 3), F), dim=0, start=1, step=2, size=5),
         Sample(((2, 3), F), dim=1, start=0, step=1, size=4),
     )
+    errors = (
+        ErrorSample(((3,), F), dim=0, start=2, step=1, size=4, error=ShapeError, says="room for 3"),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dim, x.ndim)
+        n = x.shape[self.dim]
+        if n and self.start + (n - 1) * self.step >= self.size:
+            got = f"size {self.size} with start {self.start} and step {self.step}"
+            raise fail(ShapeError, self.name, got, f"room for {n} elements")
         return Spec((*x.shape[: self.dim], self.size, *x.shape[self.dim + 1 :]), x.dtype)
 
     def reference(self, x):
@@ -248,7 +289,10 @@ class Reinterpret(Op):
     name = "reinterpret"
     kind = "view"
     dtype: DType
+    no_gradient = "bits are no numbers"
+    is_of_memory = True
     samples = (Sample(((3, 4), F), dtype=int16), Sample(((3, 4), "i"), dtype=float64))
+    errors = (ErrorSample(((2, 3), F), dtype=float64, error=RuntimeError, says="divisible"),)
 
     def infer(self, x: Spec) -> Spec:
         return Spec(self._shape(tuple(x.shape), x.dtype), self.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amity.core.dtype import finfo
 
-from .record import Sample, composite
+from .record import ErrorSample, Sample, composite
 from .reduce import SUM, count_of
 
 F = "f"
@@ -45,7 +45,8 @@ def _layer_norm_grad(g, input, weight, bias, count, eps):
 
 @composite(grad=_layer_norm_grad, samples=(
     Sample(((3, 4), F), ((4,), F), ((4,), F), count=1, eps=1e-5), Sample(((2, 3, 4), F), None, None, count=2, eps=1e-5),
-))  # fmt: skip
+), errors=(ErrorSample(((2, 3), F), ((2,), F), None, count=1, eps=1e-5, error=RuntimeError, says="broadcast"),)
+)  # fmt: skip
 def _layer_norm(input, weight, bias, count, eps):
     mean, var = _moments(input, tuple(range(input.ndim - count, input.ndim)))
     y = (input - mean) * (var + eps).rsqrt()
@@ -101,7 +102,8 @@ def _rms_norm_grad(g, input, weight, count, eps):
 
 @composite(grad=_rms_norm_grad, samples=(
     Sample(((3, 4), F), ((4,), F), count=1, eps=1e-5), Sample(((2, 3, 4), F), None, count=2, eps=1e-5),
-))  # fmt: skip
+), errors=(ErrorSample(((2, 3), F), ((2,), F), count=1, eps=1e-5, error=RuntimeError, says="broadcast"),)
+)  # fmt: skip
 def _rms_norm(input, weight, count, eps):
     dims = tuple(range(input.ndim - count, input.ndim))
     y = input * (SUM(input * input, dims, True) / count_of(input.shape, dims) + eps).rsqrt()
@@ -128,10 +130,13 @@ def _batch_norm_grad(gs, input, weight, bias, eps, y1, y2):
     g, gmean, gvar = gs
     dims = _batch_dims(input)
     rstd = _per_channel((y2 + eps).rsqrt(), input.ndim)
-    hat = (input - _per_channel(y1, input.ndim)) * rstd
+    centred = input - _per_channel(y1, input.ndim)
+    hat = centred * rstd
     gx = _normalized_grad(
         g if weight is None else g * _per_channel(weight, input.ndim), hat, rstd, dims
     )
+    share = _per_channel(gmean, input.ndim) + centred * (2 * _per_channel(gvar, input.ndim))
+    gx = gx + share / count_of(input.shape, dims)
     gw = None if weight is None else SUM(g * hat, dims, False)
     gb = None if bias is None else SUM(g, dims, False)
     return tuple(v for v, a in ((gx, input), (gw, weight), (gb, bias)) if a is not None)
@@ -142,7 +147,14 @@ def _batch_dims(x):
 
 
 @composite(
-    grad=_batch_norm_grad, samples=(Sample(((4, 3, 2, 2), F), ((3,), F), ((3,), F), eps=1e-5),)
+    grad=_batch_norm_grad,
+    samples=(
+        Sample(((4, 3, 2, 2), F), ((3,), F), ((3,), F), eps=1e-5),
+        Sample(((4, 3), F), None, None, eps=1e-5),
+    ),
+    errors=(
+        ErrorSample(((4, 3), F), ((2,), F), None, eps=1e-5, error=RuntimeError, says="broadcast"),
+    ),
 )
 def _batch_norm_train(input, weight, bias, eps):
     """The result, and the mean and variance of the batch."""
@@ -155,7 +167,22 @@ def _batch_norm_train(input, weight, bias, eps):
 
 
 @composite(
-    samples=(Sample(((4, 3, 2, 2), F), ((3,), F), ((3,), "p"), ((3,), F), ((3,), F), eps=1e-5),)
+    samples=(
+        Sample(((4, 3, 2, 2), F), ((3,), F), ((3,), "p"), ((3,), F), ((3,), F), eps=1e-5),
+        Sample(((0, 3), F), ((3,), F), ((3,), "p"), None, None, eps=1e-5),
+    ),
+    errors=(
+        ErrorSample(
+            ((4, 3), F),
+            ((2,), F),
+            ((2,), "p"),
+            None,
+            None,
+            eps=1e-5,
+            error=RuntimeError,
+            says="broadcast",
+        ),
+    ),
 )
 def _batch_norm_eval(input, mean, var, weight, bias, eps):
     n = input.ndim
@@ -227,6 +254,11 @@ def _group_norm_grad(g, input, weight, bias, groups, eps):
     samples=(
         Sample(((2, 4, 3), F), ((4,), F), ((4,), F), groups=2, eps=1e-5),
         Sample(((2, 4, 3), F), None, None, groups=4, eps=1e-5),
+    ),
+    errors=(
+        ErrorSample(
+            ((2, 4, 3), F), ((3,), F), None, groups=2, eps=1e-5, error=RuntimeError, says="reshape"
+        ),
     ),
 )
 def _group_norm(input, weight, bias, groups, eps):

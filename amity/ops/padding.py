@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from amity.core.errors import ShapeError
+from amity.core.errors import ShapeError, fail
 from amity.ir.graph import Spec
 
 from .movement import Embed, Slice, narrow
@@ -111,9 +111,23 @@ class PadBack(Op):
     pad: tuple[tuple[int, int], ...]
     mode: str
     shape: tuple[int, ...]
-    samples = (Sample(((5, 9), F), pad=((0, 1), (3, 2)), mode="reflect", shape=(4, 4)),)
+    samples = (
+        Sample(((5, 9), F), pad=((0, 1), (3, 2)), mode="reflect", shape=(4, 4)),
+        Sample(((6,), F), pad=((2, 1),), mode="circular", shape=(3,)),
+        Sample(((2, 5), F), pad=((0, 0), (1, 2)), mode="replicate", shape=(2, 2)),
+    )
+    errors = (
+        ErrorSample(
+            ((5,), F), pad=((2, 2),), mode="reflect", shape=(3,), error=ShapeError, says="(7,)"
+        ),
+    )
 
     def infer(self, g: Spec) -> Spec:
+        padded = Pad(self.pad, self.mode, 0.0).infer(Spec(self.shape, g.dtype)).shape
+        if tuple(g.shape) != tuple(padded):
+            raise fail(
+                ShapeError, self.name, f"a gradient of shape {tuple(g.shape)}", f"{tuple(padded)}"
+            )
         return Spec(self.shape, g.dtype)
 
     def reference(self, g):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from amity.core.dtype import int64
-from amity.core.errors import ShapeError
+from amity.core.errors import ShapeError, fail
 from amity.ir.graph import Spec
 
 from .convolution import spatial
-from .record import Op, Sample
+from .record import ErrorSample, Op, Sample, unlike
 
 F = "f"
+LARGE: dict[str, Any] = {"kernel": (5,), "stride": (1,), "padding": (0,), "dilation": (1,), "ceil": False}
+SMALL = LARGE | {"kernel": (2,)}
 
 
 def pooled(n: int, k: int, s: int, p: int, d: int, ceil: bool) -> int:
@@ -33,6 +35,11 @@ class Window(Op):
     kind = "kernel"
     planner = "pool"
     role: ClassVar[str]
+    takes: ClassVar[str] = "uif"
+    errors = (
+        ErrorSample(((1, 2, 3), F), **LARGE, error=ShapeError, says="too small"),
+        ErrorSample(((1, 2, 3), "b"), **SMALL, error=NotImplementedError, says="for 'Bool'"),
+    )
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -44,6 +51,8 @@ class Window(Op):
         return tuple(pooled(n, k, s, p, d, self.ceil) for n, k, s, p, d in rows)
 
     def infer(self, x: Spec) -> Spec:
+        if x.dtype.kind not in self.takes:
+            raise unlike(self.name, x.dtype, self.takes)
         size = self.output_size(x.shape[2:])
         if any(n <= 0 for n in size):
             raise ShapeError(
@@ -61,6 +70,11 @@ class Window(Op):
             ):
                 axes.append([j for j in range(i * s - p, i * s - p + d * k, d) if 0 <= j < n])
             yield at, list(itertools.product(*axes))
+
+
+def _check_windows(op: str, g: Spec, shape: Sequence[int]) -> None:
+    if tuple(g.shape) != tuple(shape):
+        raise fail(ShapeError, op, f"gradients of shape {tuple(g.shape)}", f"{tuple(shape)}")
 
 
 class MaxPool(Window):
@@ -130,7 +144,12 @@ class MaxPoolGrad(Window):
         ),
     )
 
+    errors = (
+        ErrorSample(((1, 2, 3), F), ((1, 2, 3), F), **SMALL, error=ShapeError, says="(1, 2, 2)"),
+    )
+
     def infer(self, g: Spec, x: Spec) -> Spec:
+        _check_windows(self.name, g, super().infer(x).shape)
         return x
 
     def reference(self, g, x):
@@ -144,13 +163,23 @@ class MaxPoolGrad(Window):
         return MaxPoolPick(tuple(x.shape[2:]))(g, self._index()(x.detach())), None
 
 
+PLACES = np.array([[[[0, 4], [1, 1]], [[2, 3], [0, 5]]]])  # of [1, 2, 2, 2], within 6 elements
+
+
 class MaxPoolPick(Op):
     """Elements at positions counted within the spatial dimensions, which are `size`."""
 
     name = "max_pool_pick"
     size: tuple[int, ...]
+    samples = (
+        Sample(((1, 2, 2, 3), F), PLACES, size=(2, 3)),
+        Sample(((1, 2, 5), F), PLACES[:, :, 0], size=(5,)),
+    )
+    errors = (ErrorSample(((1, 2, 4), F), PLACES, size=(6,), error=ShapeError, says="(6,)"),)
 
     def infer(self, x: Spec, index: Spec) -> Spec:
+        if tuple(x.shape[2:]) != self.size:
+            raise fail(ShapeError, self.name, f"sizes {tuple(x.shape[2:])}", f"{self.size}")
         return Spec(index.shape, x.dtype)
 
     def reference(self, x, index):
@@ -167,8 +196,16 @@ class MaxPoolPut(Op):
 
     name = "max_pool_put"
     size: tuple[int, ...]
+    samples = (
+        Sample(((1, 2, 2, 2), F), PLACES, size=(2, 3)),
+        Sample(((1, 2, 2), F), PLACES[:, :, 0], size=(5,)),
+    )
+    errors = (
+        ErrorSample(((1, 2, 3), F), PLACES, size=(6,), error=ShapeError, says="(1, 2, 2, 2)"),
+    )
 
     def infer(self, g: Spec, index: Spec) -> Spec:
+        _check_windows(self.name, g, index.shape)
         return Spec((*g.shape[:2], *self.size), g.dtype)
 
     def reference(self, g, index):
@@ -189,6 +226,11 @@ class AvgPool(Window):
     role = "mean"
     has_padding: bool
     divisor: int
+    errors = (
+        ErrorSample(((1, 2, 3), F), **LARGE, has_padding=True, divisor=0, error=ShapeError, says="too small"),
+        ErrorSample(((1, 2, 3), "b"), **SMALL, has_padding=True, divisor=0,
+                    error=NotImplementedError, says="for 'Bool'"),
+    )  # fmt: skip
     samples = (
         Sample(
             ((2, 2, 5, 6), F),
@@ -237,9 +279,16 @@ class AvgPoolGrad(Window):
 
     name = "avg_pool_grad"
     role = "mean_grad"
+    takes = "f"
     size: tuple[int, ...]
     has_padding: bool
     divisor: int
+    errors = (
+        ErrorSample(((1, 2, 3), F), **SMALL, size=(3,), has_padding=True, divisor=0,
+                    error=ShapeError, says="(1, 2, 2)"),
+        ErrorSample(((1, 2, 2), "i"), **SMALL, size=(3,), has_padding=True, divisor=0,
+                    error=NotImplementedError, says="for 'Long'"),
+    )  # fmt: skip
     samples = (
         Sample(
             ((2, 2, 3, 5), F),
@@ -266,6 +315,9 @@ class AvgPoolGrad(Window):
     )
 
     def infer(self, g: Spec) -> Spec:
+        if g.dtype.kind not in self.takes:
+            raise unlike(self.name, g.dtype, self.takes)
+        _check_windows(self.name, g, (*g.shape[:2], *self.output_size(self.size)))
         return Spec((*g.shape[:2], *self.size), g.dtype)
 
     def reference(self, g):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from amity.core.dtype import int64
+from amity.core.shape import check_dims
 from amity.ir.graph import Spec
 
-from .record import Op, Sample, method
+from .record import ErrorSample, Op, Sample, method
 
 
 class Position(Op):
@@ -16,9 +17,11 @@ class Position(Op):
     name = "position"
     kind = "position"
     dim: int
-    samples = (Sample(((3, 4), "f"), dim=1),)
+    samples = (Sample(((3, 4), "f"), dim=1), Sample(((0,), "f"), dim=0))
+    errors = (ErrorSample(((3, 4), "f"), dim=2, error=IndexError, says="dimension 2"),)
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dim, x.ndim)
         return Spec(tuple(n if d == self.dim else 1 for d, n in enumerate(x.shape)), int64)
 
     def reference(self, x):

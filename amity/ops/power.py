@@ -6,18 +6,17 @@ import numpy as np
 
 from amity.core.dtype import bool_
 
-from .elementwise import LOG, LOGICAL_AND, SQRT
+from .elementwise import LOG, LOGICAL_AND, POSITIVE, SQRT, UNARY
 from .record import Sample, deliver, method, pointwise, publish
 from .select import WHERE
 
 F = "f"
-UNARY = (Sample(((3, 4), F)), Sample(((), F)))
 SQUARE = pointwise("square", np.square, lambda k, x: x * x, lambda g, x: g * x * 2, rule="number",
                    samples=UNARY)  # fmt: skip
 RECIPROCAL = pointwise("reciprocal", lambda x: 1 / x, lambda k, x: 1 / x, lambda g, y: -g * y * y,
                        rule="float", samples=UNARY)  # fmt: skip
 RSQRT = pointwise("rsqrt", lambda x: 1 / np.sqrt(x), lambda k, x: 1 / k.unary("sqrt", x),
-                  lambda g, y: g * (y * y * y) * -0.5, rule="float", samples=UNARY)  # fmt: skip
+                  lambda g, y: g * (y * y * y) * -0.5, rule="float", samples=POSITIVE)  # fmt: skip
 square = publish(SQUARE, "The square.")
 reciprocal = publish(RECIPROCAL, "1 / x.")
 rsqrt = publish(RSQRT, "1 / sqrt(x).")
@@ -52,8 +51,17 @@ def _pow_grad(g, x, z, y):
     return gx, gz
 
 
-POW = pointwise("pow", np.power, _pow, _pow_grad, takes="uif",
-                samples=(Sample(((3, 4), F), ((3, 4), F)), Sample(((3, 1), F), ((4,), F))))  # fmt: skip
+def _power_numpy(x, z):
+    """As NumPy's; of integers a negative exponent gives what is left of the fraction."""
+    if x.dtype.kind != "i":
+        return np.power(x, z)
+    unit = np.where(x == 1, 1, np.where(x == -1, np.where(z & 1, -1, 1), 0))
+    return np.where(z < 0, unit, np.power(x, np.maximum(z, 0))).astype(x.dtype)
+
+
+POW = pointwise("pow", _power_numpy, _pow, _pow_grad, takes="uif",
+                samples=(Sample(((3, 4), "p"), ((3, 4), F)), Sample(((3, 1), "p"), ((4,), F)),
+                         Sample(((3, 4), "i"), ((4,), "i")), Sample(((3, 4), F), 3)))  # fmt: skip
 
 
 @method(inplace=True)

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from amity.core.dtype import DType, float64, int64
+from amity.core.dtype import DType, float32, float64, int64, uint8
+from amity.core.errors import ShapeError, fail
 from amity.ir.graph import Spec
 
-from .record import Op, Sample
+from .record import ErrorSample, Op, Sample, unlike
 
 ROUNDS = 10
 M0, M1 = 0xD2511F53, 0xCD9E8D57
 W0, W1 = 0x9E3779B9, 0xBB67AE85
 MASK = 0xFFFFFFFF
+SAMPLES = (
+    Sample(7, 3, count=33, dtype=float64),
+    Sample(2**40, 0, count=5, dtype=float32),
+    Sample(0, 0, count=0, dtype=float32),
+)
+ERRORS = (
+    ErrorSample(7, 3, count=-1, dtype=float64, error=ShapeError, says="count=-1"),
+    ErrorSample(7, 3, count=1, dtype=int64, error=NotImplementedError, says="for 'Long'"),
+)
 
 
 def philox(b, seed, counter):
@@ -54,6 +64,11 @@ def philox_numpy(seed: int, counter: np.ndarray) -> list[np.ndarray]:
     return x
 
 
+def _check_count(op: str, count: int) -> None:
+    if count < 0:
+        raise fail(ShapeError, op, f"count={count}", "how many numbers")
+
+
 class _Random(Op):
     """Base: `count` numbers of a dtype from a seed and an offset, which are run-time numbers."""
 
@@ -67,6 +82,9 @@ class _Random(Op):
         return (self.name, self.dtype.code)
 
     def infer(self, seed: Spec, offset: Spec) -> Spec:
+        if self.dtype not in (float32, float64):
+            raise unlike(self.name, self.dtype, "f")
+        _check_count(self.name, self.count)
         return Spec((self.count,), self.dtype)
 
     def words(self, k, seed, offset):
@@ -98,7 +116,8 @@ class Uniform(_Random):
     """Numbers in [0, 1)."""
 
     name = "uniform"
-    samples = (Sample(7, 3, count=33, dtype=float64),)
+    samples = SAMPLES
+    errors = ERRORS
 
     def emit(self, k, seed, offset):
         return unit(k.b, self.words(k, seed, offset), "f64" if self.dtype is float64 else "f32")
@@ -112,7 +131,8 @@ class Normal(_Random):
 
     name = "normal"
     is_costly = True
-    samples = (Sample(7, 3, count=33, dtype=float64),)
+    samples = SAMPLES
+    errors = ERRORS
 
     def emit(self, k, seed, offset):
         b, w = k.b, self.words(k, seed, offset)
@@ -132,9 +152,14 @@ class Bits(_Random):
     """Integers `low + (64 random bits) mod span`."""
 
     name = "random_bits"
-    samples = (Sample(7, 3, -5, 11, count=33, dtype=int64),)
+    samples = (
+        Sample(7, 3, -5, 11, count=33, dtype=int64),
+        Sample(-1, 2**40, 0, 2, count=5, dtype=uint8),
+    )
+    errors = (ErrorSample(7, 3, 0, 2, count=-1, dtype=int64, error=ShapeError, says="count=-1"),)
 
     def infer(self, seed: Spec, offset: Spec, low: Spec, span: Spec) -> Spec:
+        _check_count(self.name, self.count)
         return Spec((self.count,), self.dtype)
 
     def emit(self, k, seed, offset, low, span):

@@ -9,12 +9,18 @@ from operator import index
 import numpy as np
 
 from amity.core.dtype import int32, int64
-from amity.core.shape import broadcast_shapes, canonical_dim, canonical_dims, infer_size
+from amity.core.shape import (
+    broadcast_shapes,
+    canonical_dim,
+    canonical_dims,
+    check_dims,
+    infer_size,
+)
 from amity.ir.graph import Spec
 
 from .joining import cat, stack
 from .movement import Embed, Permute, _sizes, reshape, transpose
-from .record import METHODS, Op, Sample, method
+from .record import METHODS, ErrorSample, Op, Sample, method
 
 F = "f"
 
@@ -120,9 +126,15 @@ class Flip(Op):
     name = "flip"
     kind = "indexed"
     dims: tuple[int, ...]
-    samples = (Sample(((3, 4), F), dims=(0, 1)), Sample(((2, 3, 5), F), dims=(2,)))
+    samples = (
+        Sample(((3, 4), F), dims=(0, 1)),
+        Sample(((2, 3, 5), F), dims=(2,)),
+        Sample(((), F), dims=()),
+    )
+    errors = (ErrorSample(((3, 4), F), dims=(2,), error=IndexError, says="dimension 2"),)
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dims, x.ndim)
         return x
 
     def emit(self, k, x):
@@ -177,13 +189,15 @@ class Roll(Op):
     dim: int
     shift: int
     runtime = ("shift",)
-    samples = (Sample(((3, 4), F), dim=1, shift=1),)
+    samples = (Sample(((3, 4), F), dim=1, shift=1), Sample(((3, 4), F), dim=0, shift=2))
+    errors = (ErrorSample(((3, 4), F), dim=2, shift=1, error=IndexError, says="dimension 2"),)
 
     @property
     def structure(self):
         return ("roll", self.dim)
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dim, x.ndim)
         return x
 
     def emit(self, k, x):
@@ -338,10 +352,10 @@ def meshgrid(*tensors, indexing="ij"):
         raise RuntimeError(
             f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}'
         )
-    if not ts:
-        raise RuntimeError("meshgrid expects a non-empty TensorList")
     if len({t.dtype for t in ts}) > 1:
         raise RuntimeError("meshgrid expects all tensors to have the same dtype")
+    if not ts:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
     for t in ts:
         if t.ndim > 1:
             raise RuntimeError(

@@ -32,6 +32,9 @@ from amity.core.dtype import (
 from amity.core.shape import broadcast_shapes
 from amity.ir.graph import Spec
 
+from .arguments import deliver, numpy_names
+from .sample import NO_TENSOR, ErrorSample, Sample
+
 REGISTRY: dict[str, type[Op]] = {}  # primitives by name
 COMPOSITES: dict[str, Composite] = {}
 METHODS: dict[str, Callable] = {}  # public functions that are methods of Tensor too
@@ -50,21 +53,6 @@ def install(bind: Callable, bind_composite: Callable) -> None:
     """The one upward hook: the frontend says what happens when an op is called."""
     global _bind, _bind_composite
     _bind, _bind_composite = bind, bind_composite
-
-
-class Sample:
-    """Inputs for one test of an op: arrays or (shape, dtype) specs, and attributes."""
-
-    def __init__(self, *inputs: Any, **attributes: Any) -> None:
-        self.inputs, self.attributes = inputs, attributes
-
-
-class ErrorSample(Sample):
-    """Inputs that must raise `error` with `says` in its message."""
-
-    def __init__(self, *inputs: Any, error: type[Exception], says: str, **attributes: Any) -> None:
-        super().__init__(*inputs, **attributes)
-        self.error, self.says = error, says
 
 
 class Op:
@@ -87,6 +75,10 @@ class Op:
     fuses_grad: ClassVar[bool] = False  # whether the derivative rule runs as one Program in eager
     samples: ClassVar[Sequence[Sample]] = ()
     errors: ClassVar[Sequence[ErrorSample]] = ()
+    byproducts: ClassVar[tuple[int, ...]] = ()  # results that no gradient flows from
+    no_gradient: ClassVar[str] = ""  # why floats have none, where an op has no rule
+    no_second_gradient: ClassVar[str] = ""  # why the rule has no derivative of its own
+    is_of_memory: ClassVar[bool] = False  # whether strides, not places, say what it shows
     arity: ClassVar[int]
     input_names: ClassVar[list[str]]
     saved: ClassVar[tuple[tuple[str, int | str], ...]]
@@ -285,10 +277,7 @@ class Pointwise(Op):
         dtype = self.compute_dtype(*specs)
         for d in (s.dtype for s in specs) if self.takes_each else (dtype,):
             if d.kind not in self.takes:
-                raise NotImplementedError(
-                    f"\"{self.name}\" not implemented for '{_legacy(d)}': got {d}; expected "
-                    f"{' or '.join(_KINDS[k] for k in self.takes)}"
-                )
+                raise unlike(self.name, d, self.takes)
         shape = (
             specs[0].shape
             if len(specs) == 1
@@ -310,8 +299,12 @@ _LEGACY = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "i
            "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double"}  # fmt: skip
 
 
-def _legacy(dtype: DType) -> str:
-    return _LEGACY[dtype.name]
+def unlike(op: str, dtype: DType, takes: str) -> Exception:
+    """The error for a dtype that is of none of the kinds that an op takes."""
+    return NotImplementedError(
+        f"\"{op}\" not implemented for '{_LEGACY[dtype.name]}': got {dtype}; expected "
+        f"{' or '.join(_KINDS[k] for k in takes)}"
+    )
 
 
 def pointwise(
@@ -332,6 +325,7 @@ def pointwise(
     rows.update(name=name, function=staticmethod(function), code=staticmethod(code))
     arity = rows.pop("arity", None) or len(parameter_names(code)) - 1
     inputs = list(inputs or ("x", "z", "w")[:arity])
+    rows.setdefault("errors", _refusals(arity, rows.get("takes", "buif")))
     cls: Any = type(name.title().replace("_", ""), (Pointwise,), rows)
     cls.arity = arity
     cls.input_names = inputs
@@ -341,21 +335,22 @@ def pointwise(
     return cls()
 
 
+def _refusals(arity: int, takes: str) -> Sequence[ErrorSample]:
+    """What every elementwise op refuses: shapes, dtypes, or what is no number at all."""
+    out = []
+    if arity > 1:
+        shapes = [((n, 2), "i" if "i" in takes else "f") for n in range(2, 2 + arity)]
+        out.append(ErrorSample(*shapes, error=RuntimeError, says="expected sizes that broadcast"))
+    refused = [k for k in "bif" if k not in takes]
+    if refused:
+        of = [((2,), refused[0])] * arity
+        out.append(ErrorSample(*of, error=NotImplementedError, says="not implemented for"))
+    return out or NO_TENSOR
+
+
 # -- public functions
 
 INPLACE: dict[str, Callable] = {}  # functions `f` whose `f_` writes into its first argument
-
-
-def deliver(result: Any, out: Any) -> Any:
-    """A result, or several, written into what is given for them."""
-    if out is None:
-        return result
-    if not isinstance(result, tuple):
-        return out._receive(result)
-    if len(out) != len(result):
-        raise TypeError(f"out=: got {len(out)} tensors; expected {len(result)}")
-    received = [o._receive(r) for o, r in zip(out, result, strict=True)]
-    return result.of(received) if hasattr(result, "of") else tuple(received)
 
 
 def publish(
@@ -395,6 +390,8 @@ def method(
     """Mark a public function as a method of Tensor too, and in its in-place form if wanted."""
     if f is None:
         return lambda g: method(g, name=name, inplace=inplace)
+    if "dim" in parameter_names(f) and not isinstance(f, Composite):
+        f = numpy_names(f)
     METHODS[name or f.__name__] = f
     if inplace:
         INPLACE[name or f.__name__] = f

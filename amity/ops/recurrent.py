@@ -10,18 +10,23 @@ from .activation import relu
 from .elementwise import sigmoid, tanh
 from .joining import cat, chunk
 from .matmul import linear
-from .record import Sample, composite
+from .record import ErrorSample, Sample, composite
 
 F = "f"
 
 
-@composite(samples=(Sample(((2, 3), F), ((2, 3), F)), Sample(((0, 3), F), ((0, 3), F))))
+UNLIKE = (ErrorSample(((2, 3), F), ((2, 4), F), error=RuntimeError, says="broadcast"),)
+
+
+@composite(
+    samples=(Sample(((2, 3), F), ((2, 3), F)), Sample(((0, 3), F), ((0, 3), F))), errors=UNLIKE
+)
 def rnn_tanh_gates(x, h):
     """The next state of an RNN: tanh(x + h)."""
     return tanh(x + h)
 
 
-@composite(samples=(Sample(((2, 3), F), ((2, 3), F)),))
+@composite(samples=(Sample(((2, 3), F), ((2, 3), F)),), errors=UNLIKE)
 def rnn_relu_gates(x, h):
     """The next state of an RNN with ReLU: max(0, x + h)."""
     return relu(x + h)
@@ -38,7 +43,13 @@ def _lstm_gates_grad(gs, x, h, c, y1):
     return gx, gx, gc * f
 
 
-@composite(grad=_lstm_gates_grad, samples=(Sample(((2, 12), F), ((2, 12), F), ((2, 3), F)),))
+@composite(
+    grad=_lstm_gates_grad,
+    samples=(Sample(((2, 12), F), ((2, 12), F), ((2, 3), F)),),
+    errors=(
+        ErrorSample(((2, 12), F), ((2, 12), F), ((2, 4), F), error=RuntimeError, says="broadcast"),
+    ),
+)
 def lstm_gates(x, h, c):
     """The next output and cell of an LSTM.
 
@@ -60,7 +71,13 @@ def _gru_gates_grad(g, x, h, state):
     return cat([gr, gz, gn], -1), cat([gr, gz, gn * r], -1), g * z
 
 
-@composite(grad=_gru_gates_grad, samples=(Sample(((2, 9), F), ((2, 9), F), ((2, 3), F)),))
+@composite(
+    grad=_gru_gates_grad,
+    samples=(Sample(((2, 9), F), ((2, 9), F), ((2, 3), F)),),
+    errors=(
+        ErrorSample(((2, 9), F), ((2, 9), F), ((2, 4), F), error=RuntimeError, says="broadcast"),
+    ),
+)
 def gru_gates(x, h, state):
     """The next state of a GRU, with the reset gate after the product.
 

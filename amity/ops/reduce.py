@@ -6,13 +6,15 @@ import builtins
 
 import numpy as np
 
-from amity.core.dtype import bool_, int64, uint8
+from amity.core.dtype import as_dtype, bool_, int64, uint8
+from amity.core.errors import ShapeError, fail
 from amity.core.layout import Layout, layout
-from amity.core.shape import canonical_dims
+from amity.core.shape import canonical_dims, check_dims
 from amity.ir.graph import Spec
 
+from .arguments import check_flag, check_one_dim, check_tensor
 from .joining import Cat
-from .record import Op, Sample, composite, deliver, method
+from .record import ErrorSample, Op, Sample, composite, deliver, method
 
 _F = "f"
 SAMPLES = (
@@ -20,6 +22,8 @@ SAMPLES = (
     Sample(((2, 3, 4), _F), dims=(0, 2), keepdim=False), Sample(((), _F), dims=(), keepdim=False),
     Sample(((5, 3), "i"), dims=(0, 1), keepdim=False),
 )  # fmt: skip
+BEYOND = ErrorSample(((2, 3), _F), dims=(0, 2), keepdim=False, error=IndexError, says="dimension 2")
+EMPTY = ErrorSample(((2, 0), _F), dims=(1,), keepdim=False, error=IndexError, says="non-zero size")
 
 
 class Reduce(Op):
@@ -31,11 +35,13 @@ class Reduce(Op):
     keepdim: bool
     combine = "sum"
     samples = SAMPLES
+    errors = (BEYOND,)
 
     def result_dtype(self, x: Spec):
         return x.dtype
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dims, x.ndim)
         if self.keepdim:
             shape = tuple(1 if d in self.dims else n for d, n in enumerate(x.shape))
         else:
@@ -60,8 +66,18 @@ class Spread(Op):
         Sample(((3,), _F), dims=(1,), keepdim=False, shape=(3, 4)),
         Sample(((1, 4), _F), dims=(0,), keepdim=True, shape=(3, 4)),
     )
+    errors = (
+        ErrorSample(
+            ((3,), _F), dims=(1,), keepdim=False, shape=(2, 4), error=ShapeError, says="(2,)"
+        ),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dims, len(self.shape))
+        kept = [(d not in self.dims, n) for d, n in enumerate(self.shape)]
+        shape = [n if k else 1 for k, n in kept if k or self.keepdim]
+        if list(x.shape) != shape:
+            raise fail(ShapeError, self.name, f"a shape {tuple(x.shape)}", f"{tuple(shape)}")
         return Spec(self.shape, x.dtype)
 
     def view(self, x: Layout) -> tuple[Layout, int]:
@@ -126,13 +142,16 @@ def _cat(parts):
 
 
 class _Extreme(Reduce):
+    errors = (BEYOND, EMPTY)
+
     def infer(self, x: Spec) -> Spec:
+        y = super().infer(x)
         if builtins.any(x.shape[d] == 0 for d in self.dims):
             raise IndexError(
                 f"{self.name}: Expected reduction dim to have non-zero size; got shape "
                 f"{list(x.shape)}"
             )
-        return super().infer(x)
+        return y
 
     def grad(self: Reduce, g, x, y):
         """To the elements equal to the extreme, shared evenly among them."""
@@ -171,10 +190,10 @@ class Amin(_Extreme):
 
 
 class _Logical(Reduce):
-    """Whether all or any elements are true; of uint8 the result is uint8, as PyTorch's."""
+    """Whether all or any elements are true."""
 
     def result_dtype(self, x: Spec):
-        return uint8 if x.dtype is uint8 else bool_
+        return bool_
 
 
 class All(_Logical):
@@ -194,18 +213,25 @@ class Any(_Logical):
 
 
 class _Arg(Reduce):
+    errors = (
+        BEYOND,
+        EMPTY,
+        ErrorSample(((2, 3), "b"), dims=(1,), keepdim=False, error=RuntimeError, says="bool"),
+    )
+
     def result_dtype(self, x: Spec):
         return int64
 
     def infer(self, x: Spec) -> Spec:
         if x.dtype.kind == "b":
             raise RuntimeError(f"{self.name}(): does not support bool input; expected numbers")
+        y = super().infer(x)
         if builtins.any(x.shape[d] == 0 for d in self.dims):
             raise IndexError(
                 f"{self.name}: Expected reduction dim to have non-zero size; got shape "
                 f"{list(x.shape)}"
             )
-        return super().infer(x)
+        return y
 
     def _reference(self, f, x):
         if len(self.dims) == x.ndim:
@@ -219,6 +245,7 @@ class Argmax(_Arg):
     samples = (
         Sample(((3, 4), _F), dims=(1,), keepdim=False),
         Sample(((3, 4), _F), dims=(0, 1), keepdim=False),
+        Sample(((2, 3, 2), "i"), dims=(1,), keepdim=True),
     )
 
     def reference(self, x):
@@ -242,8 +269,17 @@ def SUM(x, dims, keepdim):
     return Sum(dims, keepdim)(x)
 
 
-def _cast(x, dtype):
+def cast(x, dtype, out=None):
+    """The input in the dtype asked for, by name or by where the result goes."""
+    dtype = out.dtype if dtype is None and out is not None else as_dtype("cast", dtype)
     return x if dtype is None or x.dtype is dtype else x.to(dtype)
+
+
+def dims_of(op: str, x, dim, keepdim) -> tuple[int, ...]:
+    """The dimensions of a reduction, its other arguments checked."""
+    check_tensor(op, x)
+    check_flag(op, "keepdim", keepdim)
+    return canonical_dims(op, dim, x.ndim)
 
 
 @method
@@ -253,19 +289,23 @@ def sum(input, dim=None, keepdim=False, *, dtype=None, out=None):
     dtype:  integers and bools are summed as int64
     errors: IndexError for a dimension out of range
     """
-    x = _cast(input, dtype)
-    return deliver(Sum(canonical_dims("sum", dim, x.ndim), keepdim)(x), out)
+    dims = dims_of("sum", input, dim, keepdim)
+    return deliver(Sum(dims, keepdim)(cast(input, dtype, out)), out)
 
 
 @method
 def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """The product over a dimension, over all by default."""
-    x = _cast(input, dtype)
-    return deliver(Prod(canonical_dims("prod", dim, x.ndim), keepdim)(x), out)
+    dims = dims_of("prod", input, dim, keepdim)
+    return deliver(Prod(dims, keepdim)(cast(input, dtype, out)), out)
 
 
-def _some(op: str, x, dim) -> None:
-    """Nothing has no extreme."""
+def _some(op: str, x, dim, out) -> None:
+    """Nothing has no extreme; and an extreme is not cast."""
+    if out is not None and out.dtype is not x.dtype:
+        raise RuntimeError(
+            f"{op}(): got out of {out.dtype}; Expected the dtype for input and out to match, {x.dtype}"
+        )
     if x.numel() == 0 and (dim is None or dim == () or dim == []):
         raise RuntimeError(
             f"{op}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
@@ -276,43 +316,53 @@ def _some(op: str, x, dim) -> None:
 @method
 def amax(input, dim=(), keepdim=False, *, out=None):
     """The largest element over dimensions; gradients are shared among equals."""
-    _some("amax", input, dim)
-    return deliver(Amax(canonical_dims("amax", dim, input.ndim), keepdim)(input), out)
+    dims = dims_of("amax", input, dim, keepdim)
+    _some("amax", input, dim, out)
+    return deliver(Amax(dims, keepdim)(input), out)
 
 
 @method
 def amin(input, dim=(), keepdim=False, *, out=None):
     """The smallest element over dimensions; gradients are shared among equals."""
-    _some("amin", input, dim)
-    return deliver(Amin(canonical_dims("amin", dim, input.ndim), keepdim)(input), out)
+    dims = dims_of("amin", input, dim, keepdim)
+    _some("amin", input, dim, out)
+    return deliver(Amin(dims, keepdim)(input), out)
+
+
+def _whether(kind, op, input, dim, keepdim, out):
+    dims = dims_of(op, input, dim, keepdim)
+    if dim is not None and not isinstance(dim, int) and len(dim) == 0:
+        dims = ()  # unlike sums, over none
+    if out is not None and out.dtype not in (bool_, uint8):
+        raise RuntimeError(f"{op} only supports bool tensor for result, got: {out.dtype}")
+    y = kind(dims, keepdim)(input if input.dtype is bool_ else input != 0)
+    return deliver(y.to(uint8) if input.dtype is uint8 else y, out)
 
 
 @method
 def all(input, dim=None, keepdim=False, *, out=None):
     """Whether all elements are true."""
-    x = input if input.dtype in (bool_,) else input != 0
-    y = All(canonical_dims("all", dim, x.ndim), keepdim)(x)
-    return deliver(y.to(uint8) if input.dtype is uint8 else y, out)
+    return _whether(All, "all", input, dim, keepdim, out)
 
 
 @method
 def any(input, dim=None, keepdim=False, *, out=None):
     """Whether any element is true."""
-    x = input if input.dtype in (bool_,) else input != 0
-    y = Any(canonical_dims("any", dim, x.ndim), keepdim)(x)
-    return deliver(y.to(uint8) if input.dtype is uint8 else y, out)
+    return _whether(Any, "any", input, dim, keepdim, out)
 
 
 @method
 def argmax(input, dim=None, keepdim=False, *, out=None):
     """The position of the largest element: in the flattened tensor, or along `dim`."""
-    return deliver(Argmax(canonical_dims("argmax", dim, input.ndim), keepdim)(input), out)
+    check_one_dim("argmax", dim)
+    return deliver(Argmax(dims_of("argmax", input, dim, keepdim), keepdim)(input), out)
 
 
 @method
 def argmin(input, dim=None, keepdim=False, *, out=None):
     """The position of the smallest element: in the flattened tensor, or along `dim`."""
-    return deliver(Argmin(canonical_dims("argmin", dim, input.ndim), keepdim)(input), out)
+    check_one_dim("argmin", dim)
+    return deliver(Argmin(dims_of("argmin", input, dim, keepdim), keepdim)(input), out)
 
 
 def count_of(shape, dims) -> int:
@@ -331,10 +381,21 @@ def _floating(op: str, x, dtype):
         )
 
 
-@composite(grad=lambda g, like_input, dim, keepdim: _mean_grad(g, like_input, dim, keepdim))
+@composite(
+    grad=lambda g, like_input, dim, keepdim: _mean_grad(g, like_input, dim, keepdim),
+    samples=(
+        Sample(((3, 4), _F), dim=(1,), keepdim=False),
+        Sample(((2, 3, 2), _F), dim=(0, 2), keepdim=True),
+        Sample(((2, 0), _F), dim=(1,), keepdim=False),
+    ),
+    errors=(
+        ErrorSample(((2, 3), _F), dim=(2,), keepdim=False, error=IndexError, says="dimension"),
+    ),
+)
 def _mean(input, dim, keepdim):
+    total = Sum(dim, keepdim)(input)
     n = count_of(input.shape, dim)
-    return Sum(dim, keepdim)(input) / n if n else Sum(dim, keepdim)(input) * float("nan")
+    return total / n if n else total * float("nan")
 
 
 def _mean_grad(g, like, dim, keepdim):
@@ -348,6 +409,7 @@ def mean(input, dim=None, keepdim=False, *, dtype=None, out=None):
 
     errors: RuntimeError for an integer dtype
     """
+    dims = dims_of("mean", input, dim, keepdim)
+    dtype = as_dtype("mean", dtype)
     _floating("mean", input, dtype)
-    x = _cast(input, dtype)
-    return deliver(_mean(x, canonical_dims("mean", dim, x.ndim), keepdim), out)
+    return deliver(_mean(cast(input, dtype, out), dims, keepdim), out)

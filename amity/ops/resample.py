@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from amity.core.errors import ShapeError
 from amity.ir.graph import Spec
 
-from .record import Op, Sample
+from .record import ErrorSample, Op, Sample
 
 F = "f"
 Table = tuple[np.ndarray, np.ndarray]
@@ -129,7 +130,7 @@ def transposed(*key) -> Table:
     return places, weights
 
 
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "source": (4, 5),
     "size": (7, 3),
     "scales": (None, None),
@@ -154,7 +155,19 @@ class Resample(Op):
     samples = (
         Sample(((1, 2, 4, 5), F), mode="linear", is_smooth=False, **_SIZES),
         Sample(((1, 2, 4, 5), F), mode="cubic", is_smooth=True, **_SIZES),
+        Sample(((4, 5), F), mode="nearest", is_smooth=False, **_SIZES),
+        Sample(((2, 7, 3), F), mode="area", is_smooth=False, **_SIZES | {"is_back": True}),
     )  # fmt: skip
+    errors = (
+        ErrorSample(
+            ((1, 2, 4, 4), F),
+            mode="area",
+            is_smooth=False,
+            **_SIZES,
+            error=ShapeError,
+            says="[4, 5]",
+        ),
+    )
 
     def infer(self, x: Spec) -> Spec:
         expected, result = (self.size, self.source) if self.is_back else (self.source, self.size)
@@ -179,15 +192,19 @@ class Resample(Op):
 
     def reference(self, x):
         dtype, lead = x.dtype, x.ndim - len(self.size)
-        y = x.astype(np.float64)
-        for axis in range(len(self.size)):
-            index, weight = self.table(axis, dtype != np.float64)
+        real = np.float64 if dtype == np.float64 else np.float32
+        y, is_byte = x.astype(real), dtype == np.uint8
+        axes = range(len(self.size))
+        for axis in reversed(axes) if is_byte else axes:  # bytes are rounded after each
+            index, weight = self.table(axis, real is not np.float64)
+            weight = weight.astype(real)
             taken = np.take(y, np.maximum(index, 0), axis=lead + axis)
             shape = (*index.shape, *(1,) * (y.ndim - lead - axis - 1))
             y = np.where((index >= 0).reshape(shape), taken * weight.reshape(shape), 0).sum(
                 lead + axis + 1
             )
-        return (np.clip(np.floor(y + 0.5), 0, 255) if dtype == np.uint8 else y).astype(dtype)
+            y = np.clip(np.floor(y + real(0.5)), 0, 255) if is_byte else y
+        return y.astype(dtype)
 
     def grad(self, g):
         return Resample(**self.attributes() | {"is_back": not self.is_back})(g)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from amity.core.dtype import DType, int64
-from amity.core.shape import canonical_dim
+from amity.core.dtype import DType, as_dtype, finfo, float64, int64
+from amity.core.shape import canonical_dim, check_dims
 from amity.ir.graph import Spec
 
+from .arguments import check_one_dim, check_tensor
 from .gather import Scatter
 from .joining import cat
-from .record import Op, Sample, deliver, method
+from .record import ErrorSample, Op, Sample, deliver, method
 from .select import WHERE
 from .structs import ReturnTypes
 
 F = "f"
+
+
+BEYOND = ErrorSample(((3,), F), dim=1, dtype=float64, error=IndexError, says="dimension 1")
 
 
 class Scan(Op):
@@ -25,9 +29,16 @@ class Scan(Op):
     combine = "sum"
     dim: int
     dtype: DType
-    samples = ()
+    samples = (
+        Sample(((3, 5), F), dim=1, dtype=float64),
+        Sample(((2, 3, 2), F), dim=1, dtype=float64),
+        Sample(((4,), "i"), dim=0, dtype=int64),
+        Sample(((0, 3), F), dim=0, dtype=float64),
+    )
+    errors = (BEYOND,)
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dim, x.ndim)
         return Spec(x.shape, self.dtype)
 
 
@@ -77,7 +88,10 @@ def _reverse_sum(x, d):
 
 
 def _scan(op, name, input, dim, dtype, out):
+    check_tensor(name, input)
+    check_one_dim(name, dim)
     d = canonical_dim(name, dim, input.ndim)
+    dtype = as_dtype(name, dtype) or (out.dtype if out is not None else None)
     dtype = dtype or (input.dtype if input.dtype.kind == "f" else int64)
     x = input if input.dtype is dtype else input.to(dtype)
     if x.ndim == 0:
@@ -109,8 +123,10 @@ class CumExtreme(Op):
     dim: int
     is_max: bool
     samples = (Sample(((3, 5), F), dim=1, is_max=True), Sample(((3, 5), F), dim=0, is_max=False))
+    errors = (ErrorSample(((3,), F), dim=1, is_max=True, error=IndexError, says="dimension 1"),)
 
     def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        check_dims(self.name, self.dim, x.ndim)
         return x, Spec(x.shape, int64)
 
     def reference(self, x):
@@ -154,21 +170,29 @@ class LogCumSumExp(Op):
     kind = "host"
     dim: int
     samples = (Sample(((3, 5), F), dim=1), Sample(((3, 5), F), dim=0))
+    errors = (
+        ErrorSample(((3,), F), dim=1, error=IndexError, says="dimension 1"),
+        ErrorSample(((3,), "i"), dim=0, error=NotImplementedError, says="floating"),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        check_dims(self.name, self.dim, x.ndim)
         if x.dtype.kind != "f":
             raise NotImplementedError(f"logcumsumexp: got {x.dtype}; expected a floating dtype")
         return x
 
     def reference(self, x):
         wide = x.astype(np.float64) if x.dtype.itemsize == 2 else x
-        return np.logaddexp.accumulate(wide, self.dim).astype(x.dtype)
+        with np.errstate(invalid="ignore"):  # infinities
+            return np.logaddexp.accumulate(wide, self.dim).astype(x.dtype)
 
     def grad(self, g, x, y):
         """Sums of g e^(x - y) over what comes after, in logarithms, for either sign of g."""
-        out = None
+        out, lowest = None, finfo(g.dtype).min
         for sign in (1, -1):
-            part = WHERE(g * sign > 0, g * sign, 0.0).log() - y
+            share = g * sign
+            log = WHERE(share > 0, WHERE(share > 0, share, 1.0).log(), lowest)
+            part = log - y
             total = LogCumSumExp(self.dim)(part.flip(self.dim)).flip(self.dim)
             share = (total + x).exp() * sign
             out = share if out is None else out + share

@@ -8,7 +8,7 @@ from amity.core.dtype import bool_, uint8
 from amity.core.shape import broadcast_shapes
 from amity.ir.graph import Spec
 
-from .record import METHODS, Pointwise, Sample, deliver, result_dtype, saved_of
+from .record import METHODS, ErrorSample, Pointwise, Sample, deliver, result_dtype, saved_of
 
 
 class Where(Pointwise):
@@ -19,6 +19,10 @@ class Where(Pointwise):
     samples = (
         Sample(((3, 1), "b"), ((3, 4), "f"), ((4,), "f")),
         Sample(((2,), "b"), ((2,), "i"), ((), "i")),
+    )
+    errors = (
+        ErrorSample(((2,), "f"), ((2,), "f"), 0.0, error=RuntimeError, says="boolean"),
+        ErrorSample(((2,), "b"), ((3,), "f"), 0.0, error=RuntimeError, says="broadcast"),
     )
 
     def compute_dtype(self, condition: Spec, x: Spec, z: Spec):

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from amity.core.dtype import bool_, float32, float64, int32, int64
-from amity.core.shape import canonical_dim
+from amity.core.errors import ShapeError, fail
+from amity.core.shape import canonical_dim, check_dims
 from amity.ir.graph import Spec
 
+from .arguments import check_tensor
 from .gather import Gather, Scatter
-from .record import Op, Sample, deliver, method
+from .record import ErrorSample, Op, Sample, deliver, method
 from .select import WHERE
 from .structs import ReturnTypes
 
@@ -32,9 +34,15 @@ class Sort(Op):
     samples = (
         Sample(((3, 5), F), dim=1, descending=False),
         Sample(((4, 2), F), dim=0, descending=True),
+        Sample(((6,), "i"), dim=0, descending=True, rough="integers"),
+        Sample(((2, 0), F), dim=1, descending=False),
+    )
+    errors = (
+        ErrorSample(((3,), F), dim=1, descending=False, error=IndexError, says="dimension 1"),
     )
 
     def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        check_dims(self.name, self.dim, x.ndim)
         return Spec(x.shape, x.dtype), Spec(x.shape, int64)
 
     def reference(self, x):
@@ -68,9 +76,17 @@ class TopK(Op):
     samples = (
         Sample(((3, 5), F), dim=1, k=2, largest=True),
         Sample(((4, 2), F), dim=0, k=3, largest=False),
+        Sample(((2, 3), "i"), dim=1, k=0, largest=True),
+    )
+    errors = (
+        ErrorSample(((3,), F), dim=1, k=1, largest=True, error=IndexError, says="dimension 1"),
+        ErrorSample(((3,), F), dim=0, k=4, largest=True, error=ShapeError, says="at most 3"),
     )
 
     def infer(self, x: Spec) -> tuple[Spec, Spec]:
+        check_dims(self.name, self.dim, x.ndim)
+        if not 0 <= self.k <= x.shape[self.dim]:
+            raise fail(ShapeError, self.name, f"k={self.k}", f"at most {x.shape[self.dim]}")
         shape = (*x.shape[: self.dim], self.k, *x.shape[self.dim + 1 :])
         return Spec(shape, x.dtype), Spec(shape, int64)
 
@@ -151,6 +167,7 @@ def _ranked(name, input, dim, keepdim, rank_of):
 @method
 def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
     """The k-th smallest element along a dimension, and where it is."""
+    _no_bools("kthvalue", input)
     d = canonical_dim("kthvalue", dim, input.ndim)
     n = input.shape[d] if input.ndim else 1
     if n == 0:
@@ -163,6 +180,12 @@ def kthvalue(input, k, dim=-1, keepdim=False, *, out=None):
     return deliver(_ranked("kthvalue", input, dim, keepdim, lambda x, d: k - 1), out)
 
 
+def _no_bools(name, x):
+    check_tensor(name, x)
+    if x.dtype.kind == "b":
+        raise NotImplementedError(f"\"{name}\" not implemented for 'Bool': got {x.dtype}")
+
+
 def _nan_rows(x, d):
     """Whether a row holds a NaN; a median of such a row is NaN, and NaNs sort last."""
     return (x != x).any(d, True)
@@ -171,6 +194,7 @@ def _nan_rows(x, d):
 @method
 def median(input, dim=None, keepdim=False, *, out=None):
     """The middle element, the lower one of two; along a dimension also where it is."""
+    _no_bools("median", input)
     if dim is None:
         flat = input.reshape(-1)
         if flat.numel() == 0:
@@ -203,6 +227,7 @@ def _pick(condition, a, b):
 @method
 def nanmedian(input, dim=None, keepdim=False, *, out=None):
     """The median of what is no NaN."""
+    _no_bools("nanmedian", input)
     if dim is None:
         return deliver(
             nanmedian(input.reshape(-1), 0).values
@@ -253,6 +278,23 @@ def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear", ou
     return deliver(_quantile("nanquantile", input, q, dim, keepdim, interpolation, True), out)
 
 
+def _shares(name, input, q):
+    """The argument q as a tensor."""
+    if not hasattr(q, "layout"):
+        if not isinstance(q, (int, float)):
+            raise TypeError(
+                f"{name}(): argument 'q' must be float or Tensor, not {type(q).__name__}"
+            )
+        return input.new_tensor(q)
+    if q.ndim > 1:
+        raise RuntimeError(f"{name}() q must be a scalar or 1D tensor: got shape {list(q.shape)}")
+    if q.dtype is not input.dtype:
+        raise RuntimeError(
+            f"{name}() q tensor must be same dtype as the input tensor: got {q.dtype} and {input.dtype}"
+        )
+    return q
+
+
 def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
     if input.dtype not in (float32, float64):
         raise RuntimeError(
@@ -263,8 +305,7 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
             f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, "
             f"but got {interpolation}"
         )
-    if not hasattr(q, "layout"):
-        q = input.new_tensor(q)
+    q = _shares(name, input, q)
     if q.numel() and not bool(((q >= 0).logical_and(q <= 1)).all()):
         raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
     if input.numel() == 0:

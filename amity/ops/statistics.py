@@ -8,10 +8,12 @@ import math
 from amity.core.dtype import float32, uint8
 from amity.core.shape import broadcast_shapes, canonical_dim, canonical_dims
 
+from .decomposition import Svd
 from .elementwise import ABS, EXP, LOG, MAXIMUM, MINIMUM
 from .gather import Gather
-from .record import METHODS, Sample, composite, deliver, method
-from .reduce import SUM, Amax, Amin, Argmax, Argmin, count_of, mean
+from .rearrange import movedim
+from .record import METHODS, ErrorSample, Sample, composite, deliver, method
+from .reduce import SUM, Amax, Amin, Argmax, Argmin, cast, count_of, mean
 from .select import WHERE
 from .structs import ReturnTypes
 
@@ -34,10 +36,16 @@ def _var_grad(g, input, dims, correction, keepdim):
         Sample(((3, 4), F), dims=(1,), correction=1, keepdim=False),
         Sample(((3, 4), F), dims=(0, 1), correction=0, keepdim=True),
     ),
+    errors=(
+        ErrorSample(
+            ((3,), F), dims=(1,), correction=1, keepdim=False, error=IndexError, says="dim"
+        ),
+    ),
 )
 def _var(input, dims, correction, keepdim):
+    whole = SUM(input, dims, True)
     n = count_of(input.shape, dims)
-    centred = input - SUM(input, dims, True) / n if n else input
+    centred = input - whole / n if n else input
     total = SUM(centred * centred, dims, keepdim)
     left = n - correction
     return total / left if left > 0 else total * math.inf
@@ -50,6 +58,11 @@ def _var(input, dims, correction, keepdim):
     samples=(
         Sample(((3, 4), F), dims=(1,), correction=1, keepdim=False),
         Sample(((3, 4), F), dims=(0, 1), correction=0, keepdim=True),
+    ),
+    errors=(
+        ErrorSample(
+            ((3,), F), dims=(1,), correction=1, keepdim=False, error=IndexError, says="dim"
+        ),
     ),
 )
 def _std(input, dims, correction, keepdim):
@@ -72,6 +85,8 @@ def _arguments(name, input, dim, unbiased, correction):
     """`var(unbiased)` and `var(dim, …)` alike."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
+    if unbiased is not None and correction is not None:
+        raise TypeError(f"{name}(): got both unbiased and correction; expected one of them")
     if input.dtype.kind != "f":
         raise RuntimeError(f"{name} only support floating point and complex dtypes")
     return canonical_dims(name, dim, input.ndim), _correction(unbiased, correction)
@@ -211,6 +226,9 @@ def _logsumexp_grad(g, input, y, dims, keepdim):
         Sample(((3, 4), F), dims=(1,), keepdim=False),
         Sample(((3, 4), F), dims=(0,), keepdim=True),
     ),
+    errors=(
+        ErrorSample(((3,), F), dims=(1,), keepdim=False, error=IndexError, says="dimension 1"),
+    ),
 )
 def _logsumexp(input, dims, keepdim):
     top = Amax(dims, True)(input)
@@ -254,6 +272,12 @@ def _norm_grad(g, input, y, p, dims, keepdim):
     samples=(
         Sample(((3, 4), F), p=2.0, dims=(1,), keepdim=False),
         Sample(((3, 4), F), p=3.0, dims=(0, 1), keepdim=True),
+        Sample(((3, 4), F), p=1.0, dims=(0,), keepdim=False),
+    ),
+    errors=(
+        ErrorSample(
+            ((3,), F), p=2.0, dims=(1,), keepdim=False, error=IndexError, says="dimension 1"
+        ),
     ),
 )
 def _p_norm(input, p, dims, keepdim):
@@ -272,7 +296,21 @@ def vector_norm(input, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
             "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
             f"{x.dtype.name}"
         )
+    if isinstance(ord, str):
+        raise TypeError(
+            f"linalg_vector_norm(): argument 'ord' (position 2) must be Number, not str: got {ord!r}"
+        )
+    if dtype is not None and dtype.itemsize < input.dtype.itemsize:
+        raise RuntimeError(
+            f"linalg.vector_norm: the dtype of the input ({input.dtype}) should be convertible without "
+            f"narrowing to the specified dtype ({dtype})"
+        )
     dims = canonical_dims("vector_norm", dim, x.ndim)
+    if ord < 0 and any_empty(x.shape, dims):
+        raise RuntimeError(
+            f"linalg.vector_norm cannot compute the {ord} norm on an empty dimension because the "
+            "operation does not have an identity"
+        )
     if ord == math.inf or ord == -math.inf:
         size = ABS(x)
         if any_empty(x.shape, dims):
@@ -286,17 +324,26 @@ def vector_norm(input, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
     return deliver(_p_norm(x, float(ord), dims, keepdim), out)
 
 
+def _nuclear(input, dim, keepdim):
+    """The sum of the singular values of matrices."""
+    dims = canonical_dims("norm", dim, input.ndim)
+    if len(dims) != 2:
+        raise RuntimeError(f"norm: got {len(dims)} dimensions with p='nuc'; expected two")
+    y = Svd(False)(movedim(input, dims, (-2, -1)))[1].sum(-1)
+    for d in dims if keepdim else ():
+        y = y.unsqueeze(d)
+    return y
+
+
 @method
 def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
-    """The norm: "fro" (the 2-norm of all elements) or a number."""
+    """The norm: "fro" (the 2-norm of all elements), "nuc" (of matrices) or a number."""
     if p == "nuc":
-        raise RuntimeError(
-            "norm: got p='nuc'; expected 'fro' or a number: use singular values of amity.linalg"
-        )
+        return deliver(_nuclear(cast(input, dtype), dim, keepdim), out)
     if p is None or p == "fro":
         p = 2
     if isinstance(p, str):
-        raise RuntimeError(f"norm: got p={p!r}; expected 'fro' or a number")
+        raise RuntimeError(f"norm: got p={p!r}; expected 'fro', 'nuc' or a number")
     return vector_norm(input, p, dim, keepdim, dtype=dtype, out=out)
 
 

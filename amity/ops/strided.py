@@ -7,12 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from amity.core.errors import ShapeError, fail
 from amity.core.layout import Layout, layout
 from amity.ir.graph import Spec
 
-from .record import Op, Sample, method
+from .record import ErrorSample, Op, Sample, method
 
 F = "f"
+
+
+def _check(op: str, shape: Sequence[int], strides: Sequence[int]) -> None:
+    if len(shape) != len(strides):
+        raise fail(ShapeError, op, f"{len(strides)} strides", f"one for each of {tuple(shape)}")
 
 
 class AsStrided(Op):
@@ -23,9 +29,19 @@ class AsStrided(Op):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
-    samples = (Sample(((3, 4), F), shape=(2, 2), strides=(4, 1), offset=1),)
+    is_of_memory = True
+    samples = (
+        Sample(((3, 4), F), shape=(2, 2), strides=(4, 1), offset=1),
+        Sample(((4,), F), shape=(3, 2), strides=(1, 1), offset=0),
+    )
+    errors = (
+        ErrorSample(
+            ((4,), F), shape=(2, 2), strides=(1,), offset=0, error=ShapeError, says="1 strides"
+        ),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        _check(self.name, self.shape, self.strides)
         return Spec(self.shape, x.dtype)
 
     def view(self, x: Layout) -> tuple[Layout, int]:
@@ -62,9 +78,18 @@ class StridedSum(Op):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
-    samples = (Sample(((2, 2), F), shape=(3, 4), strides=(4, 1), offset=1),)
+    samples = (
+        Sample(((2, 2), F), shape=(3, 4), strides=(4, 1), offset=1),
+        Sample(((3, 2), F), shape=(4,), strides=(1, 1), offset=0),
+    )
+    errors = (
+        ErrorSample(
+            ((4,), F), shape=(2, 2), strides=(1, 2), offset=0, error=ShapeError, says="2 strides"
+        ),
+    )
 
     def infer(self, x: Spec) -> Spec:
+        _check(self.name, x.shape, self.strides)
         return Spec(self.shape, x.dtype)
 
     def reference(self, x):
