@@ -16,7 +16,13 @@ from .convolution import spatial
 from .record import ErrorSample, Op, Sample, unlike
 
 F = "f"
-LARGE: dict[str, Any] = {"kernel": (5,), "stride": (1,), "padding": (0,), "dilation": (1,), "ceil": False}
+LARGE: dict[str, Any] = {
+    "kernel": (5,),
+    "stride": (1,),
+    "padding": (0,),
+    "dilation": (1,),
+    "ceil": False,
+}
 SMALL = LARGE | {"kernel": (2,)}
 
 
