@@ -40,7 +40,7 @@ from .core.layout import (
 from .core.shape import Size
 from .core.version import __version__
 from .engine.threads import get_num_threads, set_num_threads
-from .frontend import attach, indexing, reshaping, storage
+from .frontend import attach, copying, indexing, reshaping, storage
 from .frontend.autograd import backward, grad
 from .frontend.create import (
     as_tensor,
@@ -106,7 +106,7 @@ from .ops import *
 
 newaxis = None
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
-del attach, indexing, reshaping, storage
+del attach, copying, indexing, reshaping, storage
 
 
 def __getattr__(name):

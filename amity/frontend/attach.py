@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from amity import ops
 from amity.core import dtype as dt
 from amity.core.device import Device
@@ -349,45 +347,6 @@ def zero_(self: Tensor) -> Tensor:
     return self
 
 
-def __deepcopy__(self: Tensor, memo: dict) -> Tensor:
-    if self.tape is not None and self.tape[RULE] is not ACCUMULATE:
-        raise RuntimeError(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
-            "protocol at the moment."
-        )
-    if id(self) in memo:
-        return memo[id(self)]
-    out = self.detach().clone() if self.storage is not None else Tensor._of(None, self.layout)
-    if type(self) is not Tensor:
-        plain, out = out, object.__new__(type(self))
-        out.storage, out.layout, out.tape, out.base = plain.storage, plain.layout, None, None
-    out.__dict__.update({k: v for k, v in self.__dict__.items() if not k.startswith("_")})
-    if self.tape is not None:
-        out.requires_grad_()
-        if self.grad is not None:
-            out.grad = self.grad.__deepcopy__(memo)
-    memo[id(self)] = out
-    return out
-
-
-def __reduce_ex__(self: Tensor, protocol: int) -> tuple:
-    if self.tape is not None and self.tape[RULE] is not ACCUMULATE:
-        raise RuntimeError("Only graph leaves can be pickled; call detach() first.")
-    array = self.detach().contiguous().numpy()
-    name = self.dtype.name
-    return (_rebuild, (type(self), array.tobytes(), name, tuple(self.shape), self.requires_grad))
-
-
-def _rebuild(cls: type, data: bytes, dtype: str, shape: tuple, requires_grad: bool) -> Tensor:
-    d = dt.by_name(dtype)
-    plain = create.tensor(np.frombuffer(data, d.numpy).reshape(shape), dtype=d)
-    out = plain
-    if cls is not Tensor:
-        out = object.__new__(cls)
-        out.storage, out.layout, out.tape, out.base = plain.storage, plain.layout, None, None
-    return out.requires_grad_(requires_grad)
-
-
 def _blended(running: Tensor, new: Tensor, keep: Any, take: Any) -> tuple[Tensor]:
     return (running * keep + new * take,)
 
@@ -399,7 +358,7 @@ def blend(self: Tensor, new: Tensor, keep: float, take: float) -> None:
 
 def attach_rest() -> None:
     rest = (to, contiguous, clone, backward, register_hook, register_post_accumulate_grad_hook, retain_grad,
-            new_tensor, new_full, fill_, zero_, __deepcopy__, __reduce_ex__)  # fmt: skip
+            new_tensor, new_full, fill_, zero_)  # fmt: skip
     for f in rest:
         set_method(f.__name__, f)
     set_method("type", type_)
