@@ -12,7 +12,7 @@ from amity.ir.target import Target
 
 from . import conv_grad, conv_product, conv_strip, winograd
 from .conv_problem import Array, Conv, Stage, forward_product, grad_input_products
-from .plan import Launch
+from .plan import Code, Launch
 
 BUILD = {
     "panels": conv_product.build_panels,
@@ -69,23 +69,40 @@ def plan_conv(
     names = OPERANDS[op][:2] + ("b" if has_bias else "") + OPERANDS[op][2]
     at = {name: i for i, name in enumerate(names)}
     launches, temporaries = [], []
+    family = partial(_family, op, conv)
     for stage in _stages(target, op, conv):
         at["t"] = len(names) + len(temporaries)
         temporaries += [stage.temporary] if stage.temporary else []
         launches += [
             Launch(
-                key=("conv", what, dtype),
-                build=partial(BUILD[what], dtype),
+                *_code(what, dtype)[:2],
                 meta=meta,
                 buffers=[at[n] for n in buffers],
                 grid=grid,
                 grain=max(1, grid // (PIECES * threads)),
                 has_scratch=True,
                 label=f"conv_{what}",
+                family=family,
             )
             for what, meta, buffers, grid in stage.runs
         ]
     return ConvPlan(launches, temporaries)
+
+
+def _code(what: str, dtype: str) -> Code:
+    return Code(("conv", what, dtype), partial(BUILD[what], dtype), f"conv_{what}")
+
+
+def _family(op: str, conv: Conv) -> list[Code]:
+    """The kernels among which sizes choose."""
+    if op == "grad_weight":
+        names = ["weights", "dots", "fold"]
+    else:
+        names = ["panels", "product", "strips"]
+        products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
+        if any(winograd.fits(p) for p in products):
+            names += ["spectrum", "tiles"]
+    return [_code(name, conv.dtype) for name in names]
 
 
 def build_conv(name: str, key: tuple, target: Target, math: Callable) -> Kernel:

@@ -39,6 +39,7 @@ class GemmPlan(NamedTuple):
     grid: int
     grain: int
     order: tuple[int, ...]
+    family: tuple[GemmKey, ...]  # of all sizes
 
 
 class Shape(NamedTuple):
@@ -121,13 +122,18 @@ def plan_gemm(
     shape = Shape(m, n, k, tuple(batch), *strides)
     if batch:
         shape = shape.merged().flattened()
-    chosen = shape if epilogue else shape.oriented()
-    kind = kind_of(chosen, dtype)
-    if kind == "tiles" and not chosen.has_unit_columns:
-        chosen = shape
+    oriented = shape if epilogue else shape.oriented()
+    is_scaled = alpha != 1 or (d is not None and beta != 1)
+
+    def chosen_for(kind: str) -> tuple[GemmKey, Shape]:
+        chosen = shape if kind == "tiles" and not oriented.has_unit_columns else oriented
+        added = "" if d is None else "unit" if chosen.d[-1] == 1 or kind == "dot" else "strided"
+        return GemmKey(dtype, kind, added, is_scaled, epilogue), chosen
+
+    kind = kind_of(oriented, dtype)
+    key, chosen = chosen_for(kind)
     check(chosen, kind)
-    added = "" if d is None else "unit" if chosen.d[-1] == 1 or kind == "dot" else "strided"
-    key = GemmKey(dtype, kind, added, alpha != 1 or (d is not None and beta != 1), epilogue)
+    family = tuple([chosen_for(k)[0] for k in kinds_of(oriented, dtype)])
     size, tile = itemsize(dtype), tile_of(target, dtype)
     rows, columns = split(tile, kind, chosen, threads)
     if kind == "tiles":
@@ -144,7 +150,8 @@ def plan_gemm(
     count = rows.count * columns.count
     grid = prod(chosen.batch) * count if chosen.m and chosen.n else 0
     grain = -(-TASK_WORK // max(1, chosen.work // count))
-    return GemmPlan(key, meta, grid, grain, (0, 1, 2, 3) if chosen is shape else (1, 0, 2, 3))
+    order = (0, 1, 2, 3) if chosen is shape else (1, 0, 2, 3)
+    return GemmPlan(key, meta, grid, grain, order, family)
 
 
 def bits_of(x: float, dtype: str) -> int:
@@ -166,12 +173,22 @@ def kind_of(s: Shape, dtype: str) -> str:
     """Tiles, unless there are few rows: then B is read once, as it lies."""
     if copies_a(s, dtype) and s.m * s.k * 8 > SCRATCH // 2:
         return "tiles"
-    is_one, size = s.m <= 1, s.n * s.k * itemsize(dtype)
-    if s.b[-2] == 1 and (is_one or (s.m <= DOT_ROWS and size >= DOT_BYTES and s.k >= DOT_DEPTH)):
+    is_one, size, kinds = s.m <= 1, s.n * s.k * itemsize(dtype), kinds_of(s, dtype)
+    if "dot" in kinds and (is_one or (s.m <= DOT_ROWS and size >= DOT_BYTES and s.k >= DOT_DEPTH)):
         return "dot"
-    if (s.b[-1] == 1 or s.n == 1) and s.has_unit_columns:
-        return "axpy" if is_one or (s.m <= AXPY_ROWS and size >= AXPY_BYTES) else "tiles"
+    if "axpy" in kinds and (is_one or (s.m <= AXPY_ROWS and size >= AXPY_BYTES)):
+        return "axpy"
     return "tiles"
+
+
+def kinds_of(s: Shape, dtype: str) -> list[str]:
+    """The kinds among which sizes choose."""
+    kinds = [] if s.m == 1 and not copies_a(s, dtype) else ["tiles"]
+    if s.b[-2] == 1:
+        kinds.append("dot")
+    if (s.b[-1] == 1 or s.n == 1) and s.has_unit_columns:
+        kinds.append("axpy")
+    return kinds
 
 
 def copies_a(s: Shape, dtype: str) -> bool:

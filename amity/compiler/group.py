@@ -11,7 +11,7 @@ from amity.ir.graph import Node
 from amity.ir.kernel import register_type
 
 from .nest import Access, Instruction, make_nest
-from .plan import GRAIN_WORK, Launch
+from .plan import GRAIN_WORK, Code, Launch
 from .schedule import BLOCK, COLUMN_BLOCK, build_nest
 
 Axes = tuple[int | None, ...]  # for each dimension of a value: the domain's, or None for size 1
@@ -22,8 +22,9 @@ SPLIT_OVER = 1 << 17  # elements of a whole-tensor reduction that are worth spli
 class Group:
     """Collects nodes that share a domain; `is_open` to a node only while one nest can hold it."""
 
-    def __init__(self, domain: Sequence[int]) -> None:
+    def __init__(self, domain: Sequence[int], split: bool | None = None) -> None:
         self.domain = tuple(domain)
+        self.split = split  # whether long rows are split; None to see by the sizes
         self.reduced: tuple[int, ...] = ()
         self.body: list[Instruction] = []
         self.levels: list[int] = []
@@ -94,7 +95,12 @@ class Group:
         """A few long rows: better as two launches, the first over chunks of the rows."""
         if not self.reduced:
             return False
+        between = range(min(self.reduced), max(self.reduced))
+        if any(d not in self.reduced and self.domain[d] != 1 for d in between):
+            return False  # no single dimension to cut
         length = numel([self.domain[d] for d in self.reduced])
+        if self.split is not None:
+            return self.split and length > 1
         return self.rows < 8 and length >= SPLIT_OVER
 
     # -- adding
@@ -163,7 +169,8 @@ class Group:
                 strides[axis] = layout.strides[d]
         key = (place, tuple(strides))
         if key not in self.loads:
-            self.operands.append((place, Access(layout.dtype.code, tuple(strides))))
+            access = Access(layout.dtype.code, tuple(strides), is_scalar=layout.ndim == 0)
+            self.operands.append((place, access))
             load = Instruction("load", len(self.operands) - 1, (), register_type(layout.dtype.code))
             self.loads[key] = self._append(load)
         return self.loads[key]
@@ -308,7 +315,12 @@ def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:
         grid = 0
     weight = 8 if any(getattr(i.what, "is_costly", False) for i in nest.body) else 1
     grain = max(1, -(-GRAIN_WORK // max(per_unit * weight, 1)))
-    return Launch(nest.key, _Builder(nest), meta, places, grid, grain, nest.spill, "nest")
+
+    def family() -> list[Code]:
+        return [Code(n.key, _Builder(n), "nest") for n in nest.family()]
+
+    build = _Builder(nest)
+    return Launch(nest.key, build, meta, places, grid, grain, nest.spill, "nest", family)
 
 
 class _Builder:

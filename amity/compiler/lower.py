@@ -26,7 +26,14 @@ def lower(
 
     `given` maps an output to the argument whose memory it is written to.
     """
-    return _Lowering(graph, inputs, target, threads, given or {}).run()
+
+    def lowered(split: bool | None) -> Lowered:
+        return _Lowering(graph, inputs, target, threads, given or {}, split).run()
+
+    out = lowered(None)
+    if any(n.op is not None and n.op.kind == "reduce" for n in graph.nodes()):
+        out.alternatives = lambda: (lowered(True), lowered(False))
+    return out
 
 
 class _Lowering:
@@ -37,8 +44,10 @@ class _Lowering:
         target: Target,
         threads: int,
         given: dict[int, int],
+        split: bool | None,
     ) -> None:
         self.graph, self.given, self.target, self.threads = graph, given, target, threads
+        self.split = split
         self.out = Lowered()
         self.place: dict[int, int] = {}  # id(node) -> place
         self.group: Group | None = None
@@ -194,7 +203,7 @@ class _Lowering:
                 axes = None  # long rows: do not read them again in the same launch
         if axes is None:
             self._flush()
-            self.group = Group(node.spec.shape)
+            self.group = Group(node.spec.shape, self.split)
             axes = tuple(range(len(node.spec.shape)))
         self.group.add_pointwise(node, axes, self._read_apart)
 
@@ -210,7 +219,7 @@ class _Lowering:
         dims = op.dims if op.dims is not None else tuple(range(x.spec.ndim))
         if self.group is None or not self.group.takes_reduce(node, dims):
             self._flush()
-            self.group = Group(x.spec.shape)
+            self.group = Group(x.spec.shape, self.split)
         self.group.add_reduce(node, dims, self._read_apart)
 
     # -- other kinds

@@ -9,10 +9,9 @@ go to the kernel's `meta` words in the order that `Words` fixes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import copysign
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from amity.core.shape import numel
 from amity.ir.kernel import BITS, register_type
@@ -66,6 +65,7 @@ class Nest:
     stores: tuple[tuple[int, int], ...]  # (operand, value)
     spill: bool = False  # keep costly values of a row in scratch between passes
     split: bool = False  # the last row dimension counts chunks of the one reduced dimension
+    family: Callable[[], list[Nest]] = field(default=list, compare=False)  # for other sizes
 
     @property
     def key(self) -> tuple:
@@ -160,6 +160,7 @@ class Access:
     dtype: str
     strides: tuple[int, ...]
     whole: tuple[Sequence[int], Sequence[int]] | None = None  # (shape, strides)
+    is_scalar: bool = False  # whether the tensor has no dimensions
 
 
 def collapse(
@@ -187,7 +188,7 @@ def collapse(
             and not keep_order
             and out_flags[-1] == flags[d]
             and all(
-                m[-1] == a.strides[d] * sizes[d]
+                m[-1] == a.strides[d] * (sizes[d] or 1)
                 for a, m in zip(accesses, merged, strict=True)
                 if a.whole is None
             )
@@ -209,18 +210,39 @@ def collapse(
 SHORT, LONG = 8, 16  # innermost dimensions too short for vectors, and long enough
 
 
-def _lengthen(sizes: list[int], strides: list[list[int]]) -> None:
-    """Let the innermost loop run along an input's memory where the result's own has few elements."""
-    if len(sizes) < 2 or sizes[-1] >= SHORT or sizes[-2] < LONG:
-        return
-    if any(s and s[-2] == 1 for s in strides):
-        for s in (sizes, *strides):
-            if s:
-                s[-2:] = [s[-1], s[-2]]
+class Form(NamedTuple):
+    """A domain after collapsing: sizes, flags and the strides of each access."""
+
+    sizes: list[int]
+    dims: str
+    strides: list[list[int]]
+
+    @property
+    def can_turn(self) -> bool:
+        """Whether vectors may run along two dimensions. A map's innermost loop may run along an
+        input's memory instead of the result's; a reduction's vectors along its rows."""
+        if "d" not in self.dims:
+            return len(self.sizes) > 1 and any(s and s[-2] == 1 for s in self.strides)
+        row, last = self.dims.count("r") - 1, len(self.dims) - 1
+        moving = [s for s in self.strides if s and (s[last] or s[row])]
+        first = next((s for s in moving if s[last] and s[row]), moving[0] if moving else None)
+        return first is not None and abs(first[row]) == 1 and abs(first[last]) != 1
+
+    @property
+    def wants_turn(self) -> bool:
+        """Whether the other dimension is the better one for these sizes."""
+        if "d" not in self.dims:
+            return self.sizes[-1] < SHORT and self.sizes[-2] >= LONG
+        return self.sizes[self.dims.count("r") - 1] >= 4
+
+    def turned(self) -> Form:
+        """A map with its two innermost loops exchanged."""
+        swap = lambda s: [*s[:-2], s[-1], s[-2]] if s else s  # noqa: E731
+        return Form(swap(self.sizes), self.dims, [swap(s) for s in self.strides])
 
 
-SPILL_BYTES = 2 << 20
-CHUNK = 32768
+SPILL_BYTES = 2 << 20  # of scratch that rows may take
+SPILLED_BYTES = 32  # that an element may take: a few values
 
 
 def make_nest(
@@ -235,49 +257,69 @@ def make_nest(
 ) -> tuple[Nest, list[int]]:
     """The nest of a group and the numbers of this call. `split` is the chunk count, or 0."""
     out, dims, strides = collapse(sizes, flags, accesses, keep_order)
-    if not keep_order and "d" not in dims:
-        _lengthen(out, strides)
-    total = 0
+    is_reduction = any(i.op == "reduce" for i in body)
+    total = []
     if split:
-        out, dims, strides, total = _split(out, dims, strides, accesses, inputs, split)
-    if "r" not in dims:
+        out, dims, strides, n = _split(out, dims, strides, accesses, inputs, split)
+        total = [n]
+    if "r" not in dims:  # one element of a map is a vector of length 1, one result a row
+        is_map = not (dims or is_reduction)
+        steps = [1 if is_map and not a.is_scalar else 0 for a in accesses]
         out, dims = [1, *out], "r" + dims
-        strides = [[0, *s] for s in strides]
-    if "d" not in dims and any(i.op == "reduce" for i in body):  # all of size 1
+        strides = [[step, *s] for step, s in zip(steps, strides, strict=True)]
+    if "d" not in dims and is_reduction:  # all of size 1
         out, dims = [*out, 1], dims + "d"
         strides = [[*s, 0] for s in strides]
     if keep_order:
         body = _renumbered(body, flags)
     body, constants = _lift(body)
-    vector_rows = _vector_rows(out, dims, strides, accesses)
-    vector = dims.count("r") - 1 if vector_rows else len(dims) - 1
-    operands, numbers = [], []
-    for a, s in zip(accesses, strides, strict=True):
-        if a.whole is not None:
-            shape, walk = a.whole
-            operands.append(Operand(a.dtype, "1" if walk and walk[-1] == 1 else "", len(shape)))
-            continue
-        classes = ""
-        for d, stride in enumerate(s):
-            c = "0" if stride == 0 or out[d] == 1 else "1" if stride == 1 and d == vector else "s"
-            classes += c
-            if c == "s":
-                numbers.append(stride)
-        operands.append(Operand(a.dtype, classes))
+    form = Form(out, dims, [s if a.whole is None else [] for a, s in zip(accesses, strides)])
+    can_turn = form.can_turn and not (keep_order and "d" not in dims)
+    can_spill = "d" in dims and any(getattr(i.what, "is_costly", False) for i in body)
+
+    def make(is_turned: bool, spill: bool, family: Any = list) -> tuple[Nest, list[int]]:
+        walked = form.turned() if is_turned and "d" not in dims else form
+        is_column = is_turned or "d" not in dims
+        operands, numbers = _operands(walked, accesses, is_column)
+        nest = Nest(
+            dims, is_column, operands, inputs, tuple(body), tuple(stores),
+            spill and not is_column, bool(split), family,
+        )  # fmt: skip
+        return nest, [*walked.sizes, *total, *numbers, *constants]
+
+    def family() -> list[Nest]:
+        turns, spills = {False, can_turn}, {False, can_spill}
+        return [make(turn, spill)[0] for turn in turns for spill in spills]
+
     reduced = numel([n for n, f in zip(out, dims, strict=True) if f == "d"])
-    is_costly = any(getattr(i.what, "is_costly", False) for i in body)
-    spill = not vector_rows and "d" in dims and is_costly and reduced * 8 * 4 <= SPILL_BYTES
-    nest = Nest(
-        dims, vector_rows, tuple(operands), inputs, tuple(body), tuple(stores), spill, bool(split)
-    )
-    meta = [*out, *([total] if split else []), *numbers, *constants]
+    spill = can_spill and reduced * SPILLED_BYTES <= SPILL_BYTES
+    nest, meta = make(can_turn and form.wants_turn, spill, family)
     for a in accesses:
         if a.whole is not None:
             meta += [*a.whole[0], *a.whole[1]]
     return nest, meta
 
 
-BAKED = (0, 1, -1, 2, 0.5)  # constants that code is better for knowing
+def _operands(
+    form: Form, accesses: Sequence[Access], is_column: bool
+) -> tuple[tuple[Operand, ...], list[int]]:
+    """The accesses as operands, and the strides that are known at run time only."""
+    vector = form.dims.count("r") - 1 if is_column else len(form.dims) - 1
+    operands, numbers = [], []
+    for a, s in zip(accesses, form.strides, strict=True):
+        if a.whole is not None:
+            shape, walk = a.whole
+            operands.append(Operand(a.dtype, "1" if walk and walk[-1] == 1 else "", len(shape)))
+            continue
+        classes = ""
+        for d, stride in enumerate(s):
+            is_one = form.sizes[d] == 1 and len(form.sizes) > 1
+            c = "0" if stride == 0 or is_one else "1" if stride == 1 and d == vector else "s"
+            classes += c
+            if c == "s":
+                numbers.append(stride)
+        operands.append(Operand(a.dtype, classes))
+    return tuple(operands), numbers
 
 
 def _lift(body: Sequence[Instruction]) -> tuple[list[Instruction], list[int]]:
@@ -285,16 +327,10 @@ def _lift(body: Sequence[Instruction]) -> tuple[list[Instruction], list[int]]:
     out, numbers = [], []
     for i in body:
         x = i.what
-        if (
-            i.op == "const"
-            and isinstance(x, float)
-            and (x not in BAKED or (x == 0 and copysign(1, x) < 0))
-        ):
+        if i.op == "const" and isinstance(x, float):
             i = Instruction("number", "f64", (), i.dtype)
             numbers.append(struct.unpack("<q", struct.pack("<d", x))[0])
-        elif (
-            i.op == "const" and isinstance(x, int) and x not in BAKED and -(1 << 63) <= x < 1 << 63
-        ):
+        elif i.op == "const" and type(x) is int and -(1 << 63) <= x < 1 << 63:
             i = Instruction("number", "i64", (), i.dtype)
             numbers.append(x)
         out.append(i)
@@ -323,7 +359,7 @@ def _split(out, dims, strides, accesses, inputs, chunks):
     """Turn the one reduced dimension into chunks (a row) of a fixed length (reduced)."""
     at = len(out) - 1
     total = out[at]
-    length = -(-total // chunks)
+    length = max(2, -(-total // chunks))
     new = []
     for i, (a, s) in enumerate(zip(accesses, strides, strict=True)):
         if a.whole is not None:
@@ -333,18 +369,3 @@ def _split(out, dims, strides, accesses, inputs, chunks):
         else:  # partial results: one per chunk, innermost
             new.append([*[x * chunks for x in s[:at]], 1, 0])
     return [*out[:at], chunks, length], dims[:at] + "rd", new, total
-
-
-def _vector_rows(sizes, dims, strides, accesses) -> bool:
-    """Whether to vectorise over rows: when memory runs along them and not along the reduction."""
-    if "d" not in dims:
-        return True
-    last_row, last = dims.count("r") - 1, len(dims) - 1
-    if sizes[last_row] < 4:
-        return False
-    walked = [s for a, s in zip(accesses, strides, strict=True) if a.whole is None]
-    moving = [s for s in walked if s[last] or s[last_row]]
-    first = next((s for s in moving if s[last] and s[last_row]), moving[0] if moving else None)
-    if first is None:
-        return False
-    return abs(first[last_row]) == 1 and abs(first[last]) != 1

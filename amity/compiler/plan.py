@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from amity.core.layout import Layout
 
@@ -22,9 +22,20 @@ class Place:
     argument: int = -1
 
 
+class Code(NamedTuple):
+    """A kernel that `build(name, target, math)` makes if its key is new."""
+
+    key: tuple
+    build: Callable[..., Any]
+    label: str
+
+
 @dataclass
 class Launch:
-    """One kernel over a grid. `build(name, target, math)` makes the kernel if its key is new."""
+    """One kernel over a grid. `build(name, target, math)` makes the kernel if its key is new.
+
+    `family` gives the kernels that other sizes of the same layout class would choose.
+    """
 
     key: tuple
     build: Callable[..., Any]
@@ -34,6 +45,7 @@ class Launch:
     grain: int
     has_scratch: bool = False
     label: str = ""
+    family: Callable[[], Iterable[Code]] | None = None
 
 
 @dataclass
@@ -47,12 +59,25 @@ class HostCall:
 
 @dataclass
 class Lowered:
-    """Places and steps of a graph, in order; `outputs` are places."""
+    """Places and steps of a graph, in order; `outputs` are places.
+
+    `alternatives` lowers the graph as other sizes of the same layout classes would be.
+    """
 
     places: list[Place] = field(default_factory=list)
     steps: list[Launch | HostCall] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     temporaries: dict[int, int] = field(default_factory=dict)  # place -> bytes, without a layout
+    alternatives: Callable[[], Iterable[Lowered]] | None = None
+
+    def family(self) -> Iterable[Code]:
+        """All kernels that this graph may need at any size of the same layout classes."""
+        others = self.alternatives() if self.alternatives else ()
+        for lowered in (self, *others):
+            for step in lowered.steps:
+                if isinstance(step, Launch):
+                    yield Code(step.key, step.build, step.label)
+                    yield from step.family() if step.family else ()
 
 
 GRAIN_WORK = 32768  # elements that are worth another thread

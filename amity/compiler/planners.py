@@ -23,7 +23,7 @@ from .gemm_plan import GemmKey, plan_gemm
 from .group import copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .pad import plan_embed, plan_pad, plan_pad_back
-from .plan import Launch
+from .plan import Code, Launch
 from .pool import plan_pool
 from .resample import plan_resample
 from .scan import plan_scan
@@ -56,20 +56,13 @@ def plan_matmul(
     plan = plan_gemm(target, c.dtype.code, m, n, k, *strides, d, batch, alpha, beta, "", threads)
     first = len(addend)
     places = (first, first + 1, first + 2, 0 if addend else first + 2)
-    key = ("gemm", plan.key.name)
     buffers = [places[i] for i in plan.order]
-    return [
-        Launch(
-            key,
-            partial(_build_gemm, plan.key),
-            plan.meta,
-            buffers,
-            plan.grid,
-            plan.grain,
-            True,
-            "gemm",
-        )
-    ], []
+    code, family = _gemm_code(plan.key), lambda: map(_gemm_code, plan.family)
+    return [Launch(*code[:2], plan.meta, buffers, plan.grid, plan.grain, True, "gemm", family)], []
+
+
+def _gemm_code(key: GemmKey) -> Code:
+    return Code(("gemm", key.name), partial(_build_gemm, key), "gemm")
 
 
 def _outer(a: Layout, b: Layout, c: Layout, strides: Sequence[Sequence[int]]) -> Launch:

@@ -30,6 +30,7 @@ PLANE = (
     "inside_to",
     "divisor",
 )
+MOST_LANES = 32  # of pairs, a vector of twice as many is read
 STRIDED, UNIT, PAIRS = 0, 1, 2  # how far apart the elements are that neighbouring windows read
 
 
@@ -293,8 +294,7 @@ def plan_pool(
     apart = x_step * stride if x_step * stride in (UNIT, PAIRS) else STRIDED
     width = 1
     if op.role in ("max", "mean"):
-        most = target.lanes(itemsize(register_type(x.dtype.code)))
-        width = min(most, 1 << max(0, (inside_to - inside_from - 1).bit_length()))
+        width = min(MOST_LANES, target.lanes(itemsize(register_type(x.dtype.code))))
     key = PoolKey(
         op.role, plane.dtype.code, rank, apart if width > 1 else STRIDED, y_step == 1, width,
         getattr(op, "has_padding", False),

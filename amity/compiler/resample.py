@@ -6,7 +6,7 @@ Which elements, and their weights, come in tables that travel in the kernel's `m
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,10 +19,11 @@ from amity.ir.kernel import Builder, Kernel, Value, itemsize, register_type
 from amity.ir.target import Target
 
 from .group import copy_launch
-from .plan import GRAIN_WORK, Launch
+from .plan import GRAIN_WORK, Code, Launch
 
 HEAD = 6  # words before the tables
-UNROLL = 4  # taps that are written out
+# (taps that are written out or 0 for any number, whether they have weights), for tables of any sizes
+FORMS = ((1, False), (2, True), (4, True), (0, False), (0, True))
 
 
 class ResampleKey(NamedTuple):
@@ -141,19 +142,39 @@ def _build(key: ResampleKey, name: str, target: Target, math: Callable) -> Kerne
     return _Resample(key, name, target, math).build()
 
 
+def _form(index: np.ndarray, weight: np.ndarray) -> tuple[int, bool]:
+    """The form of a table."""
+    most, has_weights = index.shape[1], bool((weight[index >= 0] != 1).any())
+    if (index >= 0).all():
+        for form in ((most, has_weights), (most, True)):
+            if form in FORMS:
+                return form
+    return 0, has_weights
+
+
+def _code(key: ResampleKey) -> Code:
+    return Code(("resample", *key), partial(_build, key), "resample")
+
+
+def _family(source: Layout, work: Layout, result: Layout) -> Iterator[Code]:
+    """The kernels of all tables, for each dimension as the first, a middle, the last or the only."""
+    a, w, z = (x.dtype.code for x in (source, work, result))
+    for of, to in {(a, w), (w, w), (w, z), (a, z)}:
+        for is_inner in (False, True):
+            for taps, has_weights in FORMS:
+                yield _code(ResampleKey(of, to, taps, is_inner, has_weights, to == "u8"))
+
+
 def _launch(
-    source: Layout, result: Layout, axis: int, table: Any, buffers: Sequence[Any]
+    source: Layout, result: Layout, axis: int, table: Any, buffers: Sequence[Any], family: Callable
 ) -> Launch:
     """One dimension of row-major tensors resized."""
     index, weight = table
     out, most = index.shape
     inner = numel(source.shape[axis + 1 :])
-    is_full = most <= UNROLL and bool((index >= 0).all())
-    has_weights = bool((weight[index >= 0] != 1).any())
-    taps, is_rounded = most if is_full else 0, result.dtype is uint8
-    key = ResampleKey(
-        source.dtype.code, result.dtype.code, taps, inner == 1, has_weights, is_rounded
-    )
+    codes, is_rounded = (source.dtype.code, result.dtype.code), result.dtype is uint8
+    taps, has_weights = _form(index, weight)
+    code = _code(ResampleKey(*codes, taps, inner == 1, has_weights, is_rounded))
     kind = np.float64 if source.dtype is float64 else np.float32
     parts = [index.T.astype(np.int32), weight.T.astype(kind), (index >= 0).sum(1).astype(np.int32)]
     words, starts = array("q"), []
@@ -166,8 +187,7 @@ def _launch(
     units, work = (outer, out) if inner == 1 else (outer * out, inner)
     grain = max(1, GRAIN_WORK // max(work * most, 1))
     units = units if result.numel else 0
-    build = partial(_build, key)
-    return Launch(("resample", *key), build, meta, buffers, units, grain, False, "resample")
+    return Launch(*code[:2], meta, buffers, units, grain, False, "resample", family)
 
 
 def plan_resample(
@@ -190,6 +210,7 @@ def plan_resample(
         source = new(have)
         launches.append(copy_launch(x, x.dtype.code, x.shape, have.strides, 0, source))
     first = x.ndim - len(op.size)
+    family = partial(_family, x, layout(work, ()), y)
     axes = [d for d in range(first, x.ndim) if not op.is_kept(d - first)] or [x.ndim - 1]
     if work is uint8:
         axes.reverse()
@@ -202,7 +223,7 @@ def plan_resample(
         direct = is_last and y.is_contiguous
         place = 1 if direct else new(to)
         launches.append(
-            _launch(have, to, d, op.table(d - first, work is not float64), [source, place])
+            _launch(have, to, d, op.table(d - first, work is not float64), [source, place], family)
         )
         source, have = place, to
     if source != 1:

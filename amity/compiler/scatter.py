@@ -19,7 +19,7 @@ from amity.ir.target import Target
 
 from .group import copy_launch
 from .nest import Access, collapse
-from .plan import GRAIN_WORK, Launch
+from .plan import GRAIN_WORK, Code, Launch
 from .reduction import COMBINE, highest, lowest
 
 BLOCK = 256  # columns of a task
@@ -139,11 +139,11 @@ class _Scatter:
                     out + c.index * self.out_strides[-1], src + c.index * self.src_strides[-1], 1
                 )
             return
-        whole = lo + ((hi - lo) & b.const(-width, "i64"))
-        with b.loop(lo, whole, width) as c:
-            self.write(out + c.index, src + c.index, width)
-        with b.loop(whole, hi) as c:
-            self.write(out + c.index, src + c.index, 1)
+        while width:  # narrower and narrower, as columns may be few
+            whole = lo + ((hi - lo) & b.const(-width, "i64"))
+            with b.loop(lo, whole, width) as c:
+                self.write(out + c.index, src + c.index, width)
+            lo, width = whole, width // 2
 
     def write(self, to: Value, of: Value, width: int) -> None:
         b, key = self.b, self.key
@@ -159,6 +159,10 @@ class _Scatter:
 
 def _build_scatter(key: ScatterKey, name: str, target: Target, math: Callable) -> Kernel:
     return _Scatter(key, name, target, math).build()
+
+
+def _scatter_code(key: ScatterKey) -> Code:
+    return Code(("scatter", *key), partial(_build_scatter, key), "scatter")
 
 
 class Run(NamedTuple):
@@ -192,7 +196,7 @@ def scatter_launch(
     is_shared, inner = as_[-1] == 0, sizes[-1]
     lanes = target.lanes(itemsize(register_type(out.dtype.code)))
     dense = is_shared and os[-1] == 1 and (ss[-1] == 1 or mode == "reset")
-    width = min(lanes, 1 << max(inner.bit_length() - 1, 0)) if dense else 1
+    width = lanes if dense else 1
     blocks = -(-inner // BLOCK)
     tasks = numel(sizes[:-1]) * blocks
     parts = 1
@@ -219,16 +223,16 @@ def scatter_launch(
     ]
     work = run.rows * min(inner, BLOCK) // parts
     grain = max(1, GRAIN_WORK // max(work, 1))
-    launch_key = ("scatter", *key)
+    code = _scatter_code(key)
     return Launch(
-        launch_key,
-        partial(_build_scatter, key),
+        *code[:2],
         meta,
         buffers,
         tasks * parts,
         grain,
         False,
         "scatter",
+        lambda: [_scatter_code(key._replace(is_split=x)) for x in (False, not key.is_single)],
     )
 
 

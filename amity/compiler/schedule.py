@@ -124,7 +124,7 @@ class _Schedule(Body):
 
     def _finish_row(self, offsets, indices, last) -> None:
         """Row results once, full results in a last pass."""
-        point = Point(1, None, self.zero, offsets, indices)
+        point = Point(1, None, self.zero, offsets, indices | {"linear": self.zero})
         full = []
         for operand, value in self.nest.stores:
             if self._is_row_operand(operand):
@@ -363,13 +363,13 @@ class _Schedule(Body):
 
     def _finish_columns(self, places, rows, width, mask, offsets, indices) -> None:
         """Row results, then full results in one more walk along the rows."""
-        full = []
+        full, first = [], indices | {"linear": self.zero}
         for operand, value in self.nest.stores:
             if not self._is_row_operand(operand):
                 full.append((operand, value))
                 continue
             for at, self.row_values in zip(places, rows, strict=True):
-                self._store(Point(width, mask, at, offsets, indices), operand, value)
+                self._store(Point(width, mask, at, offsets, first), operand, value)
         if full:
 
             def leaf(offsets, linear, carry):

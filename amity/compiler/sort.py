@@ -16,7 +16,7 @@ from amity.ir.kernel import BITS, Builder, Kernel, Value
 from amity.ir.target import Target
 
 from .group import copy_launch
-from .plan import GRAIN_WORK, Launch
+from .plan import GRAIN_WORK, Code, Launch
 
 SHORT = 64  # elements of a row that are ranked against one another
 BUCKETS = 256
@@ -268,16 +268,20 @@ def plan_sort(
     is_short = n <= SHORT
     wide = 8 if dtype.itemsize == 8 else 4
     in_scratch = n * 2 * (wide + 4) <= SCRATCH
-    key = SortKey(dtype.code, op.descending, is_short, in_scratch)
+
+    def code(*how: bool) -> Code:
+        k = SortKey(dtype.code, op.descending, *how)
+        return Code(("sort", *k), partial(_build_sort, k), "sort")
+
+    def family() -> list[Code]:
+        return [code(True, True), code(False, True), code(False, False)]
 
     def make(rows: int, buffers: list[int], new: Callable) -> list[Launch]:
         if not (is_short or in_scratch):
             buffers = [*buffers, new(rows * n * 2 * wide), new(rows * n * 8)]
         grain = max(1, GRAIN_WORK // max(n * 16, 1))
         return [
-            Launch(
-                ("sort", *key), partial(_build_sort, key), [n], buffers, rows, grain, True, "sort"
-            )
+            Launch(*code(is_short, in_scratch)[:2], [n], buffers, rows, grain, True, "sort", family)
         ]
 
     return _in_rows(op, ins, outs, make)

@@ -338,14 +338,20 @@ def _points(b: Builder, tile: Tile, a, v, sums, planes, row_bytes, channels, row
 # -- plans
 
 
+def fits(p: Product) -> bool:
+    """Whether the method can serve a product at all."""
+    d, h, w = p.axes
+    is_near = all(a.taps == 3 and a.step == 1 and abs(a.tap_step) == 1 for a in (h, w))
+    return d.taps == 1 and is_near and p.dtype in ("f32", "f16", "bf16") and p.y[4] == 1
+
+
 def is_worthwhile(p: Product) -> bool:
     """Whether the method serves a product, and gains more than the transform of the weights
     costs.
     """
-    d, h, w = p.axes
-    fits = d.taps == 1 and all(a.taps == 3 and a.step == 1 and abs(a.tap_step) == 1 for a in (h, w))
-    if not fits or p.dtype not in ("f32", "f16", "bf16") or p.y[4] != 1:
+    if not fits(p):
         return False
+    d, h, w = p.axes
     if not (12 <= p.channels <= 1024 and 12 <= p.outs):
         return False
     tiles = p.images * d.count * -(-h.count // M) * -(-w.count // M)

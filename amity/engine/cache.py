@@ -12,7 +12,7 @@ from pathlib import Path
 from amity.core import flags
 
 DIGEST = 32
-SUFFIX, UNFINISHED = ".o", ".part"
+SUFFIX, UNFINISHED, MARK = ".o", ".part", ".all"
 SHRINK_EVERY = 64  # entries written between looks at the limit
 ABANDONED = 3600.0  # seconds after which a file that nobody finished goes
 
@@ -64,6 +64,15 @@ class Cache:
             self.shrink()
         self.writes += 1
 
+    def mark(self, key: str) -> None:
+        """Note that all of a family is there; shrinking and clearing forget it."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.path(key).with_suffix(MARK).touch()
+
+    def is_marked(self, key: str) -> bool:
+        return self.path(key).with_suffix(MARK).exists()
+
     def _files(self, suffix: str) -> list[tuple[float, int, str]]:
         """(time of last use, bytes, path) of all files of a kind, oldest first."""
         rows = []
@@ -94,6 +103,8 @@ class Cache:
                 break
             going.append(path)
             total -= size
+        if going:
+            going += [path for _, _, path in self._files(MARK)]
         going += [p for used, _, p in self._files(UNFINISHED) if time.time() - used > ABANDONED]
         for path in going:
             with contextlib.suppress(OSError):
@@ -102,7 +113,7 @@ class Cache:
     def clear(self) -> int:
         """Remove every entry; gives how many there were."""
         found = self.entries()
-        for path in found:
+        for path in (*found, *(Path(p) for _, _, p in self._files(MARK))):
             path.unlink(missing_ok=True)
         return len(found)
 

@@ -6,7 +6,7 @@ import hashlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from amity.core import flags
@@ -27,6 +27,9 @@ class Kernels:
         self.target: Target = cpu.host_target()
         self._stamp = f"{source_stamp()}|{self.target.key}"
         self._address: dict[tuple, int] = {}
+        self._name: dict[tuple, str] = {}
+        self._built: set[str] = set()
+        self._complete: set[tuple[str, ...]] = set()
         self.lock = threading.RLock()  # taken around a fork too
         self.load: Callable[[bytes, list[str]], list[int]] | None = None
         self.compiled = 0
@@ -59,6 +62,22 @@ class Kernels:
                     found = self._address[key] = self._get(key, build, label)
         return found
 
+    def complete(self, keys: Sequence[tuple], family: Callable[[], Iterable[tuple]]) -> None:
+        """Get all kernels of a family with the first that are used, so that no size waits for one.
+
+        A mark among the kernels on disk says that they are all there.
+        """
+        used = tuple([self._name[key] for key in keys])
+        if used in self._complete or flags.show or flags.check:  # which look at those that run
+            return
+        with self.lock:
+            mark = f"{self._stamp}|family|{used}"
+            if not (self._built.isdisjoint(used) and cache.is_marked(mark)):
+                for code in family():
+                    self.address(*code)
+                cache.mark(mark)
+            self._complete.add(used)
+
     def _get(self, key: tuple, build: Callable[..., Any], label: str) -> int:
         words = repr(key)
         name = f"{label}_{hashlib.sha256(words.encode()).hexdigest()[:24]}"
@@ -67,11 +86,13 @@ class Kernels:
             start = time.perf_counter()
             kernel = build(name, self.target, self.math)
             code = self.codegen.compile_kernel(kernel, self.target)
+            self._built.add(name)
             if flags.show:
                 self._show(kernel, words, time.perf_counter() - start)
             return code
 
         code = self._cached(f"{self._stamp}|{words}", make)
+        self._name[key] = name
         return self.load(code, [name])[0]
 
     def _show(self, kernel: Any, key: str, seconds: float) -> None:

@@ -101,6 +101,9 @@ def assemble(
         bits |= plan.SCRATCH if step.has_scratch else 0
         units = step.grid * (GRAIN_WORK // max(step.grain, 1) if step.grain < GRAIN_WORK else 1)
         work += max(units, sum(x.layout.numel for x in used))  # products have few units, long ones
+    used = [s.key for s in lowered.steps if s.grid]
+    if used:
+        device.kernels().complete(used, lowered.family)
     bits |= plan.RELEASE_GIL if work > LONG_WORK else 0
     made = plan.Plan(kinds, outputs, mode, list(bumps), steps, arena, bits)
     return device.machine().program(made)

@@ -45,10 +45,10 @@ def _var_grad(g, input, dims, correction, keepdim):
 def _var(input, dims, correction, keepdim):
     whole = SUM(input, dims, True)
     n = count_of(input.shape, dims)
-    centred = input - whole / n if n else input
+    centred = input - whole / n
     total = SUM(centred * centred, dims, keepdim)
     left = n - correction
-    return total / left if left > 0 else total * math.inf
+    return total / builtins.max(left, type(left)(0))
 
 
 @composite(
@@ -398,11 +398,7 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
     if w is None:
         n = x.shape[1]
         centred = x - x.mean(1, keepdim=True)
-        c = (
-            centred @ centred.t() / builtins.max(n - correction, 0)
-            if n > correction
-            else centred @ centred.t() * math.inf
-        )
+        c = centred @ centred.t() / builtins.max(n - correction, 0)
     else:
         total = w.sum().to(x.dtype)
         centred = x - (x * w).sum(1, keepdim=True) / total

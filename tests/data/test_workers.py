@@ -33,6 +33,12 @@ def open_files():
     }
 
 
+def shared_memory():
+    """Names of shared memory that Python's processes made; other programs make theirs meanwhile."""
+    names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else []
+    return {n for n in names if n.startswith(("psm_", "amity"))}
+
+
 def segments():
     """Mapped or open shared-memory files of this process."""
     maps = Path("/proc/self/maps").read_text().count("amity-data")
@@ -53,7 +59,7 @@ def nothing_is_left(monkeypatch):
     """After every test here: no process, no descriptor, no shared memory."""
     monkeypatch.setattr(pool_module, "GRACE", 0.2)
     gc.collect()
-    shm = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    shm = shared_memory()
     files = len(open_files())
     yield
     gc.collect()
@@ -63,8 +69,7 @@ def nothing_is_left(monkeypatch):
     assert multiprocessing.active_children() == []
     assert segments() == 0
     assert len(open_files()) <= files
-    if os.path.isdir("/dev/shm"):
-        assert set(os.listdir("/dev/shm")) <= shm
+    assert shared_memory() <= shm
 
 
 @contextlib.contextmanager
