@@ -22,11 +22,17 @@ def numpy_names(function: Callable) -> Callable:
     return renamed
 
 
-def check_tensor(op: str, value: Any) -> None:
+def check_tensor(op: str, value: Any, name: str = "input") -> None:
     """errors: TypeError for what is no tensor."""
     if not hasattr(value, "layout"):
-        raise TypeError(
-            f"{op}(): argument 'input' (position 1) must be Tensor, not {type(value).__name__}"
+        raise TypeError(f"{op}(): argument '{name}' must be Tensor, not {type(value).__name__}")
+
+
+def check_same_out(op: str, dtype: Any, out: Any) -> None:
+    """errors: RuntimeError for a result that would have to be cast."""
+    if out is not None and out.dtype is not dtype:
+        raise RuntimeError(
+            f"{op}: got out of {out.dtype}; Expected out tensor to have dtype {dtype}"
         )
 
 

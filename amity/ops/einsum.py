@@ -11,6 +11,8 @@ from .joining import stack
 from .matmul import matmul
 from .record import deliver, method
 
+NUMBERED = string.ascii_uppercase + string.ascii_lowercase
+
 
 def _parse(equation: str, operands) -> tuple[list[list[str]], list[str]]:
     """The letters of each operand and of the result; `...` becomes upper-case letters of its own."""
@@ -117,12 +119,34 @@ def _pair(a, la, b, lb, keep: set[str]):
     return y.reshape([sizes[c] for c in order]), order
 
 
+def _spelled(arguments):
+    """The equation that lists of numbers after each operand stand for, and the operands."""
+    operands, lists = arguments[::2], arguments[1::2]
+    if len(operands) > len(lists):  # the last one says the result
+        operands, lists, result = operands[:-1], lists, operands[-1]
+    else:
+        result = None
+    spell = lambda numbers: "".join("..." if n is ... else _letter(n) for n in numbers)  # noqa: E731
+    equation = ",".join(map(spell, lists))
+    return (equation if result is None else f"{equation}->{spell(result)}"), operands
+
+
+def _letter(number: int) -> str:
+    if not 0 <= number < len(NUMBERED):
+        raise RuntimeError(
+            f"einsum(): got subscript {number}; not within the valid range [0, {len(NUMBERED)})"
+        )
+    return NUMBERED[number]
+
+
 def einsum(equation, *operands):
     """Products and sums in Einstein's notation.
 
     shape:  as the equation says
     errors: RuntimeError for an equation that does not fit
     """
+    if hasattr(equation, "layout"):
+        equation, operands = _spelled((equation, *operands))
     if len(operands) == 1 and not hasattr(operands[0], "layout"):
         operands = tuple(operands[0])
     if not operands:
@@ -144,9 +168,17 @@ def tensordot(a, b, dims=2, out=None):
     if isinstance(dims, int):
         if dims < 0:
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
+        if dims > min(a.ndim, b.ndim):
+            raise RuntimeError(f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}")
         da, db = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
-        da, db = ([d] if isinstance(d, int) else list(d) for d in dims)
+        pair = dims.tolist() if hasattr(dims, "layout") else dims
+        da, db = ([d] if isinstance(d, int) else list(d) for d in pair)
+        if len(da) != len(db):
+            raise RuntimeError(
+                f"tensordot: got {len(da)} and {len(db)} dimensions; both dimension lists should have "
+                "same length"
+            )
     da = [canonical_dim("tensordot", d, a.ndim) for d in da]
     db = [canonical_dim("tensordot", d, b.ndim) for d in db]
     for i, j in zip(da, db, strict=True):
@@ -172,6 +204,7 @@ def inner(input, other, *, out=None):
     return tensordot(input, other, ([-1], [-1]), out)
 
 
+@method
 def kron(input, other, *, out=None):
     """The Kronecker product."""
     n = max(input.ndim, other.ndim)

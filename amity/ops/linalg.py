@@ -329,7 +329,12 @@ def matrix_rank(A, *, atol=None, rtol=None, hermitian=False, out=None):
 
 def matrix_power(A, n, *, out=None):
     """The product of n equal matrices; of inverses for negative n."""
-    check("matrix_power", A, is_square=True)
+    if n < 0:
+        check("matrix_power", A, is_square=True)
+    elif A.ndim < 2 or A.shape[-1] != A.shape[-2]:
+        raise RuntimeError(
+            f"linalg.matrix_power: A must be batches of square matrices, got shape {list(A.shape)}"
+        )
     x, n = (inv(A), -n) if n < 0 else (A, n)
     y = None
     while n:
@@ -338,7 +343,8 @@ def matrix_power(A, n, *, out=None):
         n >>= 1
         x = matmul(x, x) if n else x
     if y is None:
-        y = (x * 0).nan_to_num(0.0) + eye_like(x, x.shape[-1])
+        zero = x * 0
+        y = (zero.nan_to_num(0.0) if x.dtype.kind == "f" else zero) + eye_like(x, x.shape[-1])
     return deliver(y.clone() if y is A else y, out)
 
 
@@ -389,7 +395,15 @@ def matrix_exp(A):
 
 
 def vecdot(x, y, *, dim=-1, out=None):
-    """The inner product of vectors along a dimension."""
+    """The inner product of vectors along a dimension.
+
+    errors: RuntimeError for a dtype that is not floating
+    """
+    for t in (x, y):
+        if t.dtype.kind != "f":
+            raise RuntimeError(
+                f"linalg.vecdot: Expected a floating point or complex tensor as input. Got {t.dtype}"
+            )
     return deliver((x * y).sum(dim), out)
 
 

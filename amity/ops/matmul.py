@@ -8,6 +8,7 @@ from amity.core.errors import ShapeError
 from amity.core.shape import broadcast_shapes
 from amity.ir.graph import Spec
 
+from .arguments import check_same_out, check_tensor
 from .record import ErrorSample, Op, Sample, deliver, method, result_dtype, unlike
 
 F = "f"
@@ -140,6 +141,8 @@ def matmul(input, other, *, out=None):
     shape:  [..., m, k] @ [..., k, n] -> [..., m, n]
     errors: RuntimeError if the inner sizes differ or an operand has no dimensions
     """
+    check_tensor("matmul", other, "other")
+    check_same_out("matmul", input.dtype, out)
     if input.ndim == 0 or other.ndim == 0:
         raise RuntimeError(
             f"both arguments to matmul need to be at least 1D, but they are {input.ndim}D and "
@@ -166,6 +169,14 @@ def _dims(op: str, x, n: int, which: str) -> None:
         )
 
 
+def _batches(op: str, a, b) -> None:
+    if a.shape[0] != b.shape[0]:
+        raise ShapeError(
+            f"{op}: got batches of {a.shape[0]} and {b.shape[0]}; expected size for first two "
+            "dimensions of batch2 tensor to be equal"
+        )
+
+
 @method
 def mm(input, mat2, *, out=None):
     """The product of two matrices."""
@@ -179,11 +190,7 @@ def bmm(input, mat2, *, out=None):
     """The products of two batches of matrices."""
     _dims("bmm", input, 3, "batch1")
     _dims("bmm", mat2, 3, "batch2")
-    if input.shape[0] != mat2.shape[0]:
-        raise RuntimeError(
-            f"bmm: got batches of {input.shape[0]} and {mat2.shape[0]}; expected size for first "
-            "two dimensions of batch2 tensor to be equal"
-        )
+    _batches("bmm", input, mat2)
     return deliver(Matmul()(input, mat2), out)
 
 
@@ -206,10 +213,19 @@ def dot(input, tensor, *, out=None):
 @method
 def outer(input, vec2, *, out=None):
     """The outer product of two vectors."""
+    for name, v in (("self", input), ("vec2", vec2)):
+        if v.ndim != 1:
+            raise RuntimeError(f"outer: Expected 1-D argument {name}, but got {v.ndim}-D")
     return deliver(input.unsqueeze(1) * vec2.unsqueeze(0), out)
 
 
 @method
+def ger(input, vec2, *, out=None):
+    """The outer product of two vectors."""
+    return outer(input, vec2, out=out)
+
+
+@method(inplace=True)
 def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
     """`beta * input + alpha * (mat1 @ mat2)`."""
     _dims("addmm", mat1, 2, "mat1")
@@ -217,11 +233,12 @@ def addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
     return deliver(Addmm(beta, alpha)(input, mat1, mat2), out)
 
 
-@method
+@method(inplace=True)
 def baddbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
     """`beta * input + alpha * (batch1 @ batch2)`, over a batch."""
     _dims("baddbmm", batch1, 3, "batch1")
     _dims("baddbmm", batch2, 3, "batch2")
+    _batches("baddbmm", batch1, batch2)
     return deliver(Addmm(beta, alpha)(input, batch1, batch2), out)
 
 
@@ -318,11 +335,18 @@ def addr(input, vec1, vec2, *, beta=1, alpha=1, out=None):
 @method(inplace=True)
 def addbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
     """`beta * input + alpha * ` the sum of the products of two batches of matrices."""
-    product = bmm(batch1, batch2).sum(0)
-    start = input.expand(tuple(product.shape))
-    product = product if alpha == 1 else product * alpha
-    y = product if beta == 0 else start * beta + product
-    return deliver(y, out)
+    _dims("addbmm", batch1, 3, "batch1")
+    _dims("addbmm", batch2, 3, "batch2")
+    _batches("addbmm", batch1, batch2)
+    if batch1.shape[2] != batch2.shape[1]:
+        raise ShapeError(
+            f"addbmm: Incompatible matrix sizes for bmm ({_text(batch1)} and {_text(batch2)})"
+        )
+    count, n, k = batch1.shape
+    wide = batch1.transpose(0, 1).reshape(n, count * k)  # one product sums over the batch too
+    return addmm(
+        input, wide, batch2.reshape(count * k, batch2.shape[2]), beta=beta, alpha=alpha, out=out
+    )
 
 
 @method

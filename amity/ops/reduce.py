@@ -12,7 +12,7 @@ from amity.core.layout import Layout, layout
 from amity.core.shape import canonical_dims, check_dims
 from amity.ir.graph import Spec
 
-from .arguments import check_flag, check_one_dim, check_tensor
+from .arguments import check_flag, check_one_dim, check_same_out, check_tensor
 from .joining import Cat
 from .record import ErrorSample, Op, Sample, composite, deliver, method
 
@@ -302,10 +302,7 @@ def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
 
 def _some(op: str, x, dim, out) -> None:
     """Nothing has no extreme; and an extreme is not cast."""
-    if out is not None and out.dtype is not x.dtype:
-        raise RuntimeError(
-            f"{op}(): got out of {out.dtype}; Expected the dtype for input and out to match, {x.dtype}"
-        )
+    check_same_out(op, x.dtype, out)
     if x.numel() == 0 and (dim is None or dim == () or dim == []):
         raise RuntimeError(
             f"{op}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
