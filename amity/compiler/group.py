@@ -13,6 +13,7 @@ from amity.ir.kernel import register_type
 from .nest import Access, Instruction, make_nest
 from .plan import GRAIN_WORK, Code, Launch
 from .schedule import BLOCK, COLUMN_BLOCK, build_nest
+from .turn import turn_launch
 
 Axes = tuple[int | None, ...]  # for each dimension of a value: the domain's, or None for size 1
 ACCUMULATE = {"f16": "f32", "bf16": "f32"}
@@ -297,6 +298,9 @@ class Group:
 
 def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:
     """A nest over its grid: rows, vectors of rows, or blocks of the only dimension."""
+    turned = turn_launch(nest, meta, places)
+    if turned is not None:
+        return turned
     rows = nest.dims.count("r")
     sizes = meta[: len(nest.dims)]
     work = numel(sizes)
