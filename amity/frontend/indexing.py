@@ -200,7 +200,14 @@ def index_put(
     input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False
 ) -> Tensor:
     """A copy of `input` with values written, or added, at positions."""
+    if isinstance(indices, Tensor) or not isinstance(values, Tensor):
+        raise TypeError(
+            f"index_put: got indices of {type(indices).__name__} and values of "
+            f"{type(values).__name__}; expected a tuple of Tensors and a Tensor"
+        )
     x, advanced = parse(input, index_list(indices))
+    if not advanced:
+        raise RuntimeError("index_put: got no index tensors; expected at least one")
     dims, at = zip(*sorted(advanced.items()), strict=True)
     return IndexPut(dims, accumulate)(x, values, *at)
 

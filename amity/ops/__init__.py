@@ -6,6 +6,7 @@ from .attention import *
 from .bag import *
 from .bivariate import *
 from .convolution import *
+from .counting import *
 from .ctc import *
 from .diagonal import *
 from .distance import *
@@ -15,6 +16,7 @@ from .elementwise import *
 from .embedding import *
 from .gather import *
 from .grid import *
+from .histogram import *
 from .image import *
 from .indexing import *
 from .integer import *
@@ -22,6 +24,7 @@ from .integration import *
 from .joining import *
 from .loss import *
 from .margin import *
+from .masks import *
 from .matmul import *
 from .matrices import *
 from .movement import *

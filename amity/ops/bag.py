@@ -15,11 +15,21 @@ from .select import where
 _MODES = ("sum", "mean", "max")
 
 
-def _check(input, offsets, mode: str, weights) -> None:
+def _check(input, weight, offsets, mode: str, weights, padding_idx) -> None:
     if mode not in _MODES:
         raise ValueError("mode has to be one of sum, mean or max")
     if input.dtype not in (int32, int64):
         raise RuntimeError(f"embedding_bag: got indices of {input.dtype}; expected int32 or int64")
+    if offsets is not None and offsets.dtype not in (int32, int64):
+        raise RuntimeError(
+            f"embedding_bag: got offsets of {offsets.dtype}; expected int32 or int64"
+        )
+    rows = weight.shape[0]
+    if padding_idx is not None and not -rows <= padding_idx < rows:
+        raise RuntimeError(
+            f"embedding_bag: padding_idx must be within the number of embeddings, {-rows} through "
+            f"{rows - 1}, but got {padding_idx}"
+        )
     if weights is not None and mode != "sum":
         raise NotImplementedError(
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported "
@@ -40,6 +50,17 @@ def _check(input, offsets, mode: str, weights) -> None:
         raise ValueError("offsets has to be a 1D Tensor but got None")
     if offsets is not None and offsets.ndim != 1:
         raise ValueError("offsets has to be a 1D Tensor")
+    if weights is not None and weights.dtype is not weight.dtype:
+        raise RuntimeError(
+            f"embedding_bag: expected weight and per_sample_weights to have the same dtype, but got "
+            f"{weight.dtype} and {weights.dtype}"
+        )
+    bad = input._first_outside(0, rows, -1 << 62)
+    if bad is not None:
+        raise RuntimeError(
+            f"embedding_bag: Expected idx >= 0 && idx < num_embeddings but found idx to be {bad} for "
+            f"{rows} rows"
+        )
 
 
 def _bag_of_each(input, offsets, includes_last: bool) -> tuple[np.ndarray, int]:
@@ -82,7 +103,7 @@ def embedding_bag(
     shape:  input [B, N], or [N] with offsets [B]; weight [V, D] -> [B, D]
     errors: ValueError for arguments that do not fit together
     """
-    _check(input, offsets, mode, per_sample_weights)
+    _check(input, weight, offsets, mode, per_sample_weights, padding_idx)
     bag, bags = _bag_of_each(input, offsets, include_last_offset)
     index, scale = input.reshape(-1)[: bag.size], per_sample_weights
     if padding_idx is not None:

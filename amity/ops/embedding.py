@@ -58,6 +58,8 @@ def embedding(
             f"types: Long, Int; but got {input.dtype} instead (while checking arguments for "
             "embedding)"
         )
+    if weight.ndim != 2:
+        raise RuntimeError(f"embedding: 'weight' must be 2-D, but got {weight.ndim}-D")
     rows = weight.shape[0]
     bad = input._first_outside(0, rows, -1 << 62)
     if bad is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from amity.core.dtype import bool_, fitting, int32, int64
+from amity.core.dtype import bool_, int32, int64
 from amity.core.errors import DtypeError, ShapeError, fail
 from amity.core.shape import broadcast_shapes, canonical_dim, check_dims
 from amity.ir.graph import Spec
 
+from .arguments import check_tensor
 from .indexing import Index, IndexPut
 from .record import ErrorSample, Op, Sample, deliver, method
 from .select import WHERE
@@ -161,8 +162,14 @@ def _joined_grad(op, g, x, index, src, y):
     )
     pick = Gather(op.dim)
     if op.reduce in ("prod", "multiply"):
-        gx = g * y / x
-        gs = pick(g * y, index) / used
+        whole = WHERE(x == 0, 1.0, x)  # the product of the others is that of all without the zero
+        gx = g * op(whole, index, used) / whole
+        is_zero = used == 0
+        zeros = Scatter(op.dim, "add", True)(x.detach() * 0, index, is_zero.to(x.dtype))
+        is_lone = is_zero.logical_and(pick(zeros, index) == 1)
+        others = op(x, index, WHERE(is_lone, 1.0, used))
+        gs = pick(g * others, index) / WHERE(is_zero, 1.0, used)
+        gs = WHERE(is_zero.logical_and(is_lone.logical_not()), 0.0, gs)
     else:
         hit = (used == pick(y, index)).to(g.dtype)
         own = (x == y).to(g.dtype)
@@ -184,6 +191,7 @@ def _high(dtype):
 
 def _check(name, x, dim, index, src=None):
     """The dimension and an index that fits; 0-d tensors count as one element."""
+    check_tensor(name, index, "index")
     d = canonical_dim(name, dim, x.ndim)
     if index.dtype not in (int64, int32):
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
@@ -229,7 +237,7 @@ def _scattered(name, input, dim, index, src, reduce, include_self=True):
     if not hasattr(src, "layout"):
         src = input.new_full(tuple(index.shape), src)
     d = _check(name, input, dim, index, src)
-    y = Scatter(d, reduce, include_self)(input, index, src)
+    y = Scatter(d, reduce, include_self)(_some(input), _some(index), _some(src))
     return y.reshape(tuple(input.shape)) if input.ndim == 0 else y
 
 
@@ -248,19 +256,23 @@ def scatter(input, dim, index, src=None, *, value=None, reduce=None, out=None):
 @method(inplace=True)
 def scatter_add(input, dim, index, src, *, out=None):
     """Values added along a dimension at the positions in `index`."""
+    check_tensor("scatter_add", src, "src")
     return deliver(_scattered("scatter_add", input, dim, index, src, "add"), out)
 
 
 @method(inplace=True)
-def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
+def scatter_reduce(input, dim, index, src, reduce, *, include_self=True, out=None):
     """Values joined by sum, prod, mean, amax or amin at the positions in `index`."""
+    check_tensor("scatter_reduce", src, "src")
+    reduce = {"max": "amax", "min": "amin"}.get(reduce, reduce)
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(
             f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}."
         )
     if reduce == "mean":
-        return _scattered_mean(input, dim, index, src, include_self)
-    return _scattered("scatter_reduce", input, dim, index, src, reduce, include_self)
+        return deliver(_scattered_mean(input, dim, index, src, include_self), out)
+    y = _scattered("scatter_reduce", input, dim, index, src, reduce, include_self)
+    return deliver(y, out)
 
 
 def _scattered_mean(input, dim, index, src, include_self):
@@ -275,17 +287,21 @@ def _scattered_mean(input, dim, index, src, include_self):
 # -- whole slices
 
 
-def _vector(name, index, n):
+def _vector(name, index, n, outside=IndexError, low=0):
+    """Positions that a dimension of `n` has, as a vector; `outside` is raised for others."""
+    check_tensor(name, index, "index")
     if index.ndim > 1:
         raise IndexError(
             f"{name}(): Index is supposed to be a vector, but got dim: {index.ndim} with type: "
             f"{index.dtype} and size: {list(index.shape)}"
         )
     if index.dtype not in (int64, int32):
-        raise RuntimeError(f"{name}(): Expected dtype int32 or int64 for index")
-    bad = index._first_outside(0, n, -1 << 62)
+        raise RuntimeError(
+            f"{name}(): Expected dtype int32 or int64 for index, but got {index.dtype}"
+        )
+    bad = index._first_outside(low, n, -1 << 62)
     if bad is not None:
-        raise IndexError(f"{name}(): index {bad} is out of bounds for dimension with size {n}")
+        raise outside(f"{name}(): index {bad} is out of bounds for dimension with size {n}")
     return index.reshape(-1)
 
 
@@ -301,45 +317,66 @@ def index_select(input, dim, index, *, out=None):
             )
         _vector("index_select", index, 1)
         return deliver(input.clone(), out)
-    return deliver(Index((d,))(input, _vector("index_select", index, input.shape[d])), out)
+    n = input.shape[d]
+    index = _vector("index_select", index, n, IndexError if n else RuntimeError)
+    return deliver(Index((d,))(input, index), out)
 
 
-def _placed(input, d, index, source, accumulate):
-    """Slices written or added; positions lead, as IndexPut wants them."""
-    return IndexPut((d,), accumulate)(input, source, index)
+def _some(x):
+    """The tensor with at least one dimension."""
+    return x if x.ndim else x.reshape(1)
+
+
+def _placed(name, input, dim, index, source, accumulate, error, outside):
+    """Slices written, or added, at positions along a dimension."""
+    check_tensor(name, source, "source")
+    d = canonical_dim(name, dim, input.ndim)
+    x, slices = _some(input), _some(source)
+    index = _vector(name, index, x.shape[d], outside)
+    if slices.ndim != x.ndim or slices.shape[d] != index.shape[0]:
+        raise error(
+            f"{name}(): Number of indices ({index.shape[0]}) should be equal to source.size(dim), and "
+            f"source have as many dimensions as self: got {list(source.shape)} for {list(input.shape)}"
+        )
+    if any(i != d and n != m for i, (n, m) in enumerate(zip(x.shape, slices.shape, strict=True))):
+        raise RuntimeError(
+            f"{name}(): source tensor shape must match self tensor shape, excluding the specified "
+            f"dimension. Got self.shape = {list(input.shape)} source.shape = {list(source.shape)}"
+        )
+    return IndexPut((d,), accumulate)(x, slices, index).reshape(tuple(input.shape))
 
 
 @method(inplace=True)
 def index_add(input, dim, index, source, *, alpha=1, out=None):
     """Slices of `source` added at positions along a dimension."""
-    d = canonical_dim("index_add", dim, input.ndim)
-    index = _vector("index_add", index, input.shape[d])
-    if source.shape[d] != index.shape[0]:
+    check_tensor("index_add", source, "source")
+    if (source.ndim == 0) != (input.ndim == 0):
         raise RuntimeError(
-            f"index_add(): Number of indices ({index.shape[0]}) should be equal to "
-            f"source.size(dim): ({source.shape[d]}), for dim: {d}"
+            "index_add(): source tensor shape must match self tensor shape, excluding the specified "
+            f"dimension. Got self.shape = {list(input.shape)} source.shape = {list(source.shape)}"
         )
-    return deliver(_placed(input, d, index, source if alpha == 1 else source * alpha, True), out)
+    source = source if alpha == 1 else source * alpha
+    y = _placed("index_add", input, dim, index, source, True, RuntimeError, RuntimeError)
+    return deliver(y, out)
 
 
 @method(inplace=True)
-def index_copy(input, dim, index, source):
+def index_copy(input, dim, index, source, *, out=None):
     """Slices of `source` written at positions along a dimension."""
-    d = canonical_dim("index_copy", dim, input.ndim)
-    index = _vector("index_copy", index, input.shape[d])
-    if source.shape[d] != index.shape[0]:
-        raise IndexError(
-            f"index_copy(): Number of indices ({index.shape[0]}) should be equal to "
-            f"source.size(dim) ({source.shape[d]})"
-        )
-    return _placed(input, d, index, source, False)
+    if getattr(index, "dtype", int64) is not int64:
+        raise RuntimeError(f"index_copy(): Expected a long tensor for index, but got {index.dtype}")
+    y = _placed("index_copy", input, dim, index, source, False, IndexError, IndexError)
+    return deliver(y, out)
 
 
 @method(inplace=True)
 def index_fill(input, dim, index, value):
-    """One value written at positions along a dimension."""
-    d = canonical_dim("index_fill", dim, input.ndim)
-    index = _vector("index_fill", index, input.shape[d])
+    """One value written at positions along a dimension; negative ones count from the end."""
+    check_tensor("index_fill", index, "index")
+    if index.dtype is not int64:
+        raise IndexError(f"index_fill(): Expected dtype int64 for index, but got {index.dtype}")
+    if index.ndim > 1:
+        raise RuntimeError(f"index_fill(): Index has to be a vector/scalar, but got {index.ndim}D")
     if not hasattr(value, "layout"):
         value = input.new_full((), value)
     elif value.ndim:
@@ -347,8 +384,15 @@ def index_fill(input, dim, index, value):
             "index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
             f"{value.ndim} dimension(s)."
         )
-    shape = (*input.shape[:d], index.shape[0], *input.shape[d + 1 :])
-    return _placed(input, d, index, value.to(input.dtype).expand(shape), False)
+    d = canonical_dim("index_fill", dim, input.ndim)
+    x = _some(input)
+    n = x.shape[d]
+    at = _vector("index_fill", index, n, low=-n)
+    is_in = IndexPut((0,), False)(
+        input.new_zeros(n, dtype=bool_), input.new_ones((), dtype=bool_), at
+    )
+    is_in = is_in.reshape(tuple(n if i == d else 1 for i in range(x.ndim)))
+    return WHERE(is_in, value.to(input.dtype), x).reshape(tuple(input.shape))
 
 
 # -- flat positions
@@ -362,23 +406,28 @@ def _flat(name, index, n):
 
 
 @method
-def take(input, index):
+def take(input, index, *, out=None):
     """Elements of the flattened tensor."""
+    check_tensor("take", index, "index")
     if index.dtype is not int64:
         raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype}")
     _flat("take", index, input.numel())
-    return Index((0,))(input.reshape(-1), index)
+    return deliver(Index((0,))(input.reshape(-1), index), out)
 
 
 @method
 def take_along_dim(input, indices, dim=None, *, out=None):
-    """`gather` whose index broadcasts; without dim from the flattened tensor."""
+    """`gather` whose index broadcasts and may count from the end; without dim from the flattened
+    tensor.
+
+    errors: RuntimeError for positions outside, where PyTorch 2.13 takes the remainder
+    """
     if indices.dtype is not int64:
         raise RuntimeError(
             "torch.take_along_dim(): dtype of indices should be Long but got " + indices.dtype.name
         )
     if dim is None:
-        return deliver(take(input, indices.reshape(-1)), out)
+        input, indices, dim = input.reshape(-1), indices.reshape(-1), 0
     if indices.ndim != input.ndim:
         raise RuntimeError(
             "torch.take_along_dim(): input and indices should have the same number of "
@@ -391,14 +440,15 @@ def take_along_dim(input, indices, dim=None, *, out=None):
     )
     wide = input.expand((*shape[:d], input.shape[d], *shape[d:]))
     at = indices.expand((*shape[:d], indices.shape[d], *shape[d:]))
-    return deliver(gather(wide, d, at), out)
+    n = wide.shape[d] if wide.ndim else 1
+    return deliver(gather(wide, d, WHERE(at < 0, at + n, at)), out)
 
 
 @method(inplace=True)
 def put(input, index, source, accumulate=False):
     """Values written at positions of the flattened tensor."""
     if index.dtype is not int64:
-        raise IndexError(f"put_(): Expected a long tensor for index, but got {index.dtype}")
+        raise RuntimeError(f"put_(): Expected a long tensor for index, but got {index.dtype}")
     if source.dtype is not input.dtype:
         raise RuntimeError(
             f"put_(): self and source expected to have the same dtype, but got {input.dtype} and "
@@ -412,73 +462,3 @@ def put(input, index, source, accumulate=False):
     _flat("put_", index, input.numel())
     flat = IndexPut((0,), accumulate)(input.reshape(-1), source.reshape(-1), index.reshape(-1))
     return flat.reshape(tuple(input.shape))
-
-
-# -- masks
-
-
-@method(inplace=True)
-def masked_fill(input, mask, value):
-    """A value where the mask is true.
-
-    errors: RuntimeError if the mask is not boolean
-    """
-    if mask.dtype is not bool_:
-        raise RuntimeError(
-            f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}"
-        )
-    if hasattr(value, "layout"):
-        if value.ndim:
-            raise RuntimeError(
-                "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
-                f"{value.ndim} dimension(s)."
-            )
-        value = value.to(input.dtype)
-    else:
-        value = fitting("masked_fill", value, input.dtype)
-    return WHERE(mask, value, input)
-
-
-@method
-def masked_select(input, mask, *, out=None):
-    """The elements where the mask is true, as a vector."""
-    if mask.dtype is not bool_:
-        raise RuntimeError(f"masked_select: expected BoolTensor for mask, got {mask.dtype}")
-    shape = broadcast_shapes("masked_select", input.shape, mask.shape)
-    y = input.expand(shape)[mask.expand(shape)]
-    return deliver(y, out)
-
-
-@method(inplace=True)
-def masked_scatter(input, mask, source):
-    """Elements of `source`, in order, where the mask is true."""
-    if mask.dtype is not bool_:
-        raise RuntimeError(
-            f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}"
-        )
-    if input.ndim == 0:
-        return masked_scatter(input.reshape(1), mask.reshape(1), source).reshape(())
-    at = mask.expand(input.shape).nonzero(as_tuple=True)
-    count = at[0].numel()
-    if source.numel() < count:
-        raise RuntimeError(
-            "masked_scatter: expected self to have at least as many elements in source as "
-            "there are true values in mask"
-        )
-    return IndexPut(tuple(range(input.ndim)), False)(input, source.reshape(-1)[:count], *at)
-
-
-@method
-def nonzero(input, *, out=None, as_tuple=False):
-    """The positions of elements that are not 0: rows, or one vector for each dimension."""
-    found = np.nonzero(np.atleast_1d(input.detach().numpy()))
-    if as_tuple:
-        return tuple(input.new_tensor(i, dtype=int64) for i in found)
-    rows = np.stack(found, 1) if input.ndim else np.zeros((len(found[0]), 0), np.int64)
-    return deliver(input.new_tensor(rows.astype(np.int64), dtype=int64), out)
-
-
-@method
-def argwhere(input):
-    """The positions of elements that are not 0, as rows."""
-    return nonzero(input)

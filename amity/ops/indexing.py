@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from amity.core.errors import DimError, fail
+from amity.core.errors import DimError, ShapeError, fail
 from amity.core.shape import broadcast_shapes, check_dims
 from amity.ir.graph import Spec
 
@@ -17,7 +17,13 @@ def index_shape(
     x: tuple, dims: tuple[int, ...], indices: list[tuple]
 ) -> tuple[tuple[int, ...], int, int]:
     """The shape of `x[…]` with indices at `dims`, where their dimensions start, and how many they are."""
-    joined = broadcast_shapes("index", *indices)
+    try:
+        joined = broadcast_shapes("index", *indices)
+    except ShapeError:
+        got = ", ".join(str(list(i)) for i in indices)
+        raise IndexError(
+            f"index: shape mismatch: indexing tensors could not be broadcast together with shapes {got}"
+        ) from None
     rest = [n for d, n in enumerate(x) if d not in dims]
     is_run = dims == tuple(range(dims[0], dims[0] + len(dims)))
     at = dims[0] if is_run else 0

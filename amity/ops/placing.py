@@ -64,5 +64,11 @@ def index_reduce(input, dim, index, source, reduce, *, include_self=True):
             f"index_reduce(): Number of indices ({index.numel()}) should be equal to "
             f"source.size(dim): ({source.shape[d]}), for dim: {d}"
         )
+    bad = index._first_outside(0, input.shape[d], -1 << 62)
+    if bad is not None:
+        raise IndexError(
+            f"index_reduce(): index {bad} is out of range in self: dimension {d} has size "
+            f"{input.shape[d]}"
+        )
     at = index.reshape(tuple(-1 if i == d else 1 for i in range(input.ndim))).expand(source.shape)
     return scatter_reduce(input, d, at, source, reduce, include_self=include_self)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from operator import index
 
 import numpy as np
 
-from amity.core.dtype import bool_, float32, float64, int32, int64
+from amity.core.dtype import float32, float64, int64
 from amity.core.errors import ShapeError, fail
 from amity.core.shape import canonical_dim, check_dims
 from amity.ir.graph import Spec
@@ -141,10 +141,12 @@ def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):
     d, x = _one("topk", input, dim)
     if x.dtype.kind == "b":
         raise NotImplementedError("topk does not support bool dtypes: got amity.bool")
+    k = index(k)
     if not 0 <= k <= x.shape[d]:
         raise RuntimeError("selected index k out of range")
+    k = k if input.ndim else 1  # of one number there is one, even if none is wanted
     if k <= FEW:
-        values, indices = TopK(d, int(k), bool(largest))(x)
+        values, indices = TopK(d, k, bool(largest))(x)
     else:
         values, indices = Sort(d, bool(largest))(x)
         values, indices = (v.narrow(d, 0, k).contiguous() for v in (values, indices))
@@ -340,137 +342,3 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
             else y.unsqueeze(d + 1)
         )
     return y.squeeze(0) if q.ndim == 0 else y
-
-
-# -- sets and counts
-
-
-@method
-def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
-    """The distinct elements in order; on demand where each went and how often it occurs."""
-    array = input.detach().numpy()
-    values, inverse, counts = np.unique(
-        array, return_inverse=True, return_counts=True, axis=dim, equal_nan=False
-    )
-    inverse = inverse.reshape(array.shape if dim is None else -1)
-    made = [input.new_tensor(values, dtype=input.dtype)]
-    made += [input.new_tensor(inverse, dtype=int64)] if return_inverse else []
-    made += [input.new_tensor(counts, dtype=int64)] if return_counts else []
-    return made[0] if len(made) == 1 else tuple(made)
-
-
-@method
-def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
-    """Runs of equal elements as one; on demand where each went and how long it was."""
-    array = input.detach().numpy()
-    rows = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
-    flat = rows.reshape(len(rows), -1)
-    first = np.ones(len(rows), bool)
-    first[1:] = (flat[1:] != flat[:-1]).any(1)
-    at = np.flatnonzero(first)
-    values = rows[at] if dim is None else np.moveaxis(rows[at], 0, dim)
-    made = [input.new_tensor(values, dtype=input.dtype)]
-    inverse = np.cumsum(first) - 1
-    made += (
-        [input.new_tensor(inverse.reshape(array.shape if dim is None else -1), dtype=int64)]
-        if return_inverse
-        else []
-    )
-    made += (
-        [input.new_tensor(np.diff(np.append(at, len(rows))), dtype=int64)] if return_counts else []
-    )
-    return made[0] if len(made) == 1 else tuple(made)
-
-
-@method
-def bincount(input, weights=None, minlength=0):
-    """How often each of 0, 1, 2, … occurs, or the sum of its weights."""
-    if input.ndim != 1 or input.dtype.kind not in "iu":
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
-    array = input.numpy()
-    if array.size and array.min() < 0:
-        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
-    if minlength < 0:
-        raise RuntimeError("minlength should be >= 0")
-    if weights is None:
-        return input.new_tensor(np.bincount(array, minlength=minlength), dtype=int64)
-    if weights.shape != input.shape:
-        raise RuntimeError("weights should be 1-d and have the same length as input")
-    out = np.bincount(array, weights.detach().double().numpy(), minlength)
-    return weights.new_tensor(out, dtype=float32 if weights.dtype is float32 else float64)
-
-
-@method
-def histc(input, bins=100, min=0, max=0, *, out=None):
-    """How many elements fall into each of equal bins."""
-    array = input.detach().double().numpy().reshape(-1)
-    if input.dtype.kind != "f":
-        raise NotImplementedError(f"histc: got {input.dtype}; expected a floating dtype")
-    low, high = float(min), float(max)
-    if low == high:
-        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
-        if low == high:
-            low, high = low - 1, high + 1
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise RuntimeError(f"torch.histc: range of [{low}, {high}] is not finite")
-    if low > high:
-        raise RuntimeError(f"torch.histc: max must be larger than min: got [{low}, {high}]")
-    if bins <= 0:
-        raise RuntimeError(f"torch.histc(): bins must be > 0, but got {bins}")
-    counts, _ = np.histogram(array[(array >= low) & (array <= high)], bins, (low, high))
-    return deliver(input.new_tensor(counts, dtype=input.dtype), out)
-
-
-def searchsorted(
-    sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None, out=None
-):
-    """Where elements would have to go to keep sorted rows sorted."""
-    if side not in (None, "left", "right"):
-        raise RuntimeError(
-            f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}"
-        )
-    if side == "left" and right:
-        raise RuntimeError(
-            "torch.searchsorted(): side and right can't be set to opposites, got side of left "
-            "while right was True"
-        )
-    is_right = right or side == "right"
-    scalar = not hasattr(input, "layout")
-    values = np.asarray(input) if scalar else input.detach().numpy()
-    rows = sorted_sequence.detach().numpy()
-    if sorter is not None:
-        rows = np.take_along_axis(rows, sorter.numpy(), -1)
-    where: Any = "right" if is_right else "left"
-    if rows.ndim == 1:
-        found = np.searchsorted(rows, values, where)
-    else:
-        if values.shape[:-1] != rows.shape[:-1]:
-            raise RuntimeError(
-                "torch.searchsorted(): boundaries tensor should be 1 dimension or the first "
-                "N-1 dimensions of boundaries tensor and "
-                "input value tensor must match, but we got boundaries tensor "
-                f"{list(rows.shape)} and input value tensor {list(values.shape)}"
-            )
-        flat = zip(
-            rows.reshape(-1, rows.shape[-1]), values.reshape(-1, values.shape[-1]), strict=True
-        )
-        found = np.array([np.searchsorted(r, v, where) for r, v in flat]).reshape(values.shape)
-    return deliver(sorted_sequence.new_tensor(found, dtype=int32 if out_int32 else int64), out)
-
-
-@method
-def bucketize(input, boundaries, *, out_int32=False, right=False, out=None):
-    """The bin of each element between sorted boundaries."""
-    return searchsorted(boundaries, input, out_int32=out_int32, right=right, out=out)
-
-
-def isin(elements, test_elements, *, assume_unique=False, invert=False):
-    """Whether each element is one of the others."""
-    a = elements.detach().numpy() if hasattr(elements, "layout") else np.asarray(elements)
-    b = (
-        test_elements.detach().numpy()
-        if hasattr(test_elements, "layout")
-        else np.asarray(test_elements)
-    )
-    some = elements if hasattr(elements, "layout") else test_elements
-    return some.new_tensor(np.isin(a, b, invert=invert), dtype=bool_)
