@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from amity.core.shape import canonical_dim
+from amity.core.shape import canonical_dim, check_dims
 
 from .elementwise import ABS, EXP, GT, LOG1P, NEG, SIGMOID, TANH, costly, maximum, minimum
 from .joining import cat, chunk
@@ -27,7 +27,7 @@ from .select import WHERE
 
 F = "f"
 ONE = (Sample(((3, 4), F)), Sample(((), F)), Sample(((0, 3), F)))
-BEYOND = ErrorSample(((3, 4), F), dim=2, error=IndexError, says="")
+BEYOND = ErrorSample(((3, 4), F), dim=2, error=IndexError, says="imension")
 
 
 def _relu_code(k, x):
@@ -355,6 +355,7 @@ def _softmax_grad(g, y, dim):
     grad=_softmax_grad,
 )
 def _softmax(input, dim):
+    check_dims("softmax", dim, input.ndim)
     if not input.shape[dim]:
         return input * 1
     e = EXP(input - PEAK(input, (dim,)))
@@ -371,6 +372,7 @@ def _log_softmax_grad(g, y, dim):
     grad=_log_softmax_grad,
 )
 def _log_softmax(input, dim):
+    check_dims("log_softmax", dim, input.ndim)
     if not input.shape[dim]:
         return input * 1
     shifted = input - PEAK(input, (dim,))

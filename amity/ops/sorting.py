@@ -34,7 +34,7 @@ class Sort(Op):
     samples = (
         Sample(((3, 5), F), dim=1, descending=False),
         Sample(((4, 2), F), dim=0, descending=True),
-        Sample(((6,), "i"), dim=0, descending=True, rough="integers"),
+        Sample(((6,), "i"), dim=0, descending=True),
         Sample(((2, 0), F), dim=1, descending=False),
     )
     errors = (
