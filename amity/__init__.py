@@ -59,6 +59,7 @@ from .frontend.create import (
     zeros,
     zeros_like,
 )  # fmt: skip
+from .frontend.doors import door, guard
 from .frontend.exchange import asarray, from_dlpack, frombuffer
 from .frontend.grad_mode import (
     enable_grad,
@@ -106,7 +107,8 @@ from .ops import *
 
 newaxis = None
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
-del attach, copying, indexing, reshaping, storage
+guard(globals(), __name__)
+del attach, copying, guard, indexing, reshaping, storage
 
 
 def __getattr__(name):
@@ -117,5 +119,5 @@ def __getattr__(name):
         return getattr(importlib.import_module("amity.io"), name)
     method = getattr(Tensor, name, None) if name[:1] != "_" else None
     if callable(method):  # `amity.relu_(x)`, `amity.clone(x)`: the method is the function
-        return method
+        return globals().setdefault(name, door(method, __name__))
     raise AttributeError(f"module 'amity' has no attribute {name!r}")

@@ -108,16 +108,18 @@ def set_default_dtype(dtype: DType) -> None:
     _default[0] = dtype
 
 
+RANK = {"b": 0, "u": 1, "i": 1, "f": 2}  # of kinds: bool < integer < floating
+
+
 def _promotion() -> dict[tuple[DType, DType], DType]:
     """The join of two dtypes in PyTorch's lattice: bool < u8, i8..i64 < f16, bf16 < f32 < f64."""
     table = {}
-    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
     for a in ALL:
         for b in ALL:
             if a is b:
                 out = a
-            elif rank[a.kind] != rank[b.kind]:
-                out = a if rank[a.kind] > rank[b.kind] else b
+            elif RANK[a.kind] != RANK[b.kind]:
+                out = a if RANK[a.kind] > RANK[b.kind] else b
             elif {a, b} == {float16, bfloat16}:
                 out = float32
             elif a.kind == b.kind:
@@ -132,13 +134,29 @@ def _promotion() -> dict[tuple[DType, DType], DType]:
 PROMOTION = _promotion()
 
 
+def check_dtype(op: str, given: Any) -> None:
+    if not isinstance(given, DType):
+        raise TypeError(f"{op}: got {type(given).__name__}; expected a dtype")
+
+
 def promote_types(a: DType, b: DType) -> DType:
     """The smallest dtype that holds both.
 
     >>> promote_types(uint8, int8)
     amity.int16
     """
+    _are_dtypes("promote_types", a, b)
+    for d in (a, b):
+        check_dtype("promote_types", d)
     return PROMOTION[a, b]
+
+
+def _are_dtypes(op: str, *given: Any) -> None:
+    for d in given:
+        if not isinstance(d, DType):
+            raise TypeError(
+                f"{op}(): argument must be amity.dtype, not {type(d).__name__}: got {d!r}"
+            )
 
 
 def can_cast(from_: DType, to: DType) -> bool:
@@ -147,8 +165,10 @@ def can_cast(from_: DType, to: DType) -> bool:
     >>> can_cast(float32, int64)
     False
     """
-    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
-    return rank[from_.kind] <= rank[to.kind]
+    _are_dtypes("can_cast", from_, to)
+    for d in (from_, to):
+        check_dtype("can_cast", d)
+    return RANK[from_.kind] <= RANK[to.kind]
 
 
 def fitting(op: str, value: bool | int | float, dtype: DType) -> bool | int | float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 from .errors import DimError, ShapeError, fail
 
@@ -123,6 +124,14 @@ def infer_size(op: str, shape: Sequence[int], count: int) -> Shape:
     return (*shape[:free], count // known, *shape[free + 1 :])
 
 
+def _whole(size: int) -> int:
+    try:
+        return size if type(size) is int else operator.index(size)
+    except TypeError:
+        got = type(size).__name__
+        raise TypeError(f"Size: got an item of type {got}; expected an iterable of ints") from None
+
+
 class Size(tuple):
     """The shape of a tensor: a tuple of ints that prints as PyTorch's.
 
@@ -131,6 +140,9 @@ class Size(tuple):
     """
 
     __slots__ = ()
+
+    def __new__(cls, sizes: Iterable[int] = ()) -> Size:
+        return tuple.__new__(cls, map(_whole, sizes))
 
     def numel(self) -> int:
         return math.prod(self)

@@ -8,7 +8,7 @@ from typing import Any
 from amity import ops
 from amity.core import dtype as dt
 from amity.core.device import Device
-from amity.core.dtype import DType
+from amity.core.dtype import DType, as_dtype
 from amity.core.layout import layout
 from amity.core.layout import like as layout_like
 from amity.engine import device as engine
@@ -113,7 +113,17 @@ def attach_operators() -> None:
             set_method(f"__r{name}__", guarded(lambda a, b, f=f: f(create.as_tensor(b), a)))
             set_method(f"__i{name}__", guarded(inplace_method(function, f)))
     if hasattr(e, "bitwise_not"):
-        set_method("__invert__", e.bitwise_not)
+        set_method("__invert__", invert)
+
+
+def invert(self: Tensor) -> Tensor:
+    """`~x`: bitwise, or logical for bools."""
+    if self.layout.dtype.kind == "f":
+        raise TypeError(
+            f"bitwise_not: got {self.dtype}: ~ (operator.invert) is only implemented on integer "
+            "and Boolean-type tensors; expected one of these"
+        )
+    return ops.bitwise_not(self)
 
 
 _PLAIN = {"truediv": "div", "floordiv": "floor_divide", "mod": "remainder"}
@@ -158,7 +168,7 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
             continue
         elif a is not None:
             raise TypeError(f"to: got {type(a).__name__}; expected a dtype, a device or a Tensor")
-    out = self
+    out, dtype = self, as_dtype("to", dtype)
     if dtype is not None and dtype is not self.layout.dtype:
         out = Cast(dtype)(self)
     if (
@@ -186,12 +196,18 @@ def converter(dtype: DType) -> Callable:
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The name of this tensor's type, or the tensor in another dtype."""
     if dtype is None:
-        return (
-            f"amity.{records._LEGACY[self.dtype]}Tensor"
-            if self.dtype in records._LEGACY
-            else str(self.dtype)
-        )
+        return f"amity.{records._LEGACY[self.dtype.name]}Tensor"
+    if isinstance(dtype, str):
+        named = _BY_TYPE_NAME.get(dtype.removeprefix("amity.").removeprefix("torch."))
+        if named is None:
+            raise ValueError(
+                f"type: got {dtype!r}: invalid type; expected e.g. 'amity.FloatTensor'"
+            )
+        dtype = named
     return self.to(dtype)
+
+
+_BY_TYPE_NAME = {f"{legacy}Tensor": dt.BY_NAME[n] for n, legacy in records._LEGACY.items()}
 
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:

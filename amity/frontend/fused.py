@@ -11,6 +11,7 @@ from amity.ir.graph import Graph, Node
 from amity.ops.record import Composite
 
 from . import autograd
+from .doors import explained
 from .grad_mode import enable_grad, no_grad
 from .inlined import INPUT, RESULT, alias, composite_call, derivative_call, note_call
 from .rules import attach, output_of, unpack
@@ -317,7 +318,10 @@ def _call(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> 
             return composite.function(*args, **kwargs)
         if len(composite.plans) > PLANS_KEPT:
             composite.plans.clear()
-        entry = composite.plans[key] = Entry(composite, args, kwargs)
+        try:
+            entry = composite.plans[key] = Entry(composite, args, kwargs)
+        except AttributeError as error:
+            raise explained(error, composite.name, composite.parameters, args, kwargs) from None
     else:
         tensors = [args[i] for i in entry.at]
         if entry.names:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from amity.core.dtype import BY_NUMPY, bool_, int32, int64, uint8
+from amity.core.shape import broadcast_shapes
 from amity.engine import device as engine
 from amity.ops.indexing import Index, IndexPut
 from amity.ops.joining import select
@@ -27,6 +28,8 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     x, advanced = parse(x, key)
     if not advanced:
         return x
+    if len(advanced) > 1:
+        check_together(advanced)
     dims, indices = zip(*sorted(advanced.items()), strict=True)
     return Index(dims)(x, *indices)
 
@@ -49,6 +52,8 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
         else:
             shown.copy_(value)
         return
+    if len(advanced) > 1:
+        check_together(advanced)
     dims, indices = zip(*sorted(advanced.items()), strict=True)
     inplace.check_writable("index_put_", shown)
     since = next_seq()
@@ -153,6 +158,18 @@ def _tensor_index(x: Tensor, d: int, k: Tensor, advanced: dict[int, Tensor]) -> 
     check_range("index", k, x.shape[d], d)
     advanced[d] = k
     return d + 1
+
+
+def check_together(advanced: dict[int, Tensor]) -> None:
+    """An error for index tensors of which no positions can be made."""
+    shapes = [tuple(k.shape) for k in advanced.values()]
+    try:
+        broadcast_shapes("index", *shapes)
+    except RuntimeError:
+        text = ", ".join(str(list(s)) for s in shapes)
+        raise IndexError(
+            f"index: shape mismatch: indexing tensors could not be broadcast together with shapes {text}"
+        ) from None
 
 
 def check_range(name: str, k: Tensor, n: int, d: int) -> None:

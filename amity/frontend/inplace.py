@@ -47,7 +47,7 @@ def check_writable(name: str, t: Tensor) -> None:
             raise RuntimeError(
                 "a leaf Variable that requires grad is being used in an in-place operation."
             )
-        if t.base is not None and t.base.tape is not None and is_leaf(t.base.tape):
+        if t.base is not None and is_leaf(t.base.tape):
             raise RuntimeError(
                 "a view of a leaf Variable that requires grad is being used in an in-place "
                 "operation."
@@ -131,12 +131,12 @@ def write_pointwise(name: str, op: Pointwise, t: Tensor, args: Sequence[Any]) ->
     key = (op, t.layout, *(a.layout if isinstance(a, Tensor) else type(a) for a in args))
     plan = _plans.get(key)
     if plan is None:
-        if t.is_meta:
-            return t
         specs = [spec_of(v) for v in (t, *args)]
         nodes = [Node(None, (), s) for s in specs]
         result = op.infer(*specs)
         check_result(name + "_", t, result.shape, result.dtype)
+        if t.is_meta:
+            return t
         out = Node(op, nodes, result)
         if result.dtype is not t.layout.dtype:
             cast = Cast(t.layout.dtype)
@@ -176,6 +176,8 @@ def write(t: Tensor, source: Tensor) -> None:
 
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     """Values copied in, broadcast and cast; differentiable with respect to `src`."""
+    if isinstance(src, (bool, int, float)):
+        src = create.tensor(src, dtype=self.dtype)
     if not isinstance(src, Tensor):
         raise TypeError(
             f"copy_: argument 'other' (position 1) must be Tensor, not {type(src).__name__}"

@@ -39,4 +39,12 @@ def result_type(tensor1: Any, tensor2: Any) -> DType:
     >>> result_type(amity.tensor([1, 2]), 1.0)
     amity.float32
     """
+    for t in (tensor1, tensor2):
+        if not isinstance(t, (Tensor, bool, int, float)):
+            raise TypeError(f"result_type(): got {type(t).__name__}; expected a Tensor or a number")
+    for i, t in enumerate((tensor1, tensor2), 1):
+        if not isinstance(t, (Tensor, bool, int, float)):
+            raise TypeError(
+                f"result_type: got {type(t).__name__} (position {i}); expected a Tensor or a number"
+            )
     return promoted([spec_of(tensor1), spec_of(tensor2)])

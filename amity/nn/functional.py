@@ -4,6 +4,7 @@
 
 from functools import partial
 
+from amity.frontend.doors import guard
 from amity.nn.attention import multi_head_attention_forward
 from amity.ops import (
     adaptive_avg_pool1d,
@@ -125,6 +126,8 @@ from amity.ops import (
     upsample_nearest,
 )
 
+guard(globals(), __name__)
+del guard
 celu_ = partial(celu, inplace=True)
 elu_ = partial(elu, inplace=True)
 hardtanh_ = partial(hardtanh, inplace=True)
