@@ -68,12 +68,12 @@ def parse(x: Tensor, key: Any) -> tuple[Tensor, dict[int, Tensor]]:
     if any(k is Ellipsis for k in keys):
         at = next(i for i, k in enumerate(keys) if k is Ellipsis)
         if sum(k is Ellipsis for k in keys) > 1:
-            raise IndexError("an index can only have a single ellipsis ('...')")
+            raise IndexError("index: an index can only have a single ellipsis ('...')")
     else:
         at = len(keys)
         keys.append(Ellipsis)
     if used > x.ndim:
-        raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
+        raise IndexError(f"index: got {used} indices; too many indices for tensor of dimension {x.ndim}")
     keys[at : at + 1] = [slice(None)] * (x.ndim - used)
     advanced: dict[int, Tensor] = {}
     has_tensors = any(isinstance(k, Tensor) for k in keys)  # then a whole slice needs no view
@@ -97,7 +97,7 @@ def parse(x: Tensor, key: Any) -> tuple[Tensor, dict[int, Tensor]]:
 
 
 INDEX_DTYPES = (int64, int32, bool_, uint8)
-WRONG_DTYPE = "tensors used as indices must be long, int, byte or bool tensors: got "
+WRONG_DTYPE = "index: tensors used as indices must be long, int, byte or bool tensors: got "
 
 
 def _as_index(k: Any) -> Any:
@@ -119,7 +119,7 @@ def _as_index(k: Any) -> Any:
         return k.__index__()
     kind = TypeError if isinstance(k, (str, bytes)) else IndexError
     raise kind(
-        "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are "
+        "index: only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are "
         f"valid indices (got {type(k).__name__})"
     )
 
@@ -133,7 +133,7 @@ def _takes(k: Any) -> int:
 
 def _slice(x: Tensor, d: int, k: slice) -> Tensor:
     if k.step is not None and int(k.step) <= 0:
-        raise ValueError("step must be greater than zero")
+        raise ValueError(f"slice: got step {k.step}; step must be greater than zero")
     n = x.shape[d]
     start, stop, step = slice(
         *(None if v is None else int(v) for v in (k.start, k.stop, k.step))
@@ -149,7 +149,7 @@ def _tensor_index(x: Tensor, d: int, k: Tensor, advanced: dict[int, Tensor]) -> 
         for i, n in enumerate(k.shape):
             if n != x.shape[d + i]:
                 raise IndexError(
-                    f"The shape of the mask {list(k.shape)} at index {i} does not match the "
+                    f"index: The shape of the mask {list(k.shape)} at index {i} does not match the "
                     f"shape of the indexed tensor {list(x.shape)} at index {d + i}"
                 )
         for i, where in enumerate(np.nonzero(engine.array_of(k._memory("index"), k.layout))):

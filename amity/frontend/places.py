@@ -42,9 +42,4 @@ def result_type(tensor1: Any, tensor2: Any) -> DType:
     for t in (tensor1, tensor2):
         if not isinstance(t, (Tensor, bool, int, float)):
             raise TypeError(f"result_type(): got {type(t).__name__}; expected a Tensor or a number")
-    for i, t in enumerate((tensor1, tensor2), 1):
-        if not isinstance(t, (Tensor, bool, int, float)):
-            raise TypeError(
-                f"result_type: got {type(t).__name__} (position {i}); expected a Tensor or a number"
-            )
     return promoted([spec_of(tensor1), spec_of(tensor2)])

@@ -77,7 +77,7 @@ def diagonal(input, offset=0, dim1=0, dim2=1):
     """The view of a diagonal."""
     a, b = canonical_dim("diagonal", dim1, input.ndim), canonical_dim("diagonal", dim2, input.ndim)
     if a == b:
-        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+        raise RuntimeError(f"diagonal: diagonal dimensions cannot be identical {dim1}, {dim2}")
     return Diagonal(offset, a, b)(input)
 
 
@@ -161,7 +161,7 @@ def unfold_dim(input, dimension, size, step):
     d = canonical_dim("unfold", dimension, input.ndim)
     n = input.shape[d] if input.ndim else 1
     if size > n:
-        raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
+        raise RuntimeError(f"unfold: maximum size for tensor at dimension {d} is {n} but size is {size}")
     if size < 0:
         raise RuntimeError(f"size is {size} but must be >= 0")
     if input.ndim == 0:

@@ -184,7 +184,7 @@ def tensordot(a, b, dims=2, out=None):
     for i, j in zip(da, db, strict=True):
         if a.shape[i] != b.shape[j] and 1 not in (a.shape[i], b.shape[j]):
             raise RuntimeError(
-                f"contracted dimensions need to match, but first has size {a.shape[i]} in dim "
+                f"tensordot: contracted dimensions need to match, but first has size {a.shape[i]} in dim "
                 f"{i} and second has size {b.shape[j]} in dim {j}"
             )
     ra = [d for d in range(a.ndim) if d not in da]

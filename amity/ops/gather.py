@@ -249,7 +249,7 @@ def scatter(input, dim, index, src=None, *, value=None, reduce=None, out=None):
     """
     src = value if src is None else src
     if reduce not in (None, "add", "multiply"):
-        raise RuntimeError("reduce argument must be either add or multiply.")
+        raise RuntimeError(f"scatter: got reduce={reduce!r}; reduce argument must be either add or multiply.")
     return deliver(_scattered("scatter", input, dim, index, src, reduce or "assign"), out)
 
 
@@ -267,7 +267,7 @@ def scatter_reduce(input, dim, index, src, reduce, *, include_self=True, out=Non
     reduce = {"max": "amax", "min": "amin"}.get(reduce, reduce)
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(
-            f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}."
+            f"scatter_reduce: reduce argument must be either sum, prod, mean, amax or amin, got {reduce}."
         )
     if reduce == "mean":
         return deliver(_scattered_mean(input, dim, index, src, include_self), out)

@@ -43,12 +43,12 @@ def one_hot(tensor, num_classes=-1):
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
         return tensor.new_zeros((*tensor.shape, num_classes))
     if int(tensor.amin()) < 0:
-        raise RuntimeError("Class values must be non-negative.")
+        raise RuntimeError("one_hot: got a negative class; Class values must be non-negative.")
     top = int(tensor.amax()) + 1
     if num_classes == -1:
         num_classes = top
     elif num_classes < 1:
         raise RuntimeError("num_classes should be positive")
     elif num_classes < top:
-        raise RuntimeError("Class values must be smaller than num_classes.")
+        raise RuntimeError(f"one_hot: got a class beyond {num_classes - 1}; Class values must be smaller than num_classes.")
     return (tensor.unsqueeze(-1) == tensor.new_tensor(range(num_classes))).to(int64)

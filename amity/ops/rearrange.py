@@ -226,7 +226,7 @@ def roll(input, shifts, dims=None):
         return roll(flatten(input), shifts, 0).reshape(tuple(input.shape))
     if len(shifts) != len(dims):
         raise RuntimeError(
-            f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}"
+            f"roll: shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}"
         )
     if input.numel() == 0:
         return input.clone()
@@ -245,7 +245,7 @@ def rot90(input, k=1, dims=(0, 1)):
     a, b = (canonical_dim("rot90", d, input.ndim) for d in dims)
     if a == b:
         raise RuntimeError(
-            f"expected rotation dims to be different, but got dim0 = {a} and dim1 = {b}"
+            f"rot90: expected rotation dims to be different, but got dim0 = {a} and dim1 = {b}"
         )
     k %= 4
     if k == 0:
@@ -262,7 +262,7 @@ def repeat(input, *sizes, repeats=None):
     pad = len(sizes) - input.ndim
     if pad < 0:
         raise RuntimeError(
-            "Number of dimensions of repeat dims can not be smaller than number of dimensions "
+            "repeat: Number of dimensions of repeat dims can not be smaller than number of dimensions "
             "of tensor"
         )
     if any(s < 0 for s in sizes):
