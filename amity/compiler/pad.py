@@ -34,6 +34,11 @@ def _buffer(place: int, elements: int, m: Layout) -> Any:
     return (place, elements * m.dtype.itemsize) if elements else place
 
 
+def filled(sizes: Sequence[int], to: Access, place: Any, value: Any) -> Launch:
+    """A block set to one value."""
+    return _launch(sizes, [to], [place], value)
+
+
 def _copied(a: Layout, sizes: Sequence[int], b: Layout, places: Sequence[Any]) -> Launch:
     """A block copied between tensors of the same rank."""
     return _launch(

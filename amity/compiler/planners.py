@@ -15,6 +15,7 @@ from amity.ir.kernel import register_type
 from amity.ir.target import Target
 from amity.ops.elementwise import MUL
 
+from .bag import plan_bag
 from .conv import plan_conv
 from .ctc import plan_ctc
 from .fold import plan_fold
@@ -154,6 +155,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "scan": plan_running,
     "ctc": plan_ctc,
     "fold": plan_fold,
+    "bag": plan_bag,
     "embed": plan_embed,
     "pad": plan_pad,
     "pad_back": plan_pad_back,

@@ -213,7 +213,8 @@ class Pool:
         b = self.b
         has_place = self.key.role != "max"
         start = [b.const(lowest(self.kind), self.kind, width)]
-        start += [b.const(-1, "i64")] if has_place else []
+        place = "i64" if width == 1 else "i32"  # within one plane
+        start += [b.const(-1, place, width)] if has_place else []
 
         def compare(x: Value, flat: Value, carry: Sequence[Value]) -> Sequence[Value]:
             v = self.lanes(x, width, left)
@@ -223,7 +224,8 @@ class Pool:
             if not has_place:
                 return (b.select(better, v, carry[0]),)
             better = better | (carry[1] < 0)
-            return b.select(better, v, carry[0]), b.select(better, flat, carry[1])
+            here = b.splat(b.convert(flat, place), width)
+            return b.select(better, v, carry[0]), b.select(better, here, carry[1])
 
         found = self.taps(reaches, start, compare)
         return found[0], found[-1]
@@ -238,8 +240,11 @@ class Pool:
 
     # -- backward
     def send(self, y: Value, at: Value, width: int, left: Value | None, reaches: list) -> None:
-        """One window's gradient, to where its largest element was or shared out to all."""
+        """A window's gradient, to where its largest element was or shared out to all."""
         b = self.b
+        if width > 1:
+            self.send_many(y, at, width, left, reaches)
+            return
         g = b.load(self.g, y + at * self.axes[-1]["y"], self.key.dtype)
         if self.key.role == "max_grad":
             where = self.largest(reaches, 1, None)[1]
@@ -253,6 +258,16 @@ class Pool:
             return ()
 
         self.taps(reaches, [], spread)
+
+    def send_many(self, y: Value, at: Value, width: int, left: Value, reaches: list) -> None:
+        """The gradients of `width` windows: all places are found at once, then served in turn."""
+        b, axis = self.b, self.axes[-1]
+        found = self.largest(reaches, width, left)[1]
+        step = b.splat(b.convert(axis["stride"], "i32"), width)
+        b.store(b.scratch, 0, found + b.iota(width, "i32") * step, "i32")
+        with b.loop(0, b.min(left, width)) as lane:
+            g = b.load(self.g, y + (at + lane.index) * axis["y"], self.key.dtype)
+            self.add(b.convert(b.load(b.scratch, lane.index, "i32"), "i64"), g)
 
     def add(self, at: Value, g: Value) -> None:
         b, dtype = self.b, self.key.dtype
@@ -293,7 +308,7 @@ def plan_pool(
     meta.append(getattr(op, "divisor", 0))
     apart = x_step * stride if x_step * stride in (UNIT, PAIRS) else STRIDED
     width = 1
-    if op.role in ("max", "mean"):
+    if op.role in ("max", "mean", "max_grad"):
         width = min(MOST_LANES, target.lanes(itemsize(register_type(x.dtype.code))))
     key = PoolKey(
         op.role, plane.dtype.code, rank, apart if width > 1 else STRIDED, y_step == 1, width,
@@ -308,5 +323,6 @@ def plan_pool(
         then = [copy_launch(rows, key.dtype, rows.shape, plane.strides, order[-1], len(ins))]
         temporaries = [rows.nbytes]
     build = partial(build_pool, key)
-    launch = Launch(("pool", *key), build, meta, order, grid, grain, False, "pool")
+    has_scratch = op.role == "max_grad"
+    launch = Launch(("pool", *key), build, meta, order, grid, grain, has_scratch, "pool")
     return [launch, *then], temporaries

@@ -11,10 +11,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from amity.core.dtype import int64
+from amity.core.dtype import float32, float64, int64
 
 from .gather import gather
 from .pooling import avg_pool1d, avg_pool2d, avg_pool3d, batched, max_pool1d, max_pool2d, max_pool3d
+from .record import ErrorSample, Sample, composite
+from .reduce import SUM
 from .resample import Resample
 
 _MAX_POOL = (max_pool1d, max_pool2d, max_pool3d)
@@ -50,6 +52,21 @@ def _steps(x, size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n // s for n, s in zip(x.shape[2:], size, strict=True))
 
 
+@composite(
+    samples=(Sample(((2, 3, 4, 6), "f"), size=(2, 3)), Sample(((2, 3, 4), "f"), size=(4,))),
+    errors=(ErrorSample(((2, 3, 4), "f"), size=(2, 3), error=IndexError, says="out of range"),),
+)
+def _block_mean(x, size):
+    """The means of equal blocks, one dimension after another, the outermost and longest first."""
+    count = math.prod(x.shape[2 : 2 + len(size)]) // math.prod(size)
+    for d, out in enumerate(size, 2):
+        shape = tuple(x.shape)
+        if out != shape[d]:
+            blocks = (*shape[:d], out, shape[d] // out, *shape[d + 1 :])
+            x = SUM(x.reshape(blocks), (d + 1,), False)
+    return x / count
+
+
 def _adaptive_avg_pool(n: int, input, output_size):
     name = f"adaptive_avg_pool{n}d"
     x, added = batched(name, input, n)
@@ -57,7 +74,8 @@ def _adaptive_avg_pool(n: int, input, output_size):
     if math.prod(size) == 1:
         y = x.mean(tuple(range(2, n + 2)), keepdim=True)
     elif _divides(x, size):
-        y = _AVG_POOL[n - 1](x, _steps(x, size))
+        in_blocks = x.is_contiguous() and x.dtype in (float32, float64)
+        y = _block_mean(x, size) if in_blocks else _AVG_POOL[n - 1](x, _steps(x, size))
     else:
         source = tuple(int(m) for m in x.shape[2:])
         y = Resample("area", source, size, (None,) * n, False, False, False)(x)

@@ -3,16 +3,80 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
 from amity.core.dtype import int32, int64
+from amity.core.errors import ShapeError, fail
+from amity.ir.graph import Spec
 
-from .embedding import embedding
+from .embedding import table_of
 from .gather import gather
+from .indexing import Index
+from .record import ErrorSample, Op, Sample
 from .select import where
 
+F = "f"
+BAGS = np.array([0, 4, 4, 1]), np.array([0, 2, 2, 4])
 _MODES = ("sum", "mean", "max")
+
+
+class _Bags(Op):
+    """Bag i holds the rows that `index[starts[i]:starts[i + 1]]` names."""
+
+    kind = "kernel"
+    planner = "bag"
+    role = ""
+
+    def infer(self, x: Spec, index: Spec, starts: Spec) -> Spec:
+        if x.ndim != 2 or index.ndim != 1 or starts.ndim != 1:
+            ranks = f"{x.ndim}, {index.ndim} and {starts.ndim} dimensions"
+            raise fail(ShapeError, self.name, ranks, "a matrix and two vectors")
+        return Spec((self._count(starts), x.shape[1]), x.dtype)
+
+    def _count(self, starts: Spec) -> int:
+        """How many rows the result has."""
+        return max(starts.shape[0] - 1, 0)
+
+
+class BagSum(_Bags):
+    """The sum of each bag of a table's rows."""
+
+    name = "bag_sum"
+    role = "sum"
+    samples = (Sample(((5, 3), F), *BAGS),)
+    errors = (ErrorSample(((5,), F), *BAGS, error=RuntimeError, says="a matrix and two vectors"),)
+
+    def reference(self, table, index, starts):
+        bags = [table[index[a:b]].sum(0) for a, b in zip(starts, starts[1:], strict=False)]
+        return np.array(bags, table.dtype).reshape(-1, table.shape[1])
+
+    def grad(self, g, like_x, index, starts):
+        return BagPlace(like_x.shape[0])(g, index, starts), None, None
+
+
+class BagPlace(_Bags):
+    """A table of `rows` rows, to which each bag's row is added wherever it was read."""
+
+    name = "bag_place"
+    role = "place"
+    rows: int
+    samples = (Sample(((3, 2), F), *BAGS, rows=5),)
+    errors = (
+        ErrorSample(((3,), F), *BAGS, rows=5, error=RuntimeError, says="a matrix and two vectors"),
+    )
+
+    def _count(self, starts: Spec) -> int:
+        return self.rows
+
+    def reference(self, g, index, starts):
+        out = np.zeros((self.rows, g.shape[1]), g.dtype)
+        np.add.at(out, index[starts[0] :], np.repeat(g, np.diff(starts), 0))
+        return out
+
+    def grad(self, g, index, starts):
+        return BagSum()(g, index, starts), None, None
 
 
 def _check(input, weight, offsets, mode: str, weights, padding_idx) -> None:
@@ -63,10 +127,11 @@ def _check(input, weight, offsets, mode: str, weights, padding_idx) -> None:
         )
 
 
-def _bag_of_each(input, offsets, includes_last: bool) -> tuple[np.ndarray, int]:
-    """Which bag each index belongs to, and how many bags there are."""
+def _starts_of(input, offsets, includes_last: bool) -> np.ndarray:
+    """Where each bag starts, and where the last one ends."""
     if input.ndim == 2:
-        return np.repeat(np.arange(input.shape[0]), input.shape[1]), input.shape[0]
+        bags, size = input.shape
+        return np.arange(0, bags * size + 1, size) if size else np.zeros(bags + 1, np.int64)
     starts = offsets.numpy().astype(np.int64)
     if starts.size and starts[0] != 0:
         raise RuntimeError(
@@ -79,10 +144,10 @@ def _bag_of_each(input, offsets, includes_last: bool) -> tuple[np.ndarray, int]:
             f"offsets[-1] can not be greater than input's length: got {starts[-1]}; expected at "
             f"most {length}"
         )
-    bags = starts.size - 1 if includes_last else starts.size
-    ends = np.append(starts, length)[1 : bags + 1]
-    sizes = ends - starts[:bags]
-    return np.repeat(np.arange(bags), sizes), bags
+    starts = starts if includes_last else np.append(starts, length)
+    if (np.diff(starts) < 0).any():
+        raise ValueError("embedding_bag: got offsets that fall; expected them in order")
+    return starts if starts.size else np.zeros(1, np.int64)
 
 
 def embedding_bag(
@@ -104,24 +169,39 @@ def embedding_bag(
     errors: ValueError for arguments that do not fit together
     """
     _check(input, weight, offsets, mode, per_sample_weights, padding_idx)
-    bag, bags = _bag_of_each(input, offsets, include_last_offset)
-    index, scale = input.reshape(-1)[: bag.size], per_sample_weights
+    starts = _starts_of(input, offsets, include_last_offset)
+    index, scale, counts = input.reshape(-1), per_sample_weights, np.diff(starts)
+    index = index if index.shape[0] == starts[-1] else index[: int(starts[-1])]
+    table = partial(
+        table_of, padding_idx=None, max_norm=max_norm, norm_type=norm_type,
+        scale_grad_by_freq=scale_grad_by_freq,
+    )  # fmt: skip
+    if mode != "max" and scale is None and padding_idx is None:
+        first = index.new_tensor(starts, dtype=int64)
+        out = BagSum()(table(index, weight), index, first)
+        return out if mode == "sum" else _shared_out(out, counts, input.ndim == 2)
+    bag = np.repeat(np.arange(counts.size), counts)
     if padding_idx is not None:
         kept = np.flatnonzero(index.numpy() != padding_idx % weight.shape[0])
         bag, places = bag[kept], index.new_tensor(kept, dtype=int64)
         index = index.index_select(0, places)
         scale = None if scale is None else scale.reshape(-1).index_select(0, places)
-    rows = embedding(index, weight, None, max_norm, norm_type, scale_grad_by_freq)
-    counts = np.bincount(bag, minlength=bags)
+        counts = np.bincount(bag, minlength=counts.size)
+    rows = Index((0,))(table(index, weight), index)
     if mode == "max":
         return _largest_rows(rows, bag, counts)
     if scale is not None:
         rows = rows * scale.reshape(-1)[: rows.shape[0]].unsqueeze(1)
-    out = rows.new_zeros((bags, weight.shape[1]))
+    out = rows.new_zeros((counts.size, weight.shape[1]))
     out = out.index_add(0, index.new_tensor(bag, dtype=int64), rows)
-    if mode == "mean":
-        out = out / rows.new_tensor(np.maximum(counts, 1)[:, None])
-    return out
+    return out if mode == "sum" else _shared_out(out, counts, False)
+
+
+def _shared_out(sums, counts: np.ndarray, is_even: bool):
+    """The means of bags, of which an empty one gives zeros."""
+    if is_even:
+        return sums / max(int(counts[0]), 1) if counts.size else sums
+    return sums / sums.new_tensor(np.maximum(counts, 1)[:, None])
 
 
 def _largest_rows(rows, bag: np.ndarray, counts: np.ndarray):

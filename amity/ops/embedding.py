@@ -52,6 +52,13 @@ def embedding(
     shape:  input [*], weight [V, D] -> [*, D]
     errors: IndexError for rows that the table does not have; RuntimeError for other than int32 and int64
     """
+    return Index((0,))(
+        table_of(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq), input
+    )
+
+
+def table_of(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq):
+    """The table that `input`, which is checked, reads as `embedding` does."""
     if input.dtype not in (int32, int64):
         raise RuntimeError(
             "Expected tensor for argument #1 'indices' to have one of the following scalar "
@@ -74,7 +81,7 @@ def embedding(
         _renormalize(weight, input, max_norm, norm_type)
     if scale_grad_by_freq:
         weight = _scaled_by_count(weight, input)
-    return Index((0,))(weight, input)
+    return weight
 
 
 def _renormalize(weight, input, max_norm, norm_type) -> None:
