@@ -27,12 +27,11 @@ def lower(
     `given` maps an output to the argument whose memory it is written to.
     """
 
-    def lowered(split: bool | None) -> Lowered:
-        return _Lowering(graph, inputs, target, threads, given or {}, split).run()
-
-    out = lowered(None)
-    if any(n.op is not None and n.op.kind == "reduce" for n in graph.nodes()):
-        out.alternatives = lambda: (lowered(True), lowered(False))
+    how = graph, inputs, target, threads, given or {}
+    lowering = _Lowering(*how, None)
+    out = lowering.run()
+    if any(n.op.kind == "reduce" for n in lowering.nodes):
+        out.alternatives = lambda: [_Lowering(*how, split).run() for split in (True, False)]
     return out
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
+from typing import Any
 
 import llvmlite.binding as binding
 
@@ -25,6 +27,13 @@ class Loader:
             self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
             return [self._engine.get_function_address(n) for n in names]
+
+
+def keep(thing: Any) -> None:
+    """Never let go of an object: tensors may outlive every module when the interpreter ends, and
+    their type, their pools, the code that frees them and the workers' memory must be there still.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def bind_symbol(name: str, address: int) -> None:

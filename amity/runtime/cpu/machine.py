@@ -13,7 +13,7 @@ from amity.runtime.plan import Plan
 
 from . import abi, native, pool
 from .blocks import KEPT_LIMIT, LARGE, SCRATCH_BYTES, size_class
-from .loader import Loader, bind_symbol
+from .loader import Loader, bind_symbol, keep
 
 FASTCALL, ONE_ARGUMENT, NO_ARGUMENTS = 0x80, 8, 4
 FUNCTIONS = (
@@ -82,6 +82,7 @@ class Machine:
         offsets = {n: slot_offset(tensor_type, n) for n in ("storage", "layout", "tape", "base")}
         loader = Loader()
         self.load, self.locks = loader.load, [loader.lock]
+        self.tensor_type = tensor_type
         self._keep: list = []
         self._cells = (ctypes.c_void_p * len(abi.CELLS))()
         bind_symbol("amity_cells", ctypes.addressof(self._cells))
@@ -102,6 +103,7 @@ class Machine:
         self.make = self._builtin("make", FASTCALL, b"")
         self.bump = self._builtin("bump", ONE_ARGUMENT, b"")
         self._allocators: dict[int, Callable] = {}
+        keep(self)
 
     def _fill_cells(self, tensor_type: type) -> None:
         values = {

@@ -33,7 +33,7 @@ from .blocks import (
     SCRATCH_BYTES,
     size_class,
 )  # fmt: skip
-from .loader import Loader
+from .loader import Loader, keep
 
 HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux
 POINTER, WORD = ctypes.c_void_p, ctypes.c_int64
@@ -186,6 +186,7 @@ class Machine:
         self.workers = pool.Pool(worker, flags.threads or pool.usable_cores())
         self._parallel = PARALLEL(parallel)
         self._kernels: dict[int, Callable] = {}
+        keep(self)
 
     # -- memory
     def allocate(self, nbytes: int) -> Storage:
