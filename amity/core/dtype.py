@@ -171,6 +171,9 @@ def can_cast(from_: DType, to: DType) -> bool:
     return RANK[from_.kind] <= RANK[to.kind]
 
 
+LARGEST = {d: float(ml_dtypes.finfo(d.numpy).max) for d in FLOATING}
+
+
 def fitting(op: str, value: bool | int | float, dtype: DType) -> bool | int | float:
     """A number as one of a dtype, its fraction cut off for an integer.
 
@@ -183,7 +186,7 @@ def fitting(op: str, value: bool | int | float, dtype: DType) -> bool | int | fl
         return bool(value)
     if dtype.kind == "f":
         value = float(value)
-        if math.isfinite(value) and abs(value) > finfo(dtype).max:
+        if abs(value) > LARGEST[dtype] and math.isfinite(value):
             raise RuntimeError(
                 f"{op}: got {value}; value cannot be converted to type {dtype.name} without overflow"
             )

@@ -61,6 +61,7 @@ def allocate(lay: Layout) -> Tensor:
 
 def filled(lay: Layout, value: Any) -> Tensor:
     """A tensor with one value everywhere; 0 and 1 by a cached plan, others through NumPy."""
+    number = value if value in (0, 1) else fitting("full", value, lay.dtype)
     if lay.device.type == "meta":
         return Tensor._of(None, lay)
     if value in (0, 1) and lay.is_dense:
@@ -77,7 +78,7 @@ def filled(lay: Layout, value: Any) -> Tensor:
         t.layout = lay
         return t
     t = allocate(lay)
-    engine.array_of(t.storage, lay)[...] = fitting("full", value, lay.dtype)
+    engine.array_of(t.storage, lay)[...] = number
     return t
 
 

@@ -33,6 +33,11 @@ def explained(
     return error
 
 
+def is_mixed(args: Sequence[Any]) -> bool:
+    """A number with a tensor, as in `pow(2, x)`: what takes no number says so by itself."""
+    return isinstance(args[0], (bool, int, float)) and any(isinstance(a, Tensor) for a in args[1:])
+
+
 def parameters(function: FunctionType) -> tuple[str, ...]:
     code = inspect.unwrap(function).__code__
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -44,7 +49,7 @@ def door(function: FunctionType, module: str) -> Callable:
 
     @functools.wraps(function)
     def entered(*args: Any, **kwargs: Any) -> Any:
-        if args and not isinstance(args[0], Tensor):
+        if args and not isinstance(args[0], Tensor) and not is_mixed(args):
             raise wrong_type(name, names[0], 1, args[0])
         try:
             return function(*args, **kwargs)

@@ -5,6 +5,7 @@ from .adaptive_pooling import *
 from .attention import *
 from .bag import *
 from .bivariate import *
+from .blending import *
 from .convolution import *
 from .counting import *
 from .ctc import *

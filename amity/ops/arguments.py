@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from amity.core.dtype import fitting
+
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
@@ -50,6 +52,16 @@ def check_one_dim(op: str, dim: Any) -> None:
         raise TypeError(
             f"{op}(): argument 'dim' (position 2) must be int, not {type(dim).__name__}: got {dim!r}"
         )
+
+
+def fit_number(op: str, number: Any, like: Any) -> Any:
+    """A number that is to become an element of an integer tensor.
+
+    errors: RuntimeError if the tensor's dtype cannot hold it
+    """
+    if type(number) is int and hasattr(like, "layout") and like.dtype.kind in "iu":
+        fitting(op, number, like.dtype)
+    return number
 
 
 def deliver(result: Any, out: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import fit_number
 from .record import INPLACE, METHODS, ErrorSample, Sample, deliver, method, pointwise, publish
 from .select import WHERE
 
@@ -46,8 +47,20 @@ DIV = pointwise("div", np.true_divide, lambda k, x, z: x / z,
 NEG = pointwise("neg", np.negative, lambda k, x: -x, lambda g: -g, takes="uif", samples=UNARY)
 
 
-def _scaled(other: Any, alpha: Any) -> Any:
-    return other if type(alpha) is int and alpha == 1 else other * alpha
+def _scaled(name: str, input: Any, other: Any, alpha: Any) -> Any:
+    if type(alpha) is int and alpha == 1:
+        return other
+    kinds = {t.dtype.kind for t in (input, other) if hasattr(t, "layout")}
+    if isinstance(alpha, bool) and (kinds != {"b"} or type(other) in (int, float)):
+        raise RuntimeError(
+            f"{name}: got alpha={alpha}; Boolean alpha only supported for Boolean results."
+        )
+    if isinstance(alpha, float) and "f" not in kinds and not isinstance(other, float):
+        raise RuntimeError(
+            f"{name}: got alpha={alpha}; For integral input tensors, argument alpha must not be a "
+            "floating point number."
+        )
+    return other * fit_number(name, alpha, input)
 
 
 @method(inplace=True)
@@ -57,7 +70,7 @@ def add(input, other, *, alpha=1, out=None):
     dtype:  promoted
     errors: RuntimeError if the sizes do not broadcast
     """
-    return deliver(ADD(input, _scaled(other, alpha)), out)
+    return deliver(ADD(input, _scaled("add", input, other, alpha)), out)
 
 
 @method(inplace=True)
@@ -66,12 +79,12 @@ def sub(input, other, *, alpha=1, out=None):
 
     dtype:  promoted; not bool
     """
-    return deliver(SUB(input, _scaled(other, alpha)), out)
+    return deliver(SUB(input, _scaled("sub", input, other, alpha)), out)
 
 
 def rsub(input, other, *, alpha=1):
     """The difference `other - alpha * input`."""
-    return SUB(other, _scaled(input, alpha))
+    return SUB(other, _scaled("rsub", other, input, alpha))
 
 
 mul = publish(MUL, "The product of both inputs, broadcast.", "multiply")

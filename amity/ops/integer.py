@@ -9,6 +9,7 @@ import numpy as np
 from amity.core.dtype import bool_, finfo
 from amity.ir.graph import Spec
 
+from .arguments import fit_number
 from .elementwise import ABS, UNARY, is_float
 from .record import (
     INPLACE,
@@ -22,7 +23,6 @@ from .record import (
     method,
     pointwise,
     publish,
-    result_dtype,
 )
 from .select import WHERE
 
@@ -351,8 +351,8 @@ def clamp(input, min=None, max=None, *, out=None):
     errors: RuntimeError without either
     """
     if min is None and max is None:
-        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
-    bounds = [b for b in (min, max) if b is not None]
+        raise RuntimeError("clamp: At least one of 'min' or 'max' must not be None")
+    bounds = [fit_number("clamp", b, input) for b in (min, max) if b is not None]
     return deliver(Clamp(min is not None, max is not None)(input, *bounds), out)
 
 
@@ -442,53 +442,3 @@ HEAVISIDE = pointwise(
     no_gradient="a step has no slope",
 )
 heaviside = publish(HEAVISIDE, "0 below 0, 1 above, and the given value at 0.")
-
-# -- sums of products
-
-
-@composite(
-    samples=(Sample(((3, 4), F), ((3, 4), F), ((3, 4), F)), Sample(((3, 4), F), ((3, 4), F), 0.3)),
-    errors=(ErrorSample(((2,), F), ((3,), F), 0.5, error=RuntimeError, says="broadcast"),),
-)
-def _lerp(input, end, weight):
-    return input + weight * (end - input)
-
-
-@method(inplace=True)
-def lerp(input, end, weight, *, out=None):
-    """`input + weight * (end - input)`."""
-    if input.dtype is not end.dtype:
-        raise RuntimeError(
-            f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}"
-        )
-    return deliver(_lerp(input, end, weight), out)
-
-
-UNLIKE = (ErrorSample(((2,), F), ((2,), F), ((3,), F), 1, error=RuntimeError, says="broadcast"),)
-
-
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((4,), F), 0.5),), errors=UNLIKE)
-def _addcmul(input, tensor1, tensor2, value):
-    return input + tensor1 * tensor2 * value
-
-
-@composite(samples=(Sample(((3, 4), F), ((3, 4), F), ((4,), "p"), 0.5),), errors=UNLIKE)
-def _addcdiv(input, tensor1, tensor2, value):
-    return input + tensor1 / tensor2 * value
-
-
-@method(inplace=True)
-def addcmul(input, tensor1, tensor2, *, value=1, out=None):
-    """`input + value * tensor1 * tensor2`."""
-    return deliver(_addcmul(input, tensor1, tensor2, value), out)
-
-
-@method(inplace=True)
-def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
-    """`input + value * tensor1 / tensor2`."""
-    if result_dtype([Spec((), tensor1.dtype), Spec((), tensor2.dtype)]).kind != "f":
-        raise RuntimeError(
-            "Integer division with addcdiv is no longer supported, and in a future release "
-            "addcdiv will perform a true division of tensor1 and tensor2."
-        )
-    return deliver(_addcdiv(input, tensor1, tensor2, value), out)

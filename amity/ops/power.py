@@ -6,6 +6,7 @@ import numpy as np
 
 from amity.core.dtype import bool_
 
+from .arguments import fit_number
 from .elementwise import LOG, LOGICAL_AND, POSITIVE, SQRT, UNARY
 from .record import Sample, deliver, method, pointwise, publish
 from .select import WHERE
@@ -74,6 +75,7 @@ def pow(input, exponent, *, out=None):
     if exponent is True and getattr(input, "dtype", None) is bool_:
         return deliver(input.clone(), out)
     if type(exponent) in (int, float) and not isinstance(input, (int, float)):
+        fit_number("pow", exponent, input)
         if exponent == 2:
             return deliver(SQUARE(input), out)
         if exponent == 0.5:

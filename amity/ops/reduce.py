@@ -290,14 +290,16 @@ def sum(input, dim=None, keepdim=False, *, dtype=None, out=None):
     errors: IndexError for a dimension out of range
     """
     dims = dims_of("sum", input, dim, keepdim)
-    return deliver(Sum(dims, keepdim)(cast(input, dtype, out)), out)
+    y = Sum(dims, keepdim)(cast(input, dtype, out))
+    return deliver(cast(y, dtype, out), out)
 
 
 @method
 def prod(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """The product over a dimension, over all by default."""
     dims = dims_of("prod", input, dim, keepdim)
-    return deliver(Prod(dims, keepdim)(cast(input, dtype, out)), out)
+    y = Prod(dims, keepdim)(cast(input, dtype, out))
+    return deliver(cast(y, dtype, out), out)
 
 
 def _some(op: str, x, dim, out) -> None:

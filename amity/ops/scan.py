@@ -93,6 +93,8 @@ def _scan(op, name, input, dim, dtype, out):
     d = canonical_dim(name, dim, input.ndim)
     dtype = as_dtype(name, dtype) or (out.dtype if out is not None else None)
     dtype = dtype or (input.dtype if input.dtype.kind == "f" else int64)
+    if dtype.kind == "b":
+        raise NotImplementedError(f"\"{name}\" not implemented for 'Bool': expected numbers")
     x = input if input.dtype is dtype else input.to(dtype)
     if x.ndim == 0:
         return deliver(x.clone(), out)

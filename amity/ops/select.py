@@ -8,6 +8,7 @@ from amity.core.dtype import bool_, uint8
 from amity.core.shape import broadcast_shapes
 from amity.ir.graph import Spec
 
+from .arguments import fit_number
 from .record import METHODS, ErrorSample, Pointwise, Sample, deliver, result_dtype, saved_of
 
 
@@ -65,6 +66,7 @@ def where(condition, input=None, other=None, *, out=None):
     """
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
+    input, other = fit_number("where", input, other), fit_number("where", other, input)
     return deliver(WHERE(condition, input, other), out)
 
 

@@ -13,7 +13,7 @@ from .elementwise import ABS, EXP, LOG, MAXIMUM, MINIMUM
 from .gather import Gather
 from .rearrange import movedim
 from .record import METHODS, ErrorSample, Sample, composite, deliver, method
-from .reduce import SUM, Amax, Amin, Argmax, Argmin, cast, count_of, mean
+from .reduce import SUM, Amax, Amin, Argmax, Argmin, cast, count_of, dims_of, mean
 from .select import WHERE
 from .structs import ReturnTypes
 
@@ -191,9 +191,10 @@ def count_nonzero(input, dim=None):
 @method
 def nansum(input, dim=None, keepdim=False, *, dtype=None, out=None):
     """The sum, NaNs counted as 0."""
-    x = input if dtype is None else input.to(dtype)
+    x = cast(input, dtype, out)
     x = x if x.dtype.kind != "f" else WHERE(x != x, 0.0, x)
-    return deliver(SUM(x, canonical_dims("nansum", dim, x.ndim), keepdim), out)
+    y = SUM(x, dims_of("nansum", x, dim, keepdim), keepdim)
+    return deliver(cast(y, dtype, out), out)
 
 
 @method

@@ -62,16 +62,16 @@ def array_of(spec: Any, name: str) -> np.ndarray:
         with np.errstate(over="ignore"):  # float16 holds the largest of them as inf
             return np.resize(np.array(SPECIAL), shape).astype(kept)
     if dtype == "bool":
-        return rng.random(shape) > 0.4
+        return np.asarray(rng.random(shape) > 0.4)
     if dtype in INTEGERS:
         low, high = (1, 9) if kind == "p" else (0, 9) if dtype == "uint8" else (-9, 9)
-        return rng.integers(low, high, shape).astype(kept)
-    values = rng.standard_normal(shape) * 1.5
+        return np.asarray(rng.integers(low, high, shape)).astype(kept)
+    values = np.asarray(rng.standard_normal(shape) * 1.5)
     if kind == "p":
         values = np.abs(values) + 0.1
     if kind == "unit":
         values = rng.random(shape) * 1.8 - 0.9
-    return values.astype(kept)
+    return np.asarray(values).astype(kept)
 
 
 def of_torch(array: np.ndarray, grad: bool) -> torch.Tensor:
