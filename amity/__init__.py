@@ -3,7 +3,7 @@
 import importlib
 from math import e, inf, nan, pi
 
-from . import autograd
+from . import autograd, random
 from .core.device import Device as device
 from .core.device import get_default_device, set_default_device
 from .core.dtype import (
@@ -75,13 +75,10 @@ from .frontend.places import result_type, unravel_index
 from .frontend.printing import set_printoptions
 from .frontend.random import (
     Generator,
-    bernoulli,
     default_generator,
     get_rng_state,
     initial_seed,
     manual_seed,
-    multinomial,
-    normal,
     rand,
     rand_like,
     randint,
@@ -94,6 +91,7 @@ from .frontend.random import (
 )  # fmt: skip
 from .frontend.ranges import arange, linspace, logspace, range
 from .frontend.reshaping import is_tensor
+from .frontend.sampling import bernoulli, binomial, multinomial, normal, poisson
 from .frontend.tensor import Tensor
 from .frontend.triangles import tril_indices, triu_indices
 from .frontend.windows import (

@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 from amity.core.dtype import float64
 from amity.core.errors import fail
 from amity.frontend import create
-from amity.frontend.random import Generator, multinomial, randint, randperm
+from amity.frontend.random import Generator, randint, randperm
+from amity.frontend.sampling import multinomial
 
 T_co = TypeVar("T_co", covariant=True)
 CHUNK = 1024  # indices drawn at a time, so that a long draw starts at once and stays small

@@ -179,8 +179,8 @@ def binary_cross_entropy(
     reduction = reduction_of(size_average, reduce, reduction)
     if target.shape != input.shape:
         raise ValueError(
-            f"Using a target size ({target.shape}) that is different to the input size "
-            f"({input.shape}) is deprecated. Please ensure they have the same size."
+            f"binary_cross_entropy: Using a target size ({target.shape}) that is different to the "
+            f"input size ({input.shape}) is deprecated. Please ensure they have the same size."
         )
     if input.numel() and not bool(((input >= 0).logical_and(input <= 1)).all()):
         raise RuntimeError("all elements of input should be between 0 and 1")

@@ -50,5 +50,8 @@ def one_hot(tensor, num_classes=-1):
     elif num_classes < 1:
         raise RuntimeError("num_classes should be positive")
     elif num_classes < top:
-        raise RuntimeError(f"one_hot: got a class beyond {num_classes - 1}; Class values must be smaller than num_classes.")
+        raise RuntimeError(
+            f"one_hot: got a class of {top - 1} and num_classes={num_classes}; Class values must be "
+            "smaller than num_classes."
+        )
     return (tensor.unsqueeze(-1) == tensor.new_tensor(range(num_classes))).to(int64)

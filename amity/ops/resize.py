@@ -51,7 +51,7 @@ def _target(input, size, scale_factor, recompute) -> tuple[tuple[int, ...], tupl
 def _check(input, size, mode: str, antialias: bool) -> None:
     if input.ndim not in (3, 4, 5) or mode not in (*MODES, "area"):
         raise NotImplementedError(
-            f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {input.ndim}D) for "
+            f"interpolate: Input Error: Only 3D, 4D and 5D input Tensors supported (got {input.ndim}D) for "
             "the modes: "
             f"nearest | linear | bilinear | bicubic | trilinear | area | nearest-exact (got {mode})"
         )
