@@ -14,6 +14,8 @@ from .tensor import Tensor
 FIRST = {(n,) for n in ("input", "input1", "A", "x1", "y", "tensor", "condition", "anchor", "query",
                         "logits", "log_probs", "sorted_sequence")}  # fmt: skip
 
+NUMBERS_TOO = {"bucketize"}  # may be of a number instead
+
 
 def wrong_type(name: str, argument: str, position: int, given: Any) -> TypeError:
     return TypeError(
@@ -65,5 +67,6 @@ def guard(names: dict[str, Any], module: str) -> None:
     check by themselves."""
     for name, f in list(names.items()):
         is_plain = type(f) is FunctionType and f.__module__.startswith("amity.")
+        is_plain = is_plain and name not in NUMBERS_TOO
         if is_plain and "op" not in f.__dict__ and parameters(f)[:1] in FIRST:
             names[name] = door(f, module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
         )
     value = value if value.dtype is x.dtype else value.to(x.dtype)
     if not advanced:
-        while value.ndim > shown.ndim and value.shape[0] == 1:
-            value = value.squeeze(0)
+        value = _without_ones(value, shown.ndim)
         if shown is x and x.base is None:
             x.copy_(value)
         else:
@@ -55,9 +55,18 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     if len(advanced) > 1:
         check_together(advanced)
     dims, indices = zip(*sorted(advanced.items()), strict=True)
+    rank = max(i.ndim for i in indices)
+    value = _without_ones(value, shown.ndim - len(dims) + rank)
     inplace.check_writable("index_put_", shown)
     since = next_seq()
     inplace.assign(shown, IndexPut(dims, False)(shown, value, *indices), since)
+
+
+def _without_ones(value: Tensor, ndim: int) -> Tensor:
+    """A value without leading dimensions of size 1 that are more than `ndim`."""
+    while value.ndim > ndim and value.shape[0] == 1:
+        value = value.squeeze(0)
+    return value
 
 
 def parse(x: Tensor, key: Any) -> tuple[Tensor, dict[int, Tensor]]:
@@ -73,7 +82,9 @@ def parse(x: Tensor, key: Any) -> tuple[Tensor, dict[int, Tensor]]:
         at = len(keys)
         keys.append(Ellipsis)
     if used > x.ndim:
-        raise IndexError(f"index: got {used} indices; too many indices for tensor of dimension {x.ndim}")
+        raise IndexError(
+            f"index: got {used} indices; too many indices for tensor of dimension {x.ndim}"
+        )
     keys[at : at + 1] = [slice(None)] * (x.ndim - used)
     advanced: dict[int, Tensor] = {}
     has_tensors = any(isinstance(k, Tensor) for k in keys)  # then a whole slice needs no view
@@ -106,7 +117,9 @@ def _as_index(k: Any) -> Any:
     if isinstance(k, Tensor):
         if k.dtype not in INDEX_DTYPES:
             raise IndexError(WRONG_DTYPE + str(k.dtype))
-        return bool(k) if k.ndim == 0 and k.dtype in (bool_, uint8) else k
+        if k.ndim == 0 and k.dtype in (bool_, uint8):
+            return bool(k)
+        return k if k.ndim or type(k.layout) is Symbol or k.storage is None else int(k)
     if isinstance(k, np.ndarray):
         if k.dtype not in BY_NUMPY or k.dtype.kind == "f":
             raise IndexError(WRONG_DTYPE + str(k.dtype))
@@ -132,12 +145,11 @@ def _takes(k: Any) -> int:
 
 
 def _slice(x: Tensor, d: int, k: slice) -> Tensor:
-    if k.step is not None and int(k.step) <= 0:
-        raise ValueError(f"slice: got step {k.step}; step must be greater than zero")
+    parts = [None if v is None else index(v) for v in (k.start, k.stop, k.step)]
+    if parts[2] is not None and parts[2] <= 0:
+        raise ValueError(f"slice: got step {parts[2]}; step must be greater than zero")
     n = x.shape[d]
-    start, stop, step = slice(
-        *(None if v is None else int(v) for v in (k.start, k.stop, k.step))
-    ).indices(n)
+    start, stop, step = slice(*parts).indices(n)
     length = max(0, -(-(stop - start) // step))
     if start == 0 and length == n and step == 1:
         return Slice(d, 0, n, 1)(x)
@@ -210,7 +222,12 @@ def first_outside(self: Tensor, low: int, high: int, except_for: int) -> int | N
 
 
 def index_list(indices: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(slice(None) if i is None else i for i in indices)
+    """The key of a list of indices: whole dimensions for None, vectors for 0-d tensors."""
+    alone = [isinstance(i, Tensor) and i.ndim == 0 and i.dtype in (int32, int64) for i in indices]
+    return tuple(
+        slice(None) if i is None else i.reshape(1) if is_alone else i
+        for i, is_alone in zip(indices, alone, strict=True)
+    )
 
 
 def index_put(
