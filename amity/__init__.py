@@ -71,7 +71,7 @@ from .frontend.grad_mode import (
     no_grad,
     set_grad_enabled,
 )  # fmt: skip
-from .frontend.places import result_type, unravel_index
+from .frontend.places import broadcast_shapes, result_type, unravel_index
 from .frontend.printing import set_printoptions
 from .frontend.random import (
     Generator,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from amity.core.dtype import DType
-from amity.core.shape import numel
+from amity.core.shape import Size, numel
+from amity.core.shape import broadcast_shapes as joined
 from amity.ops.record import result_dtype as promoted
 
 from .bind import spec_of
@@ -30,6 +31,20 @@ def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, 
         step = step // n if n else 1
         out.append(indices.div(step, rounding_mode="floor").remainder(n))
     return tuple(out)
+
+
+def broadcast_shapes(*shapes: int | Sequence[int]) -> Size:
+    """The shape that all shapes broadcast to.
+
+    errors: RuntimeError for sizes that do not fit; ValueError for negative ones
+
+    >>> broadcast_shapes((2, 1), 3)
+    amity.Size([2, 3])
+    """
+    listed = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    if any(n < 0 for s in listed for n in s):
+        raise ValueError(f"broadcast_shapes: got {listed}; expected sizes of 0 or more")
+    return Size(joined("broadcast_shapes", *listed))
 
 
 def result_type(tensor1: Any, tensor2: Any) -> DType:

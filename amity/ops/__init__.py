@@ -48,5 +48,14 @@ from .statistics import *
 from .strided import *
 from .unpooling import *
 
-# Functions, not the records and constants beside them.
-__all__ = [n for n, v in globals().items() if n[0] != "_" and n.islower() and callable(v)]
+# The functions of ops: not the records and constants beside them, nor what modules import.
+_OWN = ("record", "arguments")
+__all__ = [
+    n
+    for n, v in globals().items()
+    if n[0] != "_"
+    and n.islower()
+    and callable(v)
+    and v.__module__.startswith(__name__)
+    and v.__module__.rpartition(".")[2] not in _OWN
+]
