@@ -47,17 +47,19 @@ def numbers(shape: Sequence[int], kind: str, dtype: DType, rng: np.random.Genera
     return np.asarray(values).astype(dtype.numpy)
 
 
-def inputs(name: str, sample: Sample, dtype: DType | None = None) -> list[Any]:
+def inputs(
+    name: str, sample: Sample, dtype: DType | None = None, floats: DType = amity.float32
+) -> list[Any]:
     """The free inputs of a sample: tensors, and what else it gives as it is.
 
-    Shapes become numbers of `dtype`, if one is given and the sample does not ask for bools.
+    Shapes become integers, bools or `floats` as the sample says; all but bools `dtype` if given.
     """
     rng = np.random.default_rng(crc32(name.encode()))
     out = []
     for given in sample.inputs:
         if is_spec(given):
             shape, kind = given
-            own = KINDS.get(kind, amity.float32)
+            own = KINDS.get(kind, floats)
             of = own if dtype is None or kind == "b" else dtype
             out.append(amity.from_numpy(numbers(shape, kind, of, rng)))
         else:
@@ -65,9 +67,9 @@ def inputs(name: str, sample: Sample, dtype: DType | None = None) -> list[Any]:
     return out
 
 
-def given(name: str, sample: Sample, dtype: DType | None = None) -> list[Any]:
+def given(name: str, sample: Sample, *dtypes: Any, **floats: Any) -> list[Any]:
     """What the op is called with."""
-    values = inputs(name, sample, dtype)
+    values = inputs(name, sample, *dtypes, **floats)
     return values if sample.through is None else list(sample.through(*values))
 
 
