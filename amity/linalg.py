@@ -34,6 +34,7 @@ from .ops.linalg import (
     vecdot,
     vector_norm,
 )
+from .ops.lu import householder_product, lu_factor, lu_factor_ex, lu_solve, solve_ex
 
 __all__ = [
     "LinAlgError",
@@ -45,10 +46,14 @@ __all__ = [
     "diagonal",
     "eigh",
     "eigvalsh",
+    "householder_product",
     "inv",
     "inv_ex",
     "lstsq",
     "lu",
+    "lu_factor",
+    "lu_factor_ex",
+    "lu_solve",
     "matmul",
     "matrix_exp",
     "matrix_norm",
@@ -60,6 +65,7 @@ __all__ = [
     "qr",
     "slogdet",
     "solve",
+    "solve_ex",
     "solve_triangular",
     "svd",
     "svdvals",

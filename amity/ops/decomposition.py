@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from amity.core.errors import LinAlgError, ShapeError
+from amity.core.errors import LinAlgError
+from amity.core.shape import numel
 from amity.ir.graph import Spec
 
 from .diagonal import tril, triu
@@ -269,8 +270,10 @@ class LuFactor(Factor):
     results: ClassVar[int] = 3
     samples = (
         *SQUARE,
-        Sample(TALL, rough="of square matrices alone there is a derivative"),
-        Sample(WIDE, rough="of square matrices alone there is a derivative"),
+        Sample(TALL),
+        Sample(WIDE),
+        Sample(((2, 5, 2), F)),
+        Sample(EMPTY),
     )
     errors = (ErrorSample(((3,), F), error=RuntimeError, says="2 dimensions"),)
 
@@ -286,7 +289,7 @@ class LuFactor(Factor):
 
     def reference(self, x):
         m, n = x.shape[-2:]
-        k, flat = min(m, n), x.reshape((-1, m, n)).copy()
+        k, flat = min(m, n), x.reshape((numel(x.shape[:-2]), m, n)).copy()
         p = np.broadcast_to(np.eye(m, dtype=x.dtype), (len(flat), m, m)).copy()
         for a, q in zip(flat, p, strict=True):
             for j in range(k):
@@ -308,17 +311,28 @@ class LuFactor(Factor):
     def grad(self, gs, result0, result1, result2):
         p, low, up = result0, result1, result2
         m, n, k = low.shape[-2], up.shape[-1], low.shape[-1]
-        if m != n:
-            raise ShapeError(
-                f"linalg_lu: got {m} by {n} matrices; expected square ones for a gradient"
-            )
-        inner = None
-        if gs[1] is not None:
-            inner = tril(MM(turned(low), gs[1]), -1)
-        if gs[2] is not None:
-            inner = _plus(inner, triu(MM(gs[2], turned(up))))
-        if inner is None or k == 0:
+        if (gs[1] is None and gs[2] is None) or k == 0:
             return None
-        left = SolveTriangular(True, True)(turned(low), inner)
-        right = turned(SolveTriangular(True, False)(up, turned(left)))
-        return MM(p, right)
+        g_low, g_up = (x * 0 if g is None else g for g, x in zip(gs[1:], (low, up), strict=True))
+        # the square parts; rows of L below and columns of U beyond follow from them and from x
+        (l1, l2), (u1, u2) = _cut(low, -2, k), _cut(up, -1, k)
+        (gl1, gl2), (gu1, gu2) = _cut(g_low, -2, k), _cut(g_up, -1, k)
+        inner_low, inner_up = MM(turned(l1), gl1), MM(gu1, turned(u1))
+        if m > k:
+            inner_up = inner_up - MM(turned(l2), gl2)
+        if n > k:
+            inner_low = inner_low - MM(gu2, turned(u2))
+        inner = tril(inner_low, -1) + triu(inner_up)
+        under_low = lambda x: SolveTriangular(True, True)(turned(l1), x)  # noqa: E731
+        over_up = lambda x: turned(SolveTriangular(True, False)(u1, turned(x)))  # noqa: E731
+        g = over_up(under_low(inner))
+        if m > k:
+            g = cat([g, over_up(gl2)], -2)
+        if n > k:
+            g = cat([g, under_low(gu2)], -1)
+        return MM(p, g)
+
+
+def _cut(x, dim: int, k: int):
+    """The first k along a dimension, and the rest."""
+    return x.narrow(dim, 0, k), x.narrow(dim, k, x.shape[dim] - k)

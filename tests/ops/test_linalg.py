@@ -147,9 +147,72 @@ def test_equal_singular_values_have_gradients_of_values():
     np.testing.assert_allclose(x.grad.numpy(), np.eye(3), atol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5), (2, 4, 4)])
+LU_SHAPES = [(4, 4), (5, 3), (3, 5), (1, 4), (4, 1), (2, 4, 4), (2, 6, 2), (2, 3, 2, 5)]
+
+
+@pytest.mark.parametrize("shape", LU_SHAPES)
 def test_lu(shape):
-    both(lambda m, x: m.linalg.lu(x), matrix(*shape), has_grad=shape[-1] == shape[-2])
+    both(lambda m, x: m.linalg.lu(x), matrix(*shape))
+
+
+@pytest.mark.parametrize("shape", LU_SHAPES)
+def test_lu_in_one_matrix(shape):
+    both(lambda m, x: tuple(m.linalg.lu_factor(x)), matrix(*shape))
+    both(lambda m, x: tuple(m.linalg.lu_factor_ex(x)), matrix(*shape))
+
+
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("adjoint", [True, False])
+@pytest.mark.parametrize(("a", "b"), [((4, 4), (4, 2)), ((2, 3, 3), (3, 4)), ((3, 3), (2, 3, 1))])
+def test_solutions_from_lu(a, b, left, adjoint):
+    b = b if left else (*b[:-2], b[-1], b[-2])
+
+    def call(m, x, y):
+        packed, pivots = m.linalg.lu_factor(x)
+        return m.linalg.lu_solve(packed, pivots, y, left=left, adjoint=adjoint)
+
+    both(call, matrix(*a), matrix(*b))
+    both(lambda m, x, y: m.linalg.solve_ex(x, y, left=left)[0], matrix(*a), matrix(*b))
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [((4, 4), 4), ((5, 3), 3), ((2, 4, 3), 2), ((3, 3), 1)]
+)
+def test_products_of_reflections(shape, count):
+    tau = matrix(*shape[:-2], count)
+    both(lambda m, x, t: m.linalg.householder_product(x, t), matrix(*shape), tau)
+
+
+def test_zeros_on_the_diagonal_are_told():
+    for lib in (amity, torch):
+        x = lib.zeros(2, 3, 3)
+        x[1] = lib.eye(3)
+        assert lib.linalg.lu_factor_ex(x).info.tolist() == [1, 0]
+        with pytest.raises(RuntimeError, match=r"lu_factor: .*U\[1,1\] is zero"):
+            lib.linalg.lu_factor(x)
+        assert lib.linalg.solve_ex(x[0], lib.ones(3, 1)).info.item() == 1
+        with pytest.raises(lib.linalg.LinAlgError, match="singular"):
+            lib.linalg.solve_ex(x[0], lib.ones(3, 1), check_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda m: m.linalg.lu_factor(m.ones(3, 3), pivot=False), "without pivoting"),
+        (
+            lambda m: m.linalg.lu_solve(m.eye(3), m.ones(2, dtype=m.int32), m.eye(3)),
+            "Number of pivots",
+        ),
+        (lambda m: m.linalg.lu_solve(m.eye(3), m.ones(3), m.eye(3)), "pivots should be"),
+        (lambda m: m.linalg.lu_solve(m.eye(3), m.ones(3, dtype=m.int32), m.eye(2)), "Incompatible"),
+        (lambda m: m.linalg.householder_product(m.ones(2, 3), m.ones(1)), "must be greater"),
+        (lambda m: m.linalg.householder_product(m.ones(3, 2), m.ones(3)), "must be greater"),
+    ],
+)
+def test_errors_of_packed_factors(call, says):
+    for lib in (amity, torch):
+        with pytest.raises(RuntimeError, match=says):
+            call(lib)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (2, 4, 4), (2, 5, 3)])
