@@ -29,6 +29,7 @@ from .core.dtype import (
 from .core.dtype import (
     bool_ as bool,
 )
+from .core.errors import OutOfMemoryError
 from .core.layout import MemoryFormat as memory_format
 from .core.layout import (
     channels_last,
@@ -40,7 +41,7 @@ from .core.layout import (
 from .core.shape import Size
 from .core.version import __version__
 from .engine.threads import get_num_threads, set_num_threads
-from .frontend import attach, copying, indexing, reshaping, storage
+from .frontend import attach, copying, elements, indexing, reshaping, storage
 from .frontend.autograd import backward, grad
 from .frontend.create import (
     as_tensor,
@@ -60,7 +61,7 @@ from .frontend.create import (
     zeros_like,
 )  # fmt: skip
 from .frontend.doors import door, guard
-from .frontend.exchange import asarray, from_dlpack, frombuffer
+from .frontend.exchange import asarray, from_dlpack, frombuffer, to_dlpack
 from .frontend.grad_mode import (
     enable_grad,
     inference_mode,
@@ -71,6 +72,19 @@ from .frontend.grad_mode import (
     no_grad,
     set_grad_enabled,
 )  # fmt: skip
+from .frontend.legacy import (
+    BFloat16Tensor,
+    BoolTensor,
+    ByteTensor,
+    CharTensor,
+    DoubleTensor,
+    FloatTensor,
+    HalfTensor,
+    IntTensor,
+    LongTensor,
+    ShortTensor,
+    typename,
+)
 from .frontend.places import broadcast_shapes, result_type, unravel_index
 from .frontend.printing import set_printoptions
 from .frontend.random import (
@@ -90,8 +104,17 @@ from .frontend.random import (
     set_rng_state,
 )  # fmt: skip
 from .frontend.ranges import arange, linspace, logspace, range
-from .frontend.reshaping import is_tensor
+from .frontend.reshaping import is_tensor, real
 from .frontend.sampling import bernoulli, binomial, multinomial, normal, poisson
+from .frontend.settings import (
+    are_deterministic_algorithms_enabled,
+    get_float32_matmul_precision,
+    is_deterministic_algorithms_warn_only_enabled,
+    set_float32_matmul_precision,
+    set_flush_denormal,
+    use_deterministic_algorithms,
+)
+from .frontend.storage import UntypedStorage
 from .frontend.tensor import Tensor
 from .frontend.triangles import tril_indices, triu_indices
 from .frontend.windows import (
@@ -106,12 +129,12 @@ from .ops import *
 newaxis = None
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
 guard(globals(), __name__)
-del attach, copying, guard, indexing, reshaping, storage
+del attach, copying, elements, guard, indexing, reshaping, storage
 
 
 def __getattr__(name):
     """Parts that only some programs need, loaded when first named."""
-    if name in ("data", "io", "linalg", "nn", "optim"):
+    if name in ("data", "io", "linalg", "nn", "optim", "special"):
         return importlib.import_module(f"amity.{name}")
     if name in ("save", "load"):
         return getattr(importlib.import_module("amity.io"), name)

@@ -44,10 +44,15 @@ def inplace_method(name: str, function: Callable) -> Callable:
     return method
 
 
+MORE_INPLACE = ("float_power", "mvlgamma", "renorm")
+
+
 def attach_ops() -> None:
     for name, function in METHODS.items():
         set_method(name, function)
-    for name, function in INPLACE.items():
+    written = set(INPLACE.values())
+    aliases = {n: f for n, f in METHODS.items() if f in written or n in MORE_INPLACE}
+    for name, function in (INPLACE | aliases).items():
         set_method(name + "_", inplace_method(name, function))
 
 
@@ -252,9 +257,8 @@ CLONE = _CloneRule()
 def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
              create_graph: bool = False, inputs: Any = None) -> None:  # fmt: skip
     """Add the gradients of this tensor to the `.grad` of the leaves it was made of."""
-    autograd.backward(
-        (self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs
-    )
+    gradients = None if gradient is None else (gradient,)
+    autograd.backward((self,), gradients, retain_graph, create_graph, inputs=inputs)
 
 
 def register_hook(self: Tensor, hook: Callable) -> Any:

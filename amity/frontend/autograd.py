@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -294,10 +295,15 @@ def _roots(
 
 def backward(
     tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-    inputs: Any = None,
+    grad_variables: Any = None, inputs: Any = None,
 ) -> None:  # fmt: skip
     """Add the gradients of `tensors` to the `.grad` of the leaves they were made of."""
     tensors = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+    if grad_variables is not None:
+        warnings.warn("backward: 'grad_variables' is deprecated: use 'grad_tensors'", stacklevel=2)
+        if grad_tensors is not None:
+            raise RuntimeError("backward: got grad_tensors and grad_variables; expected one")
+        grad_tensors = grad_variables
     grad_tensors = (grad_tensors,) if isinstance(grad_tensors, Tensor) else grad_tensors
     keep = create_graph if retain_graph is None else retain_graph
     if inputs is None:
@@ -322,8 +328,8 @@ def backward(
 
 def grad(
     outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
-    create_graph: bool = False, allow_unused: bool | None = None, is_grads_batched: bool = False,
-    materialize_grads: bool = False,
+    create_graph: bool = False, only_inputs: bool = True, allow_unused: bool | None = None,
+    is_grads_batched: bool = False, materialize_grads: bool = False,
 ) -> tuple:  # fmt: skip
     """The gradients of outputs with respect to inputs; `.grad` is left alone.
 
@@ -332,6 +338,12 @@ def grad(
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     grad_outputs = (grad_outputs,) if isinstance(grad_outputs, Tensor) else grad_outputs
+    if not only_inputs:
+        warnings.warn(
+            "grad: only_inputs=False is deprecated and has no effect: call backward() to add to "
+            "the .grad of other leaves",
+            stacklevel=2,
+        )
     if is_grads_batched:
         raise NotImplementedError(
             "grad: is_grads_batched: got True; expected False: call grad once for each gradient"

@@ -97,6 +97,11 @@ def transpose_of_matrix(self: Tensor) -> Tensor:
     return self.transpose(0, 1) if self.ndim else self
 
 
+def real(input: Tensor) -> Tensor:
+    """The real part: of real numbers, the tensor itself."""
+    return input
+
+
 def vdot(input: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors."""
     return matmul(input, other)
@@ -123,9 +128,20 @@ def attach() -> None:
             size, stride, dtype=dtype or self.dtype
         ),
         "conj": lambda self: self,
+        "conj_physical": lambda self: self,
+        "conj_physical_": lambda self: self,
+        "is_conj": lambda self: False,
+        "is_neg": lambda self: False,
+        "is_distributed": lambda self: False,
+        "to_dense": lambda self, dtype=None, masked_grad=None: self if dtype is None else self.to(dtype),
+        "const_data_ptr": lambda self: self.data_ptr(),
+        "name": None,
         "resolve_conj": lambda self: self,
         "resolve_neg": lambda self: self,
     }  # fmt: skip
+    for device in ("ipu", "maia", "mps", "mtia", "vulkan", "xla", "xpu"):
+        rest[f"is_{device}"] = False
+    rest["is_sparse_csr"] = False
     for name, value in rest.items():
         setattr(Tensor, name, value)
 
