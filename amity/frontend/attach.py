@@ -11,19 +11,19 @@ from amity.core.device import Device
 from amity.core.dtype import DType, as_dtype
 from amity.core.layout import layout
 from amity.core.layout import like as layout_like
-from amity.engine import device as engine
 from amity.ops import record as records
 from amity.ops.cast import Cast
 from amity.ops.record import INPLACE, METHODS, Op, Pointwise
 
-from . import autograd, create, foreach, inplace
+from . import autograd, create, foreach, inplace, view_memo
 from .bind import bind, fast_binary, fast_unary, fast_whole
 from .fused import bind_composite
 from .grad_mode import no_grad
-from .inplace import apply_inplace
+from .inplace import apply_inplace, write_again
 from .tape import ACCUMULATE, RULE, Rule, keep_grad, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol
+from .view_memo import remembered
 
 records.install(bind, bind_composite)
 
@@ -36,7 +36,13 @@ def set_method(name: str, function: Callable) -> None:
 
 
 def inplace_method(name: str, function: Callable) -> Callable:
+    op = getattr(function, "op", None)
+
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if len(args) == 1 and not kwargs and op is not None:
+            out = write_again(op, self, args[0])
+            if out is not None:
+                return out
         return apply_inplace(name, function, self, args, kwargs)
 
     method.__name__ = name + "_"
@@ -49,7 +55,7 @@ MORE_INPLACE = ("float_power", "mvlgamma", "renorm")
 
 def attach_ops() -> None:
     for name, function in METHODS.items():
-        set_method(name, function)
+        set_method(name, remembered(function) if name in view_memo.NAMES else function)
     written = set(INPLACE.values())
     aliases = {n: f for n, f in METHODS.items() if f in written or n in MORE_INPLACE}
     for name, function in (INPLACE | aliases).items():
@@ -346,7 +352,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     """Every element set to a value."""
     if isinstance(value, Tensor):
         return self.copy_(value)
-    return self.copy_(create.tensor(value, dtype=self.dtype))
+    return inplace.set_to(self, value)
 
 
 def zero_(self: Tensor) -> Tensor:
@@ -362,9 +368,7 @@ def zero_(self: Tensor) -> Tensor:
         self.tape is not None or (self.base is not None and self.base.tape is not None)
     ):
         return inplace.assign(self, create.zeros((), dtype=self.dtype).expand(self.shape))
-    engine.array_of(self.storage, self.layout)[...] = 0
-    engine.machine().bump(self.storage)
-    return self
+    return inplace.fill(self, 0)
 
 
 def _blended(running: Tensor, new: Tensor, keep: Any, take: Any) -> tuple[Tensor]:

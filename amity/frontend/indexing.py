@@ -20,14 +20,20 @@ from . import create, inplace
 from .tape import next_seq
 from .tensor import Tensor
 from .trace import Symbol
+from .view_memo import ViewMemo
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
     """`x[key]`."""
-    if type(key) is int:
-        return select(x, 0, key)
+    plain = _plain(key)
+    view = None if plain is None else _views.find(x, plain)
+    if view is not None:
+        return view
+    whole = x
     x, advanced = parse(x, key)
     if not advanced:
+        if plain is not None:
+            _views.keep(whole, plain, x)
         return x
     if len(advanced) > 1:
         check_together(advanced)
@@ -35,8 +41,35 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     return Index(dims)(x, *indices)
 
 
+_views = ViewMemo()
+
+
+def _plain(key: Any) -> Any:
+    """A key of integers and slices of them in a form that a dict takes; None for any other."""
+    kind = type(key)
+    if kind is int:
+        return key
+    if kind is slice:
+        ends = (key.start, key.stop, key.step)
+        return ends if all(e is None or type(e) is int for e in ends) else None
+    if kind is not tuple:
+        return None
+    parts: list[Any] = []
+    for k in key:
+        if k is not None and k is not Ellipsis:
+            k = None if type(k) is tuple else _plain(k)
+            if k is None:
+                return None
+        parts.append(k)
+    return (len(parts), tuple(parts))  # of two, as no slice is
+
+
 def setitem(x: Tensor, key: Any, value: Any) -> None:
     """`x[key] = value`: written in place, also through the views that slices are."""
+    if x.tape is None and type(value) in (int, float, bool) and _plain(key) is not None:
+        if x.base is None or x.base.tape is None:
+            inplace.set_to(getitem(x, key), value)
+            return
     shown, advanced = parse(x, key)
     if not isinstance(value, Tensor):
         value = (

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
-from amity.core.dtype import bfloat16, bool_, can_cast, float16, int16
+from amity.core.dtype import bfloat16, bool_, can_cast, float16, float32, float64, int16, int64
 from amity.core.layout import Layout, layout
 from amity.engine import device as engine
 from amity.engine import program
 from amity.ir.graph import Graph, Node, Spec
 from amity.ops.cast import Cast
+from amity.ops.movement import Expand
 from amity.ops.record import Op, Pointwise
 from amity.ops.select import WHERE
 from amity.ops.strided import AsStrided, StridedSum
@@ -37,6 +39,9 @@ from .tensor import Tensor
 from .trace import Symbol
 
 PLANS_KEPT = 20_000
+FITTING = {float32: (float, int), float64: (float, int), int64: (int,), bool_: (bool,)}
+HALF = 65504  # the largest of float16
+LARGEST = 1 << 62  # of what fits for certain; larger and special values go the long way
 _plans: dict[tuple, Callable] = {}
 
 
@@ -147,6 +152,21 @@ def write_pointwise(name: str, op: Pointwise, t: Tensor, args: Sequence[Any]) ->
     return plan(t, *args)
 
 
+def write_again(op: Op, t: Tensor, other: Any) -> Tensor | None:
+    """A pointwise op written into a whole tensor off the tape, if its plan is known."""
+    if t.tape is not None or t.base is not None:
+        return None
+    if type(other) is not Tensor:
+        plan = _plans.get((op, t.layout, type(other)))
+        return None if plan is None else plan(t, other)
+    plan = _plans.get((op, t.layout, other.layout))
+    if plan is None or other.tape is not None:
+        return None
+    if t.storage.data == other.storage.data:
+        return plan(t, other) if other.layout is t.layout else None
+    return None if _shares_memory(t.storage, other.storage) else plan(t, other)
+
+
 def _keep(key: tuple, graph: Graph, layouts: Sequence[Layout]) -> Callable:
     plan = program.build(graph, layouts, {0: 0}, [0], program.FIRST)
     if len(_plans) > PLANS_KEPT:
@@ -192,6 +212,32 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
         src = src.detach().expand(self.layout.shape)
     write(self, src)
     return self
+
+
+def set_to(t: Tensor, value: Any) -> Tensor:
+    """Every element set to a number, which must fit the dtype."""
+    if t.layout.dtype is float16 and type(value) is not bool and HALF < abs(value) < inf:
+        raise RuntimeError(f"fill_: got {value}; expected a number that float16 holds")
+    is_taped = t.tape is not None or (t.base is not None and t.base.tape is not None)
+    if is_taped or type(value) not in FITTING.get(t.layout.dtype, ()) or t.storage is None:
+        return copy_(t, create.tensor(value, dtype=t.dtype))
+    if not -LARGEST < value < LARGEST:
+        return copy_(t, create.tensor(value, dtype=t.dtype))
+    check_writable("fill_", t)
+    return fill(t, value)
+
+
+def fill(t: Tensor, value: Any) -> Tensor:
+    """A number written into every element; off the tape."""
+    key = ("fill", t.layout, type(value))
+    plan = _plans.get(key)
+    if plan is None:
+        nodes = [Node(None, (), spec_of(v)) for v in (t, value)]
+        cast, expand = Cast(t.layout.dtype), Expand(tuple(t.layout.shape))
+        number = Node(cast, nodes[1:], cast.infer(nodes[1].spec))
+        out = Node(expand, (number,), expand.infer(number.spec))
+        plan = _keep(key, Graph(nodes, [out]), [t.layout, argument_layout(value)])
+    return plan(t, value)
 
 
 def _rebind(t: Tensor, value: Tensor) -> Tensor:

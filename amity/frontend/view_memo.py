@@ -1,0 +1,65 @@
+"""Views made again: which layout a view has, and where it starts, by what it was asked of and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from amity.core.layout import Layout
+
+from .bind import note_view
+from .tape import modes
+from .tensor import Tensor
+
+KEPT = 20_000
+NAMES = (
+    "expand", "flatten", "movedim", "narrow", "permute", "reshape", "select", "squeeze", "swapaxes",
+    "t", "transpose", "unflatten", "unsqueeze", "view",
+)  # fmt: skip
+
+
+class ViewMemo:
+    """Views by a layout and a key. On the tape a view is made the long way, which records it."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[Layout, Any], tuple[Layout, int]] = {}
+
+    def find(self, x: Tensor, key: Any) -> Tensor | None:
+        found = self.known.get((x.layout, key))
+        if found is None or (x.tape is not None and modes.grad):
+            return None
+        view = x._view(*found)
+        if modes.grad:
+            note_view(view)
+        return view
+
+    def keep(self, x: Tensor, key: Any, view: Any) -> None:
+        """Remember what was found the long way, if it is a view of the same memory."""
+        if type(view) is not Tensor or type(x.layout) is not Layout or view is x:
+            return
+        if x.storage is None or view.base is not (x if x.base is None else x.base):
+            return
+        if len(self.known) > KEPT:
+            self.known.clear()
+        self.known[x.layout, key] = view.layout, view.storage.data - x.storage.data
+
+
+def remembered(function: Callable) -> Callable:
+    """A method that makes views, remembered where its arguments are plain integers."""
+    memo = ViewMemo()
+
+    @wraps(function)
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        for a in args:
+            if type(a) is not int:
+                return function(self, *args, **kwargs)
+        if kwargs:
+            return function(self, *args, **kwargs)
+        view = memo.find(self, args)
+        if view is None:
+            view = function(self, *args)
+            memo.keep(self, args, view)
+        return view
+
+    return method
