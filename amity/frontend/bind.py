@@ -255,13 +255,13 @@ def fast_binary(op: Pointwise, slow: Callable) -> Callable:
         if type(a) is Tensor and type(a.layout) is Symbol and type(b) in OPERANDS:
             return bind_slowly(op, (a, b))
         if type(b) in NUMBERS and isinstance(a, Tensor):
-            try:
-                t = plans[a.layout][type(b)](a, b)
-            except KeyError:
-                return miss(a, b)
-            if a.tape is not None and modes.grad:
-                record(op, t, (a, b))
-            return t
+            known = plans.get(a.layout)
+            plan = known and known.get(type(b))
+            if plan is not None:
+                t = plan(a, b)
+                if a.tape is not None and modes.grad:
+                    record(op, t, (a, b))
+                return t
         return miss(a, b)
 
     def miss(a: Any, b: Any) -> Any:

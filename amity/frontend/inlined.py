@@ -47,22 +47,25 @@ def _node(names: Sequence[str], picks: Picks, layouts: Sequence[str]) -> str:
     )
 
 
+# What is done on a miss stands after the handler, so that its errors stand alone.
 OP = """
 def call({args}):
     try:
         t = plans{key}({args})
         {tapes}
     except (KeyError, AttributeError):
-        return other({args})
-    if {some}:
-        if modes.grad is True:
-            if {every}:
-                t.tape = {node}
-            else:
-                notes.get(({wants},), note)(t, {args}, {edges})
-        elif modes.grad:
-            record(t, ({args},))
-    return t
+        pass
+    else:
+        if {some}:
+            if modes.grad is True:
+                if {every}:
+                    t.tape = {node}
+                else:
+                    notes.get(({wants},), note)(t, {args}, {edges})
+            elif modes.grad:
+                record(t, ({args},))
+        return t
+    return other({args})
 """
 
 
@@ -119,16 +122,18 @@ def call(args):
     try:
         entry = plans[{key}]
     except (KeyError, TypeError):
-        return other(args)
-    t = entry.program({tensors})
-    if modes.grad:
-        {tapes}
-        if {some}:
-            if modes.grad is True:
-                entry.notes.get(({wants},), entry.note)(t, {tensors}, {edges})
-            else:
-                entry.record(t, ({tensors},))
-    return t
+        pass
+    else:
+        t = entry.program({tensors})
+        if modes.grad:
+            {tapes}
+            if {some}:
+                if modes.grad is True:
+                    entry.notes.get(({wants},), entry.note)(t, {tensors}, {edges})
+                else:
+                    entry.record(t, ({tensors},))
+        return t
+    return other(args)
 """
 
 
@@ -156,7 +161,7 @@ def call(node, g):
         plan = plans[g.layout, node[5]]
         is_plain = ({versions}) == node[4] and not modes.grad
     except (KeyError, AttributeError, TypeError):
-        return other(node, g)
+        is_plain = False
     if not is_plain:
         return other(node, g)
     {made} = plan({takes})

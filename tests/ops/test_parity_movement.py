@@ -403,9 +403,11 @@ def test_the_error_names_what_was_got():
     x = amity.ones(3, 4)
     for f, words in (
         (lambda: x.view(5), "12"), (lambda: amity.cat((x, x.T)), "4 but got size 3"), (lambda: x.expand(2, 5), "5"),
+        (lambda: x + amity.ones(5), "broadcast"), (lambda: x @ x, "matmul"), (lambda: x.softmax(7), "7"),
         (lambda: x.permute(0, 5), "got 5"), (lambda: x.T.view(12), "reshape"),
         (lambda: amity.stack((x, x.T)), r"\[4, 3\]"),
     ):  # fmt: skip
-        with pytest.raises(BUILTIN, match=words):
+        with pytest.raises(BUILTIN, match=words) as caught:
             f()
+        assert caught.value.__context__ is None  # nothing of amity's own is shown before it
     assert builtin_class(ValueError()) is ValueError and is_tensor(x)
