@@ -74,6 +74,14 @@ def run(
     heap: list[tuple[int, list]] = []
     for node, g in roots:
         _push(grads, heap, node, g)
+    _drain(grads, heap, keep_graph, create_graph, captures, wanted)
+
+
+def _drain(
+    grads: dict[int, Any], heap: list, keep_graph: bool, create_graph: bool,
+    captures: dict[int, Any] | None, wanted: set[int] | None,
+) -> None:  # fmt: skip
+    """Visit the latest node until none is left."""
     is_checked, holds = modes.checks_nan, sys.getrefcount
     is_plain = captures is None and not create_graph
     node = None
@@ -86,15 +94,11 @@ def run(
             g = _call_hooks(hooks, g)
         if captures is not None and id(node) in captures:
             captures[id(node)] = g
-        if rule is ACCUMULATE:
-            if captures is None:
+        if rule is ACCUMULATE or rule is OUTPUT:
+            if rule is OUTPUT:
+                _push_result(grads, heap, node, g, wanted)
+            elif captures is None:
                 accumulate(node, g, create_graph, 3)  # g, the argument and getrefcount's
-            node = None
-            continue
-        if rule is OUTPUT:
-            parent = node[EDGES][0]
-            if wanted is None or id(parent) in wanted:
-                _push_result(grads, heap, parent, g, node[3], node[5][0])
             node = None
             continue
         try:
@@ -119,8 +123,7 @@ def run(
                 else:
                     accumulate(edge, gx, create_graph, 5)
                 continue
-            s = edge[0]
-            have = grads.get(s)
+            have = grads.get(s := edge[0])
             if have is not None:
                 grads[s] = have + gx
             elif node is None and not heap:  # the only way on, so far: no need to queue
@@ -159,9 +162,12 @@ def _push(grads: dict[int, Any], heap: list, node: list, g: Any) -> None:
 
 
 def _push_result(
-    grads: dict[int, Any], heap: list, parent: list, g: Any, index: int, count: int
+    grads: dict[int, Any], heap: list, node: list, g: Any, wanted: set[int] | None
 ) -> None:
     """The gradient of one of several results: the parent gets a list."""
+    parent, index, count = node[EDGES][0], node[3], node[5][0]
+    if wanted is not None and id(parent) not in wanted:
+        return
     have = grads.get(parent[SEQ])
     if have is None:
         have = grads[parent[SEQ]] = [None] * count
