@@ -15,6 +15,7 @@ from .dropout import *
 from .einsum import *
 from .elementwise import *
 from .embedding import *
+from .gamma import *
 from .gather import *
 from .grid import *
 from .histogram import *

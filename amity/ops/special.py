@@ -197,7 +197,7 @@ ZETA = costly(
 zeta = publish(ZETA, "Hurwitz' zeta function.")
 
 
-@method
+@method(inplace=True)
 def polygamma(n, input=None, *, out=None):
     """The n-th derivative of digamma; as a method `x.polygamma(n)`."""
     if not isinstance(n, int):
@@ -343,3 +343,11 @@ rad2deg = publish(
     ),
     "Radians as degrees.",
 )
+
+
+def entr(input, *, out=None):
+    """-x log(x): 0 at 0, -inf below."""
+    x = input if input.dtype.kind == "f" else input.float()
+    inside = WHERE(x > 0, x, 1.0)
+    y = WHERE(x > 0, -inside * inside.log(), WHERE(x == 0, 0.0, -math.inf))
+    return deliver(WHERE(x != x, x, y), out)
