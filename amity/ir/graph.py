@@ -134,6 +134,8 @@ def _node(code: str, nodes: Mapping[str, Node], ops: Mapping[str, Any]) -> Node:
     index = 0
     if isinstance(call, ast.Subscript):
         call, index = call.value, ast.literal_eval(call.slice)
+    if call.func.id not in ops:
+        raise ValueError(f"parse: got the op {call.func.id!r}; expected one that is known")
     op = ops[call.func.id](**{k.arg: _value(k.value) for k in call.keywords})
     inputs = [nodes["%" + a.id[1:]] for a in call.args]
     specs = op.infer(*(n.spec for n in inputs))
