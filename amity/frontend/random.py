@@ -13,6 +13,7 @@ import numpy as np
 from amity.core.device import CPU, Device, placed
 from amity.core.dtype import DType, as_dtype, bool_, finfo, float32, get_default_dtype, int64, uint8
 from amity.ops.random import Bits, Normal, Uniform
+from amity.ops.sorting import argsort
 
 from . import create
 from .create import finish, sizes
@@ -285,13 +286,8 @@ def randperm(
         raise RuntimeError(
             f"randperm: got n={n}; value cannot be converted to type {dtype.name} without overflow"
         )
-    keys = draw(Bits(n, int64), (n,), generator, 0, _signed(SIGNED)).numpy()
-    return made(
-        create.tensor(np.argsort(keys, kind="stable"), dtype=dtype or int64),
-        device,
-        out,
-        requires_grad,
-    )
+    keys = draw(Bits(n, int64), (n,), generator, 0, _signed(SIGNED))
+    return made(argsort(keys, stable=True).to(dtype or int64), device, out, requires_grad)
 
 
 def rand_like(
