@@ -7,6 +7,7 @@ from .bag import *
 from .bivariate import *
 from .blending import *
 from .convolution import *
+from .copies import *
 from .counting import *
 from .ctc import *
 from .diagonal import *
