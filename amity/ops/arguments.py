@@ -69,6 +69,8 @@ def deliver(result: Any, out: Any) -> Any:
     if out is None:
         return result
     if not isinstance(result, tuple):
+        if not hasattr(out, "_receive"):
+            raise TypeError(f"out=: got {type(out).__name__}; expected a Tensor")
         return out._receive(result)
     if len(out) != len(result):
         raise TypeError(f"out=: got {len(out)} tensors; expected {len(result)}")
