@@ -131,6 +131,23 @@ def like(source: Layout, dtype: DType | None = None, shape: Shape | None = None)
     return layout(dtype, source.shape, sorted_strides(source.shape, source.strides), source.device)
 
 
+def formatted(op: str, source: Layout, wanted: MemoryFormat | None) -> Layout:
+    """The source's shape in a memory format; None and `preserve_format` keep its order."""
+    if wanted is None or wanted is preserve_format:
+        return like(source)
+    strides = format_strides(op, source.shape, wanted)
+    return layout(source.dtype, source.shape, strides, source.device)
+
+
+def is_formatted(op: str, source: Layout, wanted: MemoryFormat) -> bool:
+    """Whether a layout has a memory format already; strides of single elements do not count."""
+    if wanted in RANKS and len(source.shape) != RANKS[wanted]:
+        return False
+    strides = format_strides(op, source.shape, wanted)
+    pairs = zip(source.shape, source.strides, strides, strict=True)
+    return source.numel == 0 or all(n == 1 or s == t for n, s, t in pairs)
+
+
 def sorted_strides(shape: Sequence[int], strides: Sequence[int]) -> Shape:
     """Dense strides that keep the order in which the given strides walk the dimensions."""
     if any(s == 0 and n > 1 for n, s in zip(shape, strides, strict=True)):

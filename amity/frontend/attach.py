@@ -9,8 +9,7 @@ from amity import ops
 from amity.core import dtype as dt
 from amity.core.device import Device
 from amity.core.dtype import DType, as_dtype
-from amity.core.layout import layout
-from amity.core.layout import like as layout_like
+from amity.core.layout import formatted, is_formatted, layout, preserve_format
 from amity.ops import record as records
 from amity.ops.cast import Cast
 from amity.ops.record import INPLACE, METHODS, Op, Pointwise
@@ -188,6 +187,8 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
         and Device(device).type != out.device.type
     ):
         out = _to_device(out, Device(device))
+    if memory_format is not None and memory_format is not preserve_format:
+        out = out.contiguous(memory_format=memory_format)
     return out.clone() if copy and out is self else out
 
 
@@ -222,7 +223,11 @@ _BY_TYPE_NAME = {f"{legacy}Tensor": dt.BY_NAME[n] for n, legacy in records._LEGA
 
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
-    """This tensor if it is row-major, else a row-major copy."""
+    """This tensor if it is row-major (or in the memory format), else such a copy."""
+    if memory_format not in (None, preserve_format) and type(self.layout) is not Symbol:
+        if is_formatted("contiguous", self.layout, memory_format):
+            return self
+        return _clone(self, formatted("contiguous", self.layout, memory_format))
     return (
         self
         if self.layout.is_contiguous
@@ -234,7 +239,7 @@ def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy with memory of its own; gradients flow back."""
     if type(self.layout) is Symbol:
         return self * 1 if self.dtype.kind != "b" else self | False
-    return _clone(self, layout_like(self.layout))
+    return _clone(self, formatted("clone", self.layout, memory_format))
 
 
 def _clone(self: Tensor, lay: Any) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from amity.core.device import Device
 from amity.core.dtype import DType, bool_, float32, float64, int32, int64
-from amity.core.layout import Layout, layout
+from amity.core.layout import Layout, is_formatted, layout
 from amity.core.shape import Shape, Size
 from amity.engine import device as engine
 from amity.ir.graph import Node
@@ -121,7 +121,9 @@ class Tensor:
         return self.layout.dtype.is_signed
 
     def is_contiguous(self, memory_format: Any = None) -> bool:
-        return self.layout.is_contiguous
+        if memory_format is None:
+            return self.layout.is_contiguous
+        return is_formatted("is_contiguous", self.layout, memory_format)
 
     def data_ptr(self) -> int:
         return self._memory("data_ptr").data if self.numel() else 0

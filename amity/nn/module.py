@@ -216,9 +216,12 @@ class Module(Members):
                 f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}"
             )
 
+        memory_format = kwargs.get("memory_format")
+
         def convert(tensor: Tensor) -> Tensor:
             target = dtype if tensor.is_floating_point() else None
-            return tensor.to(device, target, non_blocking)
+            wanted = memory_format if tensor.ndim in (4, 5) else None
+            return tensor.to(device, target, non_blocking, memory_format=wanted)
 
         return self._apply(convert)
 

@@ -212,6 +212,45 @@ def test_memory_formats(text):
     match(text, x="float32[2,3,4,5]")
 
 
+COPIES = cases(
+    """
+x.contiguous(memory_format=channels_last).stride()
+x.contiguous(memory_format=contiguous_format).stride()
+x.permute(0, 3, 1, 2).contiguous(memory_format=channels_last).stride()
+x.contiguous(memory_format=channels_last) * 2 ; x.contiguous(memory_format=channels_last_3d)
+x.contiguous(memory_format=preserve_format)
+x.contiguous(memory_format=channels_last).is_contiguous()
+x.contiguous(memory_format=channels_last).is_contiguous(memory_format=channels_last)
+x.is_contiguous(memory_format=channels_last) ; x.is_contiguous(memory_format=contiguous_format)
+x[0].is_contiguous(memory_format=channels_last) ; x[0].contiguous(memory_format=channels_last)
+x.clone(memory_format=channels_last).stride()
+x.permute(0, 2, 3, 1).clone(memory_format=contiguous_format).stride()
+x.permute(0, 2, 3, 1).clone(memory_format=preserve_format).stride()
+x.permute(0, 2, 3, 1).clone().stride() ; x.to(memory_format=channels_last).stride()
+x.to(float64, memory_format=channels_last).stride()
+x.to(float64, memory_format=channels_last).sum((1, 2))
+x.contiguous(memory_format=channels_last).reshape(2, -1)
+x[:, :1].contiguous(memory_format=channels_last).stride()
+F.conv2d(x.contiguous(memory_format=channels_last), x[:, :, :3, :3])
+F.max_pool2d(x.contiguous(memory_format=channels_last), 2) ; x.is_contiguous(memory_format=3)
+x.contiguous(memory_format=3)
+"""
+)
+
+
+@pytest.mark.parametrize("text", COPIES)
+def test_copies_in_memory_formats(text):
+    match(text, order=1, x="float32[2,3,4,5]")
+
+
+def test_modules_in_memory_formats():
+    def text(m):
+        layer = m.nn.Conv2d(3, 4, 2).to(memory_format=m.channels_last)
+        return layer.weight.stride(), layer.bias.stride(), layer.weight.requires_grad
+
+    match(text)
+
+
 BUFFERS = cases(
     """
 frombuffer(b, dtype=int32) ; frombuffer(b, dtype=uint8) ; frombuffer(b, dtype=int32, offset=4)
