@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from amity.core.layout import Layout
+from amity.core.shape import Size
 
 from .bind import note_view
 from .tape import modes
@@ -46,12 +47,13 @@ class ViewMemo:
 
 
 def remembered(function: Callable) -> Callable:
-    """A method that makes views, remembered where its arguments are plain integers."""
+    """A method that makes views, remembered where its arguments are plain integers or a tuple of them."""
     memo = ViewMemo()
 
     @wraps(function)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        for a in args:
+        is_tuple = len(args) == 1 and (type(args[0]) is tuple or type(args[0]) is Size)
+        for a in args[0] if is_tuple else args:
             if type(a) is not int:
                 return function(self, *args, **kwargs)
         if kwargs:
