@@ -60,7 +60,8 @@ from .frontend.create import (
     zeros,
     zeros_like,
 )  # fmt: skip
-from .frontend.doors import door, guard
+from .frontend.doors import door as _door
+from .frontend.doors import guard as _guard
 from .frontend.exchange import asarray, from_dlpack, frombuffer, to_dlpack
 from .frontend.grad_mode import (
     enable_grad,
@@ -128,8 +129,8 @@ from .ops import *
 
 newaxis = None
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
-guard(globals(), __name__)
-del attach, copying, elements, guard, indexing, reshaping, storage
+_guard(globals(), __name__)
+del attach, copying, elements, indexing, reshaping, storage
 
 
 def __getattr__(name):
@@ -140,5 +141,5 @@ def __getattr__(name):
         return getattr(importlib.import_module("amity.io"), name)
     method = getattr(Tensor, name, None) if name[:1] != "_" else None
     if callable(method):  # `amity.relu_(x)`, `amity.clone(x)`: the method is the function
-        return globals().setdefault(name, door(method, __name__))
+        return globals().setdefault(name, _door(method, __name__))
     raise AttributeError(f"module 'amity' has no attribute {name!r}")

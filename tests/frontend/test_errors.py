@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
+
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -234,6 +238,32 @@ def test_mistake(line):
     assert isinstance(mine, kind), f"got {mine!r}; expected {theirs!r}"
     for word in words.split(";"):
         assert word.strip().lower() in str(mine).lower(), f"no {word.strip()!r} in {mine!r}"
+
+
+TAKE_TENSORS = """
+abs argmax argsort clone cumsum diff exp flatten flip gather isnan log_softmax matmul max mean nonzero
+numel permute prod relu repeat_interleave reshape roll sigmoid softmax sort sqrt squeeze std sum
+tanh topk transpose tril unbind unique unsqueeze var view_as_real
+""".split()
+
+
+@pytest.mark.parametrize("name", [n for n in TAKE_TENSORS if hasattr(amity, n)])
+def test_functions_take_tensors_alone(name):
+    """Arrays and lists look like tensors to much code; they are refused before they go wrong in it."""
+    for given in (np.ones((2, 2), np.float32), [1.0, 2.0], "a", None):
+        for lib in (torch, amity):
+            with pytest.raises(TypeError):
+                getattr(lib, name)(given, *([0] if name in ("cumsum", "topk", "unsqueeze") else []))
+
+
+def test_functions_are_found_again():
+    assert pickle.loads(pickle.dumps(amity.cumsum)) is amity.cumsum
+    assert pickle.loads(pickle.dumps(amity.nn.functional.pad)) is amity.nn.functional.pad
+    assert list(inspect.signature(amity.cumsum).parameters)[:2] == ["input", "dim"]
+    with pytest.raises(
+        TypeError, match=r"kron\(\): argument 'other' \(position 2\) must be Tensor, not int"
+    ):
+        amity.kron(amity.ones(2, 2), 3)
 
 
 def test_a_memory_too_large_is_an_error():
