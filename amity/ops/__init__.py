@@ -11,6 +11,7 @@ from .copies import *
 from .counting import *
 from .ctc import *
 from .diagonal import *
+from .differences import *
 from .distance import *
 from .dropout import *
 from .einsum import *
