@@ -11,7 +11,7 @@ from amity.ir.graph import Node
 from amity.ir.kernel import register_type
 
 from .nest import Access, Instruction, make_nest
-from .plan import GRAIN_WORK, Code, Launch
+from .plan import GRAIN_WORK, Code, Launch, Place
 from .schedule import BLOCK, COLUMN_BLOCK, build_nest
 from .turn import turn_launch
 
@@ -103,6 +103,23 @@ class Group:
         if self.split is not None:
             return self.split and length > 1
         return self.rows < 8 and length >= SPLIT_OVER
+
+    def reads_like(self, argument: int, places: Sequence[Place], roots: Sequence[int]) -> bool:
+        """Whether the group reads the memory of an argument only element by element, as it lies, so
+        that the argument may take a result of the same launch.
+        """
+        n = len(roots)
+        lay = places[argument].layout
+        strides = tuple(0 if m == 1 else s for m, s in zip(lay.shape, lay.strides, strict=True))
+        return (
+            tuple(lay.shape) == self.domain
+            and not self.reduced
+            and all(
+                place == argument and access.strides == strides
+                for place, access in self.operands
+                if places[place].base < n and roots[places[place].base] == roots[argument]
+            )
+        )
 
     # -- adding
     def add_pointwise(self, node: Node, axes: Axes, read: Any) -> None:

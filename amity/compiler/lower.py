@@ -13,6 +13,7 @@ from .group import Group, copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .plan import HostCall, Lowered, Place
 from .planners import PLANNERS
+from .writes import Writes
 
 
 def lower(
@@ -21,13 +22,15 @@ def lower(
     target: Target,
     threads: int,
     given: dict[int, int] | None = None,
+    roots: Sequence[int] | None = None,
 ) -> Lowered:
     """Launches for a graph whose inputs have these layouts.
 
-    `given` maps an output to the argument whose memory it is written to.
+    `given` maps an output to the argument whose memory it is written to; arguments of which some
+    memory is the same have the same number in `roots`.
     """
 
-    how = graph, inputs, target, threads, given or {}
+    how = graph, inputs, target, threads, given or {}, roots
     lowering = _Lowering(*how, None)
     out = lowering.run()
     if any(n.op.kind == "reduce" for n in lowering.nodes):
@@ -43,25 +46,25 @@ class _Lowering:
         target: Target,
         threads: int,
         given: dict[int, int],
+        roots: Sequence[int] | None,
         split: bool | None,
     ) -> None:
         self.graph, self.given, self.target, self.threads = graph, given, target, threads
         self.split = split
         self.out = Lowered()
         self.place: dict[int, int] = {}  # id(node) -> place
+        self.done: set[int] = set()  # ids of nodes that are computed
         self.group: Group | None = None
         for i, (node, lay) in enumerate(zip(graph.inputs, inputs, strict=True)):
             self.out.places.append(Place(lay, i, 0, i))
             self.place[id(node)] = i
-        self.nodes = [n for n in graph.nodes() if n.op is not None]
+        self.writes = Writes(graph, self.given, roots or range(len(inputs)))
+        self.nodes = self.writes.order()
         self.users: dict[int, list[Node]] = {}
         for n in self.nodes:
             for x in n.inputs:
                 self.users.setdefault(id(x), []).append(n)
         self.wanted = {id(n) for n in graph.outputs}
-        self.targets: dict[int, int] = {}  # id(node) -> argument that receives it
-        for o, a in self.given.items():
-            self.targets.setdefault(id(graph.outputs[o]), a)
 
     def run(self) -> Lowered:
         for node in self.nodes:
@@ -69,9 +72,26 @@ class _Lowering:
                 continue  # a further result of an op that is done
             getattr(self, f"_{node.op.kind}")(node)
         self._flush()
+        self._set_apart()
         for o, node in enumerate(self.graph.outputs):
             self.out.outputs.append(self._output(o, node))
         return self.out
+
+    def _set_apart(self) -> None:
+        """Copy values that lie where another output is still to be copied to."""
+        late = {o for o, n in enumerate(self.graph.outputs) if self._is_late(o, n)}
+        taken = {self.writes.roots[self.given[o]] for o in late}
+        for o, node in enumerate(self.graph.outputs):
+            place = self.out.places[self.place[id(node)]]
+            if place.base < len(self.graph.inputs) and self.writes.roots[place.base] in taken:
+                if o in late or o not in self.given:
+                    copy = self._new(layout(place.layout.dtype, place.layout.shape))
+                    self._copy(self.place[id(node)], copy)
+                    self.place[id(node)] = copy
+
+    def _is_late(self, o: int, node: Node) -> bool:
+        """Whether an output is to be copied into its argument at the end."""
+        return o in self.given and self._read(node)[0] != self.given[o]
 
     # -- places
     def _read(self, node: Node) -> tuple[int, Layout]:
@@ -91,13 +111,27 @@ class _Lowering:
     def _partial(self, code: str, shape: Sequence[int]) -> int:
         return self._new(layout(BY_CODE[code], shape))
 
-    def _for_result(self, node: Node, preferred: Layout | None = None) -> int:
-        """A place for a result: the argument it is meant for, or a new buffer."""
+    def _for_result(
+        self, node: Node, preferred: Layout | None = None, group: Group | None = None
+    ) -> int:
+        """A place for a result: the argument it is meant for, if all has been read of that that will
+        be, or a new buffer."""
         spec = node.spec
-        if id(node) in self.targets:
-            return self.targets[id(node)]
+        target = self.writes.target(node)
+        if target is not None and self._may_write(target, group):
+            return target
         lay = layout(spec.dtype, spec.shape) if preferred is None else like(preferred, spec.dtype)
         return self._new(lay)
+
+    def _may_write(self, argument: int, group: Group | None) -> bool:
+        inside = {id(n) for n in group.nodes} if group is not None else set()
+        if not self.writes.is_read(argument, self.done | inside):
+            return (
+                group is None
+                or not self.writes.is_read(argument, self.done)
+                or (group.reads_like(argument, self.out.places, self.writes.roots))
+            )
+        return False
 
     def _output(self, o: int, node: Node) -> int:
         """The place of a graph output; one that is an input's or another's value gets a copy."""
@@ -178,10 +212,11 @@ class _Lowering:
             used = any(id(u) not in inside for u in self.users.get(id(node), ()))
             if used or id(node) in self.wanted:
                 layouts = [self.out.places[p].layout for p, _ in group.operands]
-                place = self._for_result(node, group.preferred(node, layouts))
+                place = self._for_result(node, group.preferred(node, layouts), group)
                 self.place[id(node)] = place
                 outputs.append((node, place, self.out.places[place].layout))
         self.out.steps += group.launches(outputs, self._partial)
+        self.done |= inside
 
     def _constant(self, node: Node) -> None:
         if id(node) in self.wanted:
@@ -263,6 +298,7 @@ class _Lowering:
         inputs = [self._read(x)[0] for x in node.inputs]
         self._flush()
         self.out.steps.append(HostCall(node.op, inputs, self._results(node)))
+        self.done.add(id(node))
 
     def _kernel(self, node: Node) -> None:
         inputs = [self._read(x) for x in node.inputs]
@@ -282,6 +318,7 @@ class _Lowering:
                 for i in launch.buffers
             ]
             self.out.steps.append(launch)
+        self.done.add(id(node))
 
     def _part(self, place: int, offset: int) -> int:
         """A place further on in another's memory."""
@@ -313,3 +350,4 @@ class _Lowering:
         )  # fmt: skip
         meta = [*meta, *op.parameters(*(x.spec for x in node.inputs))]
         self.out.steps.append(nest_launch(nest, meta, [*(p for p, _ in inputs), place]))
+        self.done.add(id(node))

@@ -12,6 +12,7 @@ import numpy as np
 from amity.core import flags
 from amity.core.layout import Layout
 
+from . import deferral
 from .kernels import Kernels
 
 _state: dict[str, Any] = {}
@@ -78,6 +79,8 @@ def locks() -> list[Any]:
 
 def array_of(storage: Any, layout: Layout) -> np.ndarray:
     """A NumPy array on a storage's memory; it keeps the storage alive."""
+    if deferral.is_on:
+        deferral.settle(storage)
     size = layout.dtype.itemsize
     extent = layout.extent * size
     if not extent:
@@ -86,6 +89,14 @@ def array_of(storage: Any, layout: Layout) -> np.ndarray:
     buffer._storage = storage
     strides = tuple([s * size for s in layout.strides])
     return np.ndarray(tuple(layout.shape), layout.dtype.numpy, buffer, 0, strides)
+
+
+def copy_storage(storage: Any, layout: Layout) -> Any:
+    """A copy of the memory that a layout shows."""
+    nbytes = layout.extent * layout.dtype.itemsize
+    made = machine().allocate(max(nbytes, 1))
+    ctypes.memmove(made.data, storage.data, nbytes)
+    return made
 
 
 def host_array(value: Any, layout: Layout) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from amity.ir.graph import Graph
 from amity.runtime import plan
 from amity.runtime.cpu.blocks import check_size
 
-from . import device
+from . import deferral, device
 
 NONE, TENSOR = plan.GIVES_NONE, plan.GIVES_TENSOR
 TUPLE, FIRST = plan.GIVES_TUPLE, plan.GIVES_FIRST
@@ -45,21 +46,38 @@ class HostProgram:
         return tensors[0] if self.mode == TENSOR else tensors
 
 
+@dataclass(slots=True, eq=False)
+class Paper:
+    """What a Program does, for those who do not run it yet: a graph over layouts.
+
+    `given` maps outputs to arguments that receive them; `weak` tells which arguments are numbers.
+    """
+
+    graph: Graph
+    inputs: Sequence[Layout]
+    given: dict[int, int]
+    weak: Sequence[Any]
+    plan: Callable[[], plan.Plan]  # with all its steps
+
+
 def build(
     graph: Graph,
     inputs: Sequence[Layout],
     given: dict[int, int] | None = None,
     bumps: Sequence[int] = (),
     mode: int | None = None,
+    roots: Sequence[int] | None = None,
 ) -> Callable:
     """A native callable for a graph over inputs of these layouts.
 
-    `given` maps outputs to arguments that receive them; `bumps` are arguments whose version grows.
+    `given` maps outputs to arguments that receive them; `bumps` are arguments whose version grows;
+    `roots` tells which arguments share memory, by equal numbers. While calls are recorded, kernels
+    are left to the first call that runs.
     """
     from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
 
-    threads = device.machine().workers.threads
-    lowered = lower(graph, inputs, device.kernels().target, threads, given)
+    machine = device.machine()
+    lowered = lower(graph, inputs, device.kernels().target, machine.workers.threads, given, roots)
     if mode is None:
         fresh = len(graph.outputs) - len(given or {})
         mode = TENSOR if fresh == 1 else TUPLE if fresh else NONE
@@ -68,28 +86,39 @@ def build(
         if len(lowered.steps) != 1 or given:
             raise HostInside(hosts[0].op.name)
         return HostProgram(lowered, hosts[0], mode)
-    return assemble(
-        lowered,
-        [n.spec.is_weak and n.spec.dtype.kind for n in graph.inputs],
-        set(given or {}),
-        bumps,
-        mode,
-    )
+    weak = [n.spec.is_weak and n.spec.dtype.kind for n in graph.inputs]
+    outline = _outline(lowered, weak, set(given or {}), bumps, mode)
+
+    def whole() -> plan.Plan:
+        return _with_steps(lowered, outline, set(given or {}), roots is None)
+
+    if deferral.is_on:
+        return machine.program(outline, Paper(graph, inputs, dict(given or {}), weak, whole))
+    built = whole()
+    return machine.program(built, Paper(graph, inputs, dict(given or {}), weak, lambda: built))
 
 
 class HostInside(Exception):
     """A graph of several steps holds a NumPy call: it must run op by op."""
 
 
-def assemble(
+def _outline(
     lowered: Lowered, weak: Sequence[Any], given: set[int], bumps: Sequence[int], mode: int
-) -> Callable:
-    """The plan of a lowered graph (its form: runtime/plan.py) as a callable."""
-    places, n = lowered.places, len(weak)
+) -> plan.Plan:
+    """The plan (its form: runtime/plan.py) of a lowered graph without its steps."""
     fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
-    slots, sizes, arena = _memory(lowered, n, fresh)
     kinds = [KINDS.get(w, plan.INT) for w in weak]
-    outputs = [_output(places[p], n) for p in fresh]
+    outputs = [_output(lowered.places[p], len(weak)) for p in fresh]
+    return plan.Plan(kinds, outputs, mode, list(bumps), flags=plan.UNBUILT)
+
+
+def _with_steps(lowered: Lowered, outline: plan.Plan, given: set[int], is_lone: bool) -> plan.Plan:
+    """The plan with kernels, loaded, and memory for what lies between them; of a lone op also what
+    other sizes choose among.
+    """
+    places = lowered.places
+    fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
+    slots, sizes, arena = _memory(lowered, len(outline.kinds), fresh)
     steps, bits, work = [], 0, 0
     for step in lowered.steps:
         if not step.grid:
@@ -102,11 +131,10 @@ def assemble(
         units = step.grid * (GRAIN_WORK // max(step.grain, 1) if step.grain < GRAIN_WORK else 1)
         work += max(units, sum(x.layout.numel for x in used))  # products have few units, long ones
     used = [s.key for s in lowered.steps if s.grid]
-    if used:
+    if used and is_lone:
         device.kernels().complete(used, lowered.family)
     bits |= plan.RELEASE_GIL if work > LONG_WORK else 0
-    made = plan.Plan(kinds, outputs, mode, list(bumps), steps, arena, bits)
-    return device.machine().program(made)
+    return replace(outline, steps=steps, arena=arena, flags=bits)
 
 
 def _output(place: Place, arguments: int) -> plan.Output:

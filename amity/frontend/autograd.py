@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+from amity.engine import deferral
+
 from .function import Function as Function
 from .function import once_differentiable as once_differentiable
 from .grad_mode import recording, set_grad_enabled
@@ -148,7 +150,7 @@ def _is_owner(g: Tensor) -> bool:
         and g.tape is None
         and s is not None
         and s.root is s
-        and sys.getrefcount(s) == 3
+        and sys.getrefcount(s) == 3 + deferral.is_on  # a recorder holds all memory that it noted
     )
 
 

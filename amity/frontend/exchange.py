@@ -10,6 +10,7 @@ import numpy as np
 
 from amity.core.dtype import DType, as_dtype, bfloat16, get_default_dtype, int16
 from amity.core.layout import layout
+from amity.engine import deferral
 from amity.engine import device as engine
 
 from .create import as_tensor, finish, over_array, tensor
@@ -162,7 +163,10 @@ def to_dlpack(self: Tensor, *, stream: Any = None, **kwargs: Any) -> Any:
     if lay.dtype is not bfloat16:
         return self.numpy().__dlpack__(**kwargs)
     bits = layout(int16, lay.shape, lay.strides, lay.device)
-    capsule = engine.array_of(self._memory("__dlpack__"), bits).__dlpack__(**kwargs)
+    storage = self._memory("__dlpack__")
+    deferral.settle(storage, True)
+    engine.machine().share(storage)
+    capsule = engine.array_of(storage, bits).__dlpack__(**kwargs)
     _code(capsule).value = BFLOAT
     return capsule
 

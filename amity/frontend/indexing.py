@@ -10,6 +10,7 @@ import numpy as np
 
 from amity.core.dtype import BY_NUMPY, bool_, int32, int64, uint8
 from amity.core.shape import broadcast_shapes
+from amity.engine import deferral
 from amity.engine import device as engine
 from amity.ops.indexing import Index, IndexPut
 from amity.ops.joining import select
@@ -247,8 +248,9 @@ def first_outside(self: Tensor, low: int, high: int, except_for: int) -> int | N
     """An element outside [low, high) that is not the exception, if there is one."""
     if type(self.layout) is Symbol or self.storage is None or self.layout.numel == 0:
         return None
-    if not _has_outside(self, low, high, except_for).item():
-        return None
+    with deferral.aside(self.storage):
+        if not _has_outside(self, low, high, except_for).item():
+            return None
     array = engine.array_of(self.storage, self.layout)
     bad = array[((array < low) | (array >= high)) & (array != except_for)]
     return int(bad.flat[0])

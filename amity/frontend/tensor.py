@@ -13,6 +13,7 @@ from amity.core.device import Device
 from amity.core.dtype import DType, bool_, float32, float64, int32, int64
 from amity.core.layout import Layout, is_formatted, layout
 from amity.core.shape import Shape, Size
+from amity.engine import deferral
 from amity.engine import device as engine
 from amity.ir.graph import Node
 
@@ -126,7 +127,9 @@ class Tensor:
         return is_formatted("is_contiguous", self.layout, memory_format)
 
     def data_ptr(self) -> int:
-        return self._memory("data_ptr").data if self.numel() else 0
+        storage = self._memory("data_ptr")
+        deferral.settle(storage)
+        return storage.data if self.numel() else 0
 
     def storage_offset(self) -> int:
         s = self._memory("storage_offset")
@@ -276,7 +279,10 @@ class Tensor:
                 "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() "
                 "instead."
             )
-        return engine.array_of(self._memory("numpy"), self.layout)
+        storage = self._memory("numpy")
+        deferral.settle(storage, True)
+        engine.machine().share(storage)
+        return engine.array_of(storage, self.layout)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         out = self.numpy()
@@ -305,6 +311,8 @@ class Tensor:
             raise RuntimeError("item: got a traced tensor; its value is not known yet")
         read = READ.get(self.layout.dtype)
         if read is not None and self.storage is not None:
+            if deferral.is_on:
+                deferral.settle(self.storage)
             return read(self.storage.data).value
         value = engine.array_of(self._memory("item"), self.layout).reshape(())[()]
         kind = self.layout.dtype.kind

@@ -23,11 +23,14 @@ CELLS = (
     "memory_error",
     "type_error",
     "scratch_pool",
+    "recorder",
+    "recording_thread",
+    "complete",
 )
 
 
 def cell(name: str) -> str:
-    return f"getelementptr ([8 x ptr], ptr @amity_cells, i64 0, i64 {CELLS.index(name)})"
+    return f"getelementptr ([{len(CELLS)} x ptr], ptr @amity_cells, i64 0, i64 {CELLS.index(name)})"
 
 
 def at(name: str, base: str, offset: int | str) -> str:

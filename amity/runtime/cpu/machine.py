@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 from amity.core import flags
 from amity.core.errors import OutOfMemoryError
@@ -60,7 +62,7 @@ class GetSet(ctypes.Structure):
                 ("doc", ctypes.c_char_p), ("closure", ctypes.c_void_p)]  # fmt: skip
 
 
-LONGLONG, TP_DEALLOC, TP_MEMBERS, TP_GETSET = 17, 52, 72, 73
+OBJECT, LONGLONG, TP_DEALLOC, TP_MEMBERS, TP_GETSET = 6, 17, 52, 72, 73
 
 
 new_builtin = ctypes.pythonapi.PyCFunction_NewEx
@@ -97,6 +99,7 @@ class Machine:
         threads = flags.threads or pool.usable_cores()
         self.workers = pool.Pool(self._address["amity_worker"], threads)
         self._scratch = self._new_pool(SCRATCH_BYTES, abi.SYSTEM)
+        self._complete, self._recorder = self._complete_plan, None
         self._fill_cells(tensor_type)
         self.alias = self._builtin("alias", FASTCALL, self._words(self.pool(0)))
         self.external = self._builtin("external", FASTCALL, self._words(self.pool(0)))
@@ -110,16 +113,18 @@ class Machine:
             "storage_type": id(self.storage_type), "tensor_type": id(tensor_type),
             "state": ctypes.addressof(self._state), "pool_context": self.workers.context,
             "none": id(None), "memory_error": id(OutOfMemoryError), "type_error": id(TypeError),
-            "scratch_pool": self._scratch,
+            "scratch_pool": self._scratch, "recorder": None, "recording_thread": None,
+            "complete": id(self._complete),
         }  # fmt: skip
         for i, name in enumerate(abi.CELLS):
             self._cells[i] = values[name]
 
     def _make_type(self) -> type:
         get = self._address
-        members = (Member * 3)(
+        members = (Member * 4)(
             Member(b"data", LONGLONG, abi.DATA, 1, b"address of the first byte"),
             Member(b"nbytes", LONGLONG, abi.NBYTES, 1, b"bytes of the block"),
+            Member(b"owner", OBJECT, abi.OWNER, 1, b"who else may write the memory"),
             Member(),
         )
         getset = (GetSet * 3)(
@@ -174,6 +179,13 @@ class Machine:
             self._allocators[size] = make
         return make()
 
+    def share(self, storage: Any) -> None:
+        """Note that others may write the memory of a storage that has it alone so far."""
+        owner = ctypes.c_void_p.from_address(id(storage.root) + abi.OWNER)
+        if not owner.value:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(Machine))
+            owner.value = id(Machine)
+
     def trim(self) -> None:
         """Give the blocks that are kept for reuse back to the system."""
         free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(self._address["amity_trim"])
@@ -182,12 +194,34 @@ class Machine:
         ctypes.PYFUNCTYPE(None)(self._address["amity_trim_heap"])()
         self._state[0] = 0
 
-    def program(self, plan: Plan) -> Callable:
-        """A native callable for a plan; what the plan points to lives as long as the callable."""
+    def program(self, plan: Plan, paper: Any = None) -> Callable:
+        """A native callable for a plan; what the plan points to lives as long as the callable.
+
+        `paper` is what a recorder is told of the plan; an unbuilt one is completed by `paper.plan()`.
+        """
         words = plan.words(self.pool)
         payload = _PlanBytes(self._words(words.buffer_info()[0]))
-        payload.keep = (words, plan)
+        payload.keep, payload.paper = (words, plan), paper
+        return self.callable(payload)
+
+    def callable(self, payload: _PlanBytes) -> Callable:
+        """What runs a plan that a recorder was told of."""
         return self._builtin("run", FASTCALL, payload)
+
+    def _complete_plan(self, payload: _PlanBytes) -> None:
+        """Give an unbuilt plan its steps."""
+        plan = payload.paper.plan()
+        words = plan.words(self.pool)
+        pointer = ctypes.c_int64.from_address(id(payload) + abi.PAYLOAD)
+        payload.before, payload.keep = payload.keep, (words, plan)  # another thread may run the old
+        pointer.value = words.buffer_info()[0]
+
+    def record(self, recorder: Callable | None) -> None:
+        """Tell `recorder` of this thread's calls instead of running them; None to run them again."""
+        self._recorder = recorder
+        cells = {"recorder": recorder and id(recorder), "recording_thread": threading.get_ident()}
+        for name, value in cells.items():
+            self._cells[abi.CELLS.index(name)] = value
 
 
 class _PlanBytes(bytes):

@@ -28,6 +28,8 @@ PYTHON = {
     "PyTuple_SetItem": "i32 (ptr, i64, ptr)",
     "PyType_GenericAlloc": "ptr (ptr, i64)",
     "PyType_IsSubtype": "i32 (ptr, ptr)",
+    "PyObject_Vectorcall": "ptr (ptr, ptr, i64, ptr)",
+    "PyThread_get_thread_ident": "i64 ()",
     "PyEval_SaveThread": "ptr ()",
     "PyEval_RestoreThread": "void (ptr)",
 }

@@ -126,25 +126,39 @@ class Storage:
 class Program:
     """A plan ready to call."""
 
-    __slots__ = ("kinds", "machine", "plan")
+    __slots__ = ("kinds", "machine", "paper", "plan")
 
-    def __init__(self, machine: Machine, plan: Plan) -> None:
+    def __init__(self, machine: Machine, plan: Plan, paper: Any) -> None:
         self.machine, self.plan, self.kinds = machine, plan, tuple(plan.kinds)
+        self.paper = paper
 
     def __call__(self, *args: Any) -> Any:
+        machine = self.machine
+        if machine.recorder is not None and machine.recording_thread == threading.get_ident():
+            return machine.recorder(self, self._run(args, True), *args)
+        if self.plan.flags & form.UNBUILT:
+            self.plan = self.paper.plan()
+        return self._run(args, False)
+
+    def _run(self, args: Sequence[Any], is_noted: bool) -> Any:
+        """Allocate, run every step unless the call is only noted, and give the results."""
         plan, machine = self.plan, self.machine
         numbers: list[array] = []
         slots = self._arguments(args, numbers)
         made = [machine.output(o, args) for o in plan.outputs]
-        slots += [s.data for s in made]
+        if not is_noted:
+            self._run_steps([*slots, *[s.data for s in made]])
+        for a in plan.bumps:
+            machine.bump(args[a].storage)
+        return self._result(args, made)
+
+    def _run_steps(self, slots: list[int]) -> None:
+        plan, machine = self.plan, self.machine
         arena = machine.allocate(plan.arena) if plan.arena else None
         scratch = machine.allocate(SCRATCH_BYTES) if plan.flags & form.SCRATCH else None
         slots.append(arena.data if arena else 0)
         for step in plan.steps:
             machine.launch(step, slots, scratch.data if scratch else 0)
-        for a in plan.bumps:
-            machine.bump(args[a].storage)
-        return self._result(args, made)
 
     def _arguments(self, args: Sequence[Any], numbers: list[array]) -> list[int]:
         """Where each argument is; `numbers` keeps Python numbers in memory."""
@@ -176,6 +190,8 @@ class Machine:
 
     def __init__(self, tensor_type: type, compile: Callable[[str], bytes]) -> None:
         self.tensor_type, self.heap = tensor_type, Heap()
+        self.recorder: Callable | None = None
+        self.recording_thread = 0
         self.start(compile)
 
     def start(self, compile: Callable[[str], bytes]) -> None:
@@ -204,6 +220,11 @@ class Machine:
         """A Storage of memory that `owner` keeps alive."""
         return Storage(address, nbytes, None, owner)
 
+    def share(self, storage: Storage) -> None:
+        """Note that others may write the memory of a storage that has it alone so far."""
+        if storage.root.owner is None:
+            storage.root.owner = Machine
+
     def bump(self, storage: Storage) -> None:
         """Count a write."""
         storage.root._writes += 1
@@ -219,9 +240,17 @@ class Machine:
         return t
 
     # -- programs
-    def program(self, plan: Plan) -> Program:
-        """A callable for a plan."""
-        return Program(self, plan)
+    def program(self, plan: Plan, paper: Any = None) -> Program:
+        """A callable for a plan; `paper` is what a recorder is told of it."""
+        return Program(self, plan, paper)
+
+    def callable(self, program: Program) -> Program:
+        """What runs a plan that a recorder was told of."""
+        return program
+
+    def record(self, recorder: Callable | None) -> None:
+        """Tell `recorder` of this thread's calls instead of running them; None to run them again."""
+        self.recorder, self.recording_thread = recorder, threading.get_ident()
 
     def output(self, output: form.Output, args: Sequence[Any]) -> Storage:
         """Memory for an output: fresh, or an argument's."""

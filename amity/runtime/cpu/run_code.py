@@ -1,4 +1,9 @@
-"""Code that runs a plan: one call from Python allocates, runs every step and gives the results."""
+"""Code that runs a plan: one call from Python allocates, runs every step and gives the results.
+
+While a thread records, its calls allocate and give results but run nothing: the recorder is told of
+each, as `recorder(plan, result, *arguments)`, and what it returns is the call's result. A plan whose
+steps are still to come is completed before it first runs.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,81 @@ define internal ptr @fail(ptr %cellp, ptr %text) noinline cold {{
   ret ptr null
 }}
 define ptr @amity_run(ptr %self, ptr %args, i64 %nargs) nounwind {{
+entry:
+  {at("planp", "self", PAYLOAD)}
+  %plan = load ptr, ptr %planp
+  %flagp = getelementptr i64, ptr %plan, i64 {plan.FLAGS}
+  %flags = load i64, ptr %flagp
+  %unbuilt = and i64 %flags, {plan.UNBUILT}
+  %is_unbuilt = icmp ne i64 %unbuilt, 0
+  %recorder = load ptr, ptr {cell("recorder")}
+  %is_recording = icmp ne ptr %recorder, null
+  %is_special = or i1 %is_unbuilt, %is_recording
+  br i1 %is_special, label %special, label %now
+special:
+  %r0 = call ptr @run_special(ptr %self, ptr %args, i64 %nargs, ptr %recorder, i1 %is_unbuilt)
+  ret ptr %r0
+now:
+  %r1 = call ptr @run(ptr %self, ptr %args, i64 %nargs, i1 false)
+  ret ptr %r1
+}}
+define internal ptr @run_special(ptr %self, ptr %args, i64 %nargs, ptr %recorder, i1 %is_unbuilt)
+    nounwind noinline cold {{
+entry:
+  %is_recording = icmp ne ptr %recorder, null
+  br i1 %is_recording, label %whose, label %build
+whose:
+  %here = call i64 @PyThread_get_thread_ident()
+  %there0 = load ptr, ptr {cell("recording_thread")}
+  %there = ptrtoint ptr %there0 to i64
+  %is_mine = icmp eq i64 %here, %there
+  br i1 %is_mine, label %record, label %build
+record:
+  %made = call ptr @run(ptr %self, ptr %args, i64 %nargs, i1 true)
+  %failed = icmp eq ptr %made, null
+  br i1 %failed, label %none, label %tell
+tell:
+  %count = add i64 %nargs, 2
+  %stack = alloca ptr, i64 %count
+  store ptr %self, ptr %stack
+  %second = getelementptr ptr, ptr %stack, i64 1
+  store ptr %made, ptr %second
+  br label %copy
+copy:
+  %i = phi i64 [ 0, %tell ], [ %i1, %copyone ]
+  %more = icmp slt i64 %i, %nargs
+  br i1 %more, label %copyone, label %told
+copyone:
+  %from = getelementptr ptr, ptr %args, i64 %i
+  %argument = load ptr, ptr %from
+  %at = add i64 %i, 2
+  %to = getelementptr ptr, ptr %stack, i64 %at
+  store ptr %argument, ptr %to
+  %i1 = add i64 %i, 1
+  br label %copy
+told:
+  %answer = call ptr @PyObject_Vectorcall(ptr %recorder, ptr %stack, i64 %count, ptr null)
+  call void @Py_DecRef(ptr %made)
+  ret ptr %answer
+build:
+  br i1 %is_unbuilt, label %complete, label %go
+complete:
+  %completer = load ptr, ptr {cell("complete")}
+  %selfp = alloca ptr
+  store ptr %self, ptr %selfp
+  %done = call ptr @PyObject_Vectorcall(ptr %completer, ptr %selfp, i64 1, ptr null)
+  %bad = icmp eq ptr %done, null
+  br i1 %bad, label %none, label %completed
+completed:
+  call void @Py_DecRef(ptr %done)
+  br label %go
+go:
+  %result = call ptr @run(ptr %self, ptr %args, i64 %nargs, i1 false)
+  ret ptr %result
+none:
+  ret ptr null
+}}
+define internal ptr @run(ptr %self, ptr %args, i64 %nargs, i1 %is_noted) nounwind {{
 entry:
   {at("planp", "self", PAYLOAD)}
   %plan = load ptr, ptr %planp
@@ -147,6 +227,8 @@ undone:
 failed2:
   ret ptr null
 temps:
+  br i1 %is_noted, label %versions, label %memory
+memory:
   %hasarena = icmp ne ptr %arena, null
   br i1 %hasarena, label %taketemp, label %scratch
 taketemp:
@@ -162,7 +244,7 @@ tempok:
   store ptr %td, ptr %tslot
   br label %scratch
 scratch:
-  %arenablock = phi ptr [ null, %temps ], [ %tb, %tempok ]
+  %arenablock = phi ptr [ null, %memory ], [ %tb, %tempok ]
   %wants = and i64 %flags, {plan.SCRATCH}
   %haswants = icmp ne i64 %wants, 0
   br i1 %haswants, label %takescratch, label %go
@@ -271,7 +353,7 @@ dropa:
   call void @Py_DecRef(ptr %arenablock)
   br label %versions
 versions:
-  %v = phi i64 [ 0, %cleanup2 ], [ 0, %dropa ], [ %v1, %bumpone ]
+  %v = phi i64 [ 0, %temps ], [ 0, %cleanup2 ], [ 0, %dropa ], [ %v1, %bumpone ]
   %morev = icmp slt i64 %v, %nbump
   br i1 %morev, label %bumpone, label %result
 bumpone:

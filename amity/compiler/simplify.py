@@ -1,0 +1,68 @@
+"""Graphs made simpler while they are put together: equal nodes are one, views see through views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amity.core.layout import Layout
+from amity.ir.graph import Graph, Node, Spec
+from amity.ops.movement import Permute, Reshape
+from amity.ops.strided import AsStrided
+
+
+class Builder:
+    """Makes nodes, the same one for the same op on the same inputs."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple, Node] = {}
+
+    def node(self, op, inputs: Sequence[Node], spec: Spec, index: int = 0) -> Node:
+        key = (op, tuple(map(id, inputs)), index, spec)
+        found = self._nodes.get(key)
+        if found is None:
+            found = self._nodes[key] = Node(op, inputs, spec, index)
+        return found
+
+    def apply(self, op, *inputs: Node) -> Node:
+        """An op of one result on nodes."""
+        return self.node(op, inputs, op.infer(*[x.spec for x in inputs]))
+
+    def inline(self, graph: Graph, values: Sequence[Node]) -> list[Node]:
+        """The results of a graph on other inputs."""
+        table = dict(zip(map(id, graph.inputs), values, strict=True))
+        for n in graph.nodes():
+            if id(n) not in table:
+                inputs = [table[id(x)] for x in n.inputs]
+                table[id(n)] = self.node(n.op, inputs, n.spec, n.index)
+        return [table[id(o)] for o in graph.outputs]
+
+    def seen(self, value: Node, held: Layout, lay: Layout, offset: int) -> Node:
+        """What a layout shows, `offset` bytes on, of the memory that holds a value as `held`."""
+        if held is lay and not offset:
+            return value
+        if held.is_contiguous and lay.is_contiguous and not offset and held.numel == lay.numel:
+            return self.apply(Reshape(tuple(lay.shape)), value)
+        dims = permutation(held, lay) if not offset else None
+        if dims is not None:
+            return self.apply(Permute(dims), value)
+        memory = value
+        if not held.is_contiguous:
+            order = sorted(range(held.ndim), key=lambda d: (-held.strides[d], d))
+            memory = self.apply(Permute(tuple(order)), memory)
+        strided = AsStrided(tuple(lay.shape), tuple(lay.strides), offset // lay.dtype.itemsize)
+        return self.apply(strided, memory)
+
+
+def permutation(held: Layout, lay: Layout) -> tuple[int, ...] | None:
+    """The order of dimensions in which one layout shows the memory of another, if it is just that."""
+    if held.ndim != lay.ndim or held.numel != lay.numel:
+        return None
+    left = list(range(held.ndim))
+    dims = []
+    for n, s in zip(lay.shape, lay.strides, strict=True):
+        found = [d for d in left if held.shape[d] == n and (n == 1 or held.strides[d] == s)]
+        if not found:
+            return None
+        dims.append(found[0])
+        left.remove(found[0])
+    return tuple(dims)

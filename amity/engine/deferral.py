@@ -1,0 +1,50 @@
+"""Whether a thread defers: eager calls are then noted instead of run (`segment.py` says how).
+
+What reads memory asks here first, so that it finds values in it.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from typing import Any
+
+is_on = False  # whether some thread records
+_recorder: Any = None
+_thread = 0
+_AS_IT_IS = nullcontext()
+
+
+def start(recorder: Any) -> None:
+    """Let this thread's calls be noted by `recorder`."""
+    global is_on, _recorder, _thread
+    is_on, _recorder, _thread = True, recorder, threading.get_ident()
+
+
+def stop() -> None:
+    """Run calls again."""
+    global is_on, _recorder, _thread
+    is_on, _recorder, _thread = False, None, 0
+
+
+def recorder() -> Any:
+    """This thread's recorder, if it records."""
+    return _recorder if is_on and _thread == threading.get_ident() else None
+
+
+def settle(storage: Any, to_write: bool = False) -> None:
+    """Run what was noted, if someone is about to look at memory that waits for it, or to write to
+    memory that it reads.
+    """
+    found = recorder()
+    if found is not None and (found.knows(storage) if to_write else found.is_pending(storage)):
+        found.flush()
+
+
+def aside(storage: Any) -> Any:
+    """Inside, calls that look at this memory run at once."""
+    found = recorder()
+    if found is None:
+        return _AS_IT_IS
+    settle(storage)
+    return found.paused()
