@@ -8,6 +8,7 @@ import numpy as np
 
 from amity.core.shape import canonical_dim, check_dims
 
+from .arguments import numpy_names
 from .elementwise import ABS, EXP, GT, LOG1P, NEG, SIGMOID, TANH, costly, maximum, minimum
 from .joining import cat, chunk
 from .record import (
@@ -391,6 +392,7 @@ def _over(name: str, function, input, dim, dtype):
     return function(x, d)
 
 
+@numpy_names
 def softmax(input, dim=None, _stacklevel=3, dtype=None):
     """exp(x) divided by its sum along a dimension.
 
@@ -401,6 +403,7 @@ def softmax(input, dim=None, _stacklevel=3, dtype=None):
     return _over("softmax", _softmax, input, dim, dtype)
 
 
+@numpy_names
 def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
     """The logarithm of softmax, computed without its underflow."""
     return _over("log_softmax", _log_softmax, input, dim, dtype)

@@ -45,7 +45,7 @@ x.any(0), x.prod(1)
 x.logsumexp(1), x.norm(), x.cumsum(1), x.cumprod(0), x.cummax(0), x.count_nonzero(), x.median(), x.quantile(0.5)
 x.nansum(), x.nanmean(0), x.aminmax(), x.amax(1), x.amin((0, 1)), x.mode(), x.kthvalue(2)
 x.nanmedian(), x.nanquantile(0.3, 1)
-x.std(axis=0)
+x.std(axis=0) ; softmax(x, axis=1) ; log_softmax(x, axis=-1)
 """
 )
 SPREADS = cases(
