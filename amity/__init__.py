@@ -43,7 +43,7 @@ from .core.version import __version__
 from .engine.threads import get_num_threads, set_num_threads
 from .frontend import attach, copying, elements, indexing, reshaping, storage
 from .frontend.autograd import backward, grad
-from .frontend.compiled import compile
+from .frontend.compiled import compile, explain
 from .frontend.create import (
     as_tensor,
     empty,

@@ -98,6 +98,11 @@ def build(
     return machine.program(built, Paper(graph, inputs, dict(given or {}), weak, lambda: built))
 
 
+def paper_of(run: Callable) -> Paper:
+    """What a Program that `build` gave does."""
+    return getattr(run, "__self__", run).paper
+
+
 class HostInside(Exception):
     """A graph of several steps holds a NumPy call: it must run op by op."""
 

@@ -10,6 +10,7 @@ still alive at its end. Python runs each time, so nothing that it does is missed
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ class Segment:
     run: Callable
     targets: list[tuple[int, Layout]]  # memory made in the segment, to be filled: (root, layout)
     graph: Graph
+    calls: list[Call]
+    end: str = ""  # why it ended, when it was first met
+    seconds: float = 0.0  # to compile it
     uses: int = 0
 
 
@@ -47,9 +51,9 @@ class Call:
 class Recorder:
     """Notes the calls of one thread. A *root* is memory, by the order in which the segment met it."""
 
-    def __init__(self, segments: dict[tuple, Segment]) -> None:
-        self.segments = segments
-        self.events: list[str] = []  # why segments ended
+    def __init__(self, segments: dict[tuple, Segment], is_whole: bool = False) -> None:
+        """`is_whole` forbids that a segment ends before the function does."""
+        self.segments, self.is_whole = segments, is_whole
         self._begin()
 
     def _begin(self) -> None:
@@ -89,7 +93,7 @@ class Recorder:
     def __call__(self, payload: Any, result: Any, *args: Any) -> Any:
         paper = payload.paper
         if not self._fits(paper, args):
-            self.flush("memory is looked at in another way")
+            self.flush("memory is written in part, or seen otherwise than it was written")
             if not self._renews(paper, args):
                 with Pause(self):
                     return device.machine().callable(payload)(*args)
@@ -171,11 +175,19 @@ class Recorder:
         return all(self._is_whole(args[a], paper.inputs[a]) for a in paper.given.values())
 
     # -- running
+    def finish(self) -> None:
+        """Run what is left when the function ends."""
+        self.is_whole = False
+        self.flush("the function ends")
+
     def flush(self, reason: str = "a value is looked at") -> None:
         """Run what was noted."""
         if not self.calls:
             return
-        self.events.append(reason)
+        if self.is_whole:
+            raise RuntimeError(
+                f"compile: got fullgraph=True, but here {reason}; expected one graph"
+            )
         with Pause(self):
             # held by the list, the loop, getrefcount's argument, and by whoever will look at it
             alive = [r for r in range(len(self.roots)) if r in self.made and self._is_alive(r)]
@@ -185,7 +197,9 @@ class Recorder:
             if segment is None:
                 if len(self.segments) >= SEGMENTS_KEPT:
                     self.segments.clear()
+                start = time.perf_counter()
                 segment = self.segments[key] = self._compile(alive, written)
+                segment.end, segment.seconds = reason, time.perf_counter() - start
             segment.uses += 1
             make = device.machine().make
             targets = [make(self.roots[r], lay) for r, lay in segment.targets]
@@ -256,7 +270,7 @@ class Recorder:
         layouts = [lay for _, _, lay in places] + [layout(n.spec.dtype, ()) for n in numbers]
         graph = Graph([*nodes, *numbers], outputs)
         run = program.build(graph, layouts, given, (), program.NONE, roots) if outputs else nothing
-        return Segment(run, targets, graph)
+        return Segment(run, targets, graph, self.calls)
 
 
 def nothing(*_: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from amity.core.dtype import DType
 from amity.core.errors import fail
 from amity.frontend import create
+from amity.frontend.compiled import compile
 from amity.frontend.grad_mode import no_grad
 from amity.frontend.tensor import Tensor
 from amity.nn import hooks, state
@@ -81,6 +82,10 @@ class Module(Members):
         ):
             return hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def compile(self, **options: Any) -> None:
+        """Compile this module's forward in place, with the options of `amity.compile`."""
+        self.forward = compile(self.forward, **options)  # type: ignore[method-assign]
 
     # ---- hooks
 

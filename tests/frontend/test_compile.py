@@ -422,3 +422,69 @@ def test_numpy_memory_that_changes_inside():
         return y
 
     assert amity.compile(f)(np.ones(3, np.float32)).tolist() == [2, 2, 2]
+
+
+def test_fullgraph_raises_at_the_line_that_ends_the_graph():
+    def f(x):
+        y = x * 2
+        if y.sum() > 0:  # here
+            return y
+        return -y
+
+    with pytest.raises(
+        RuntimeError, match="fullgraph=True, but here a value is looked at"
+    ) as error:
+        amity.compile(f, fullgraph=True)(amity.ones(2))
+    lines = [str(entry.statement) for entry in error.traceback]
+    assert any("y.sum() > 0" in line for line in lines)
+    assert amity.compile(lambda x: x * 2, fullgraph=True)(amity.ones(2)).tolist() == [2, 2]
+
+
+def test_module_compile_and_attributes():
+    m = nn.Linear(3, 2)
+    c = amity.compile(m)
+    x = amity.ones(1, 3)
+    assert c(x).tolist() == m(x).tolist() and c.weight is m.weight
+    assert len(list(c.parameters())) == 2
+    expected = m(x).tolist()
+    m.compile()
+    assert m(x).tolist() == expected
+
+
+def test_decorators_and_methods():
+    class Model:
+        scale = 3
+
+        @amity.compile
+        def plain(self, x):
+            return x * self.scale
+
+        @amity.compile(fullgraph=True)
+        def whole(self, x):
+            return x * self.scale
+
+    assert Model().plain(amity.ones(1)).tolist() == Model().whole(amity.ones(1)).tolist() == [3]
+    f = lambda x: x  # noqa: E731
+    assert amity.compile(f, disable=True) is f
+    with pytest.raises(TypeError, match="compile: got int"):
+        amity.compile(3)
+
+
+def test_explain(capsys):
+    f = amity.compile(lambda x: (x * 2).relu() if x.sum() > 0 else x - 1)
+    for x in (amity.ones(3), -amity.ones(3), amity.ones(4)):
+        f(x)
+    text = amity.explain(f)
+    assert capsys.readouterr().out == text + "\n"
+    assert "5 segments" in text and "ended as a value is looked at" in text
+    assert "ended as the function ends" in text and "launches" in text
+    assert "it has sum(float32[4]) where another had sum(float32[3])" in text
+    with pytest.raises(TypeError, match="explain: got function"):
+        amity.explain(lambda x: x)
+
+
+def test_a_warning_tells_what_changes_at_every_call():
+    f = amity.compile(lambda x: x * 2)
+    with pytest.warns(UserWarning, match=r"it has mul\(float32\[\d+\]\) where another had"):
+        for n in range(1, 70):
+            f(amity.ones(n))
