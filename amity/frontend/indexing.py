@@ -220,40 +220,50 @@ def check_together(advanced: dict[int, Tensor]) -> None:
 
 def check_range(name: str, k: Tensor, n: int, d: int) -> None:
     """An error for positions that a dimension does not have; a kernel would read past the end."""
-    if type(k.layout) is Symbol or k.storage is None or k.layout.numel == 0:
-        return
-    array = engine.array_of(k.storage, k.layout)
-    low, high = int(array.min()), int(array.max())
-    if low < -n or high >= n:
-        raise IndexError(
-            f"{name}: index {low if low < -n else high} is out of bounds for dimension {d} with "
-            f"size {n}"
-        )
+    bad = first_outside(k, -n, n)
+    if bad is not None:
+        raise IndexError(f"{name}: index {bad} is out of bounds for dimension {d} with size {n}")
 
 
 @composite(
     samples=(
-        Sample(((3, 4), "i"), low=-9, high=9, except_for=-1),
+        Sample(((3, 4), "i"), low=-9, high=9),
+        Sample(((3, 4), "i"), low=0, high=4),
+        Sample(np.array([7, 7]), low=0, high=4),
+    ),
+    errors=NO_TENSOR,
+)
+def _has_outside(index, low, high):
+    """Whether an element is outside [low, high), as one small kernel."""
+    return (index < low).logical_or(index >= high).any()
+
+
+@composite(
+    samples=(
         Sample(((3, 4), "i"), low=0, high=4, except_for=-1),
         Sample(np.array([7, 7]), low=0, high=4, except_for=7),
     ),
     errors=NO_TENSOR,
 )
-def _has_outside(index, low, high, except_for):
-    """Whether an element is outside [low, high) and not the exception, as one small kernel."""
+def _has_outside_but(index, low, high, except_for):
+    """Whether an element is outside [low, high) and not the exception."""
     return ((index < low).logical_or(index >= high)).logical_and(index != except_for).any()
 
 
-def first_outside(self: Tensor, low: int, high: int, except_for: int) -> int | None:
+def first_outside(self: Tensor, low: int, high: int, except_for: int | None = None) -> int | None:
     """An element outside [low, high) that is not the exception, if there is one."""
     if type(self.layout) is Symbol or self.storage is None or self.layout.numel == 0:
         return None
     with deferral.aside(self.storage):
-        if not _has_outside(self, low, high, except_for).item():
+        if except_for is None:
+            is_there = _has_outside(self, low, high)
+        else:
+            is_there = _has_outside_but(self, low, high, except_for)
+        if not is_there.item():
             return None
     array = engine.array_of(self.storage, self.layout)
-    bad = array[((array < low) | (array >= high)) & (array != except_for)]
-    return int(bad.flat[0])
+    bad = (array < low) | (array >= high)
+    return int(array[bad if except_for is None else bad & (array != except_for)].flat[0])
 
 
 def index_list(indices: Sequence[Any]) -> tuple[Any, ...]:

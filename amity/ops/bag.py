@@ -119,7 +119,7 @@ def _check(input, weight, offsets, mode: str, weights, padding_idx) -> None:
             f"embedding_bag: expected weight and per_sample_weights to have the same dtype, but got "
             f"{weight.dtype} and {weights.dtype}"
         )
-    bad = input._first_outside(0, rows, -1 << 62)
+    bad = input._first_outside(0, rows)
     if bad is not None:
         raise RuntimeError(
             f"embedding_bag: Expected idx >= 0 && idx < num_embeddings but found idx to be {bad} for "

@@ -68,7 +68,7 @@ def table_of(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq
     if weight.ndim != 2:
         raise RuntimeError(f"embedding: 'weight' must be 2-D, but got {weight.ndim}-D")
     rows = weight.shape[0]
-    bad = input._first_outside(0, rows, -1 << 62)
+    bad = input._first_outside(0, rows)
     if bad is not None:
         raise IndexError(f"index out of range in self: got row {bad}; expected one of {rows} rows")
     if padding_idx is not None:

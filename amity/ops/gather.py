@@ -213,7 +213,7 @@ def _check(name, x, dim, index, src=None):
                 f"size in every dimension: {name}"
             )
     n = x.shape[d] if x.ndim else 1
-    bad = index._first_outside(0, n, -1 << 62)
+    bad = index._first_outside(0, n)
     if bad is not None:
         raise RuntimeError(f"{name}: index {bad} is out of bounds for dimension {d} with size {n}")
     return d
@@ -249,7 +249,9 @@ def scatter(input, dim, index, src=None, *, value=None, reduce=None, out=None):
     """
     src = value if src is None else src
     if reduce not in (None, "add", "multiply"):
-        raise RuntimeError(f"scatter: got reduce={reduce!r}; reduce argument must be either add or multiply.")
+        raise RuntimeError(
+            f"scatter: got reduce={reduce!r}; reduce argument must be either add or multiply."
+        )
     return deliver(_scattered("scatter", input, dim, index, src, reduce or "assign"), out)
 
 
@@ -299,7 +301,7 @@ def _vector(name, index, n, outside=IndexError, low=0):
         raise RuntimeError(
             f"{name}(): Expected dtype int32 or int64 for index, but got {index.dtype}"
         )
-    bad = index._first_outside(low, n, -1 << 62)
+    bad = index._first_outside(low, n)
     if bad is not None:
         raise outside(f"{name}(): index {bad} is out of bounds for dimension with size {n}")
     return index.reshape(-1)
@@ -400,7 +402,7 @@ def index_fill(input, dim, index, value):
 
 def _flat(name, index, n):
     """Positions that a flattened tensor has."""
-    bad = index._first_outside(-n, n, -1 << 62)
+    bad = index._first_outside(-n, n)
     if bad is not None:
         raise IndexError(f"{name}(): index {bad} is out of bounds for {n} elements")
 

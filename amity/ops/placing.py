@@ -64,7 +64,7 @@ def index_reduce(input, dim, index, source, reduce, *, include_self=True):
             f"index_reduce(): Number of indices ({index.numel()}) should be equal to "
             f"source.size(dim): ({source.shape[d]}), for dim: {d}"
         )
-    bad = index._first_outside(0, input.shape[d], -1 << 62)
+    bad = index._first_outside(0, input.shape[d])
     if bad is not None:
         raise IndexError(
             f"index_reduce(): index {bad} is out of range in self: dimension {d} has size "
