@@ -69,7 +69,7 @@ def plan_conv(
     names = OPERANDS[op][:2] + ("b" if has_bias else "") + OPERANDS[op][2]
     at = {name: i for i, name in enumerate(names)}
     launches, temporaries = [], []
-    family = partial(_family, op, conv)
+    family, kin = partial(_family, op, conv), (op, _may_be_winograd(op, conv))
     for stage in _stages(target, op, conv):
         at["t"] = len(names) + len(temporaries)
         temporaries += [stage.temporary] if stage.temporary else []
@@ -83,6 +83,7 @@ def plan_conv(
                 has_scratch=True,
                 label=f"conv_{what}",
                 family=family,
+                kin=kin,
             )
             for what, meta, buffers, grid in stage.runs
         ]
@@ -93,14 +94,21 @@ def _code(what: str, dtype: str) -> Code:
     return Code(("conv", what, dtype), partial(BUILD[what], dtype), f"conv_{what}")
 
 
+def _may_be_winograd(op: str, conv: Conv) -> bool:
+    """Whether the method fits the weights and strides; sizes decide whether it pays."""
+    if op == "grad_weight" or min(conv.w.shape[3:]) < 3:
+        return False
+    products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
+    return any(winograd.fits(p) for p in products)
+
+
 def _family(op: str, conv: Conv) -> list[Code]:
     """The kernels among which sizes choose."""
     if op == "grad_weight":
         names = ["weights", "dots", "fold"]
     else:
         names = ["panels", "product", "strips"]
-        products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
-        if any(winograd.fits(p) for p in products):
+        if _may_be_winograd(op, conv):
             names += ["spectrum", "tiles"]
     return [_code(name, conv.dtype) for name in names]
 

@@ -13,7 +13,7 @@ from amity.ir.kernel import register_type
 from .nest import Access, Instruction, make_nest
 from .plan import GRAIN_WORK, Code, Launch, Place
 from .schedule import BLOCK, COLUMN_BLOCK, build_nest
-from .turn import turn_launch
+from .turn import turn_code, turn_launch
 
 Axes = tuple[int | None, ...]  # for each dimension of a value: the domain's, or None for size 1
 ACCUMULATE = {"f16": "f32", "bf16": "f32"}
@@ -315,8 +315,16 @@ class Group:
 
 def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:
     """A nest over its grid: rows, vectors of rows, or blocks of the only dimension."""
-    turned = turn_launch(nest, meta, places)
+
+    def family() -> list[Code]:
+        codes = [Code(n.key, _Builder(n), "nest") for n in nest.family()]
+        return codes if turn is None else [*codes, turn]
+
+    turn = turn_code(nest, meta)
+    kin = (nest.key, nest.kin, turn is None)
+    turned = None if turn is None else turn_launch(turn, nest, meta, places)
     if turned is not None:
+        turned.family, turned.kin = family, kin
         return turned
     rows = nest.dims.count("r")
     sizes = meta[: len(nest.dims)]
@@ -337,11 +345,8 @@ def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:
     weight = 8 if any(getattr(i.what, "is_costly", False) for i in nest.body) else 1
     grain = max(1, -(-GRAIN_WORK // max(per_unit * weight, 1)))
 
-    def family() -> list[Code]:
-        return [Code(n.key, _Builder(n), "nest") for n in nest.family()]
-
     build = _Builder(nest)
-    return Launch(nest.key, build, meta, places, grid, grain, nest.spill, "nest", family)
+    return Launch(nest.key, build, meta, places, grid, grain, nest.spill, "nest", family, kin)
 
 
 class _Builder:

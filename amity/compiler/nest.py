@@ -66,6 +66,7 @@ class Nest:
     spill: bool = False  # keep costly values of a row in scratch between passes
     split: bool = False  # the last row dimension counts chunks of the one reduced dimension
     family: Callable[[], list[Nest]] = field(default=list, compare=False)  # for other sizes
+    kin: tuple = field(default=(), compare=False)  # with the key, what decides the family
 
     @property
     def key(self) -> tuple:
@@ -283,7 +284,7 @@ def make_nest(
         operands, numbers = _operands(walked, accesses, is_column)
         nest = Nest(
             dims, is_column, operands, inputs, tuple(body), tuple(stores),
-            spill and not is_column, bool(split), family,
+            spill and not is_column, bool(split), family, (can_turn, can_spill),
         )  # fmt: skip
         return nest, [*walked.sizes, *total, *numbers, *constants]
 

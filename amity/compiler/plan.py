@@ -34,7 +34,8 @@ class Code(NamedTuple):
 class Launch:
     """One kernel over a grid. `build(name, target, math)` makes the kernel if its key is new.
 
-    `family` gives the kernels that other sizes of the same layout class would choose.
+    `family` gives the kernels that other sizes of the same layout class would choose; key and `kin`
+    together decide which they are.
     """
 
     key: tuple
@@ -46,6 +47,7 @@ class Launch:
     has_scratch: bool = False
     label: str = ""
     family: Callable[[], Iterable[Code]] | None = None
+    kin: tuple = ()
 
 
 @dataclass

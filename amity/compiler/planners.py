@@ -59,7 +59,11 @@ def plan_matmul(
     places = (first, first + 1, first + 2, 0 if addend else first + 2)
     buffers = [places[i] for i in plan.order]
     code, family = _gemm_code(plan.key), lambda: map(_gemm_code, plan.family)
-    return [Launch(*code[:2], plan.meta, buffers, plan.grid, plan.grain, True, "gemm", family)], []
+    return [
+        Launch(
+            *code[:2], plan.meta, buffers, plan.grid, plan.grain, True, "gemm", family, plan.family
+        )
+    ], []
 
 
 def _gemm_code(key: GemmKey) -> Code:

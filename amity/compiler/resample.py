@@ -166,7 +166,7 @@ def _family(source: Layout, work: Layout, result: Layout) -> Iterator[Code]:
 
 
 def _launch(
-    source: Layout, result: Layout, axis: int, table: Any, buffers: Sequence[Any], family: Callable
+    source: Layout, result: Layout, axis: int, table: Any, buffers: Sequence[Any], family: partial
 ) -> Launch:
     """One dimension of row-major tensors resized."""
     index, weight = table
@@ -187,7 +187,8 @@ def _launch(
     units, work = (outer, out) if inner == 1 else (outer * out, inner)
     grain = max(1, GRAIN_WORK // max(work * most, 1))
     units = units if result.numel else 0
-    return Launch(*code[:2], meta, buffers, units, grain, False, "resample", family)
+    kin = tuple([x.dtype.code for x in family.args])
+    return Launch(*code[:2], meta, buffers, units, grain, False, "resample", family, kin)
 
 
 def plan_resample(

@@ -15,7 +15,7 @@ from amity.ir.kernel import Builder, Kernel, Value, itemsize
 from amity.ir.target import Target
 
 from .nest import Nest, words
-from .plan import GRAIN_WORK, Launch
+from .plan import GRAIN_WORK, Code, Launch
 
 UNIT = 16  # rows of the result in a grid unit: a vector of the widest target, or several
 LEAST = 8  # elements of either dimension from which on squares pay
@@ -69,8 +69,8 @@ def build_turn(key: tuple, name: str, target: Target, math: Callable) -> Kernel:
     return b.kernel
 
 
-def turn_launch(nest: Nest, meta: Sequence[int], places: Sequence[Any]) -> Launch | None:
-    """The launch of a nest that is just such a copy, or None."""
+def turn_code(nest: Nest, meta: Sequence[int]) -> Code | None:
+    """The kernel for a nest that is just such a copy, whether or not it pays; else None."""
     if "d" in nest.dims or len(nest.operands) != 2 or nest.body[0].op != "load":
         return None
     kind = nest.body[0].dtype
@@ -79,14 +79,30 @@ def turn_launch(nest: Nest, meta: Sequence[int], places: Sequence[Any]) -> Launc
     source, target = nest.operands
     if source.dtype != target.dtype or itemsize(source.dtype) not in (4, 8) or source.rank >= 0:
         return None
-    m, found = nest.vector_dim, words(nest)
-    if source.classes[m] != "s" or target.classes[m] != "1":
+    x, y = _strides(nest, meta)
+    if 1 not in x or 1 not in y or all(s != 1 for d, s in enumerate(x) if d != y.index(1)):
         return None
-    sizes = list(meta[: len(nest.dims)])
-    x, y = (
-        [0 if c == "0" else 1 if c == "1" else meta[found.strides[o, d]] for d, c in enumerate(op.classes)]
+    key = ("turn", source.dtype, len(x) - 2)
+    return Code(key, partial(build_turn, key), "turn")
+
+
+def _strides(nest: Nest, meta: Sequence[int]) -> list[list[int]]:
+    """The strides of a nest's operands."""
+    found = words(nest).strides
+    return [
+        [0 if c == "0" else 1 if c == "1" else meta[found[o, d]] for d, c in enumerate(op.classes)]
         for o, op in enumerate(nest.operands)
-    )  # fmt: skip
+    ]
+
+
+def turn_launch(
+    code: Code, nest: Nest, meta: Sequence[int], places: Sequence[Any]
+) -> Launch | None:
+    """The launch of a nest that is just such a copy where it pays, or None."""
+    m = nest.vector_dim
+    if (nest.operands[0].classes[m], nest.operands[1].classes[m]) != ("s", "1"):
+        return None
+    sizes, (x, y) = list(meta[: len(nest.dims)]), _strides(nest, meta)
     n = next((d for d, s in enumerate(x) if s == 1 and d != m), None)
     if n is None or min(sizes[m], sizes[n]) < LEAST:
         return None
@@ -95,6 +111,5 @@ def turn_launch(nest: Nest, meta: Sequence[int], places: Sequence[Any]) -> Launc
     numbers = [sizes[m], sizes[n], x[m], y[n], blocks]
     numbers += [row[d] for row in (sizes, x, y) for d in others]
     grid = blocks * numel([sizes[d] for d in others])
-    key = ("turn", source.dtype, len(others))
     grain = max(1, GRAIN_WORK // (UNIT * sizes[m]))
-    return Launch(key, partial(build_turn, key), numbers, list(places), grid, grain, False, "turn")
+    return Launch(*code[:2], numbers, list(places), grid, grain, False, "turn")

@@ -27,9 +27,8 @@ class Kernels:
         self.target: Target = cpu.host_target()
         self._stamp = f"{source_stamp()}|{self.target.key}"
         self._address: dict[tuple, int] = {}
-        self._name: dict[tuple, str] = {}
-        self._built: set[str] = set()
-        self._complete: set[tuple[str, ...]] = set()
+        self._built: set[tuple] = set()
+        self._complete: set[tuple] = set()
         self.lock = threading.RLock()  # taken around a fork too
         self.load: Callable[[bytes, list[str]], list[int]] | None = None
         self.compiled = 0
@@ -62,21 +61,25 @@ class Kernels:
                     found = self._address[key] = self._get(key, build, label)
         return found
 
-    def complete(self, keys: Sequence[tuple], family: Callable[[], Iterable[tuple]]) -> None:
+    def complete(
+        self, used: Sequence[tuple[tuple, tuple]], family: Callable[[], Iterable[tuple]]
+    ) -> None:
         """Get all kernels of a family with the first that are used, so that no size waits for one.
 
-        A mark among the kernels on disk says that they are all there.
+        `used` are their keys, each with what else decides the family. A mark among the kernels on
+        disk says that all are there.
         """
-        used = tuple([self._name[key] for key in keys])
-        if used in self._complete or flags.show or flags.check:  # which look at those that run
+        names = tuple(used)
+        if names in self._complete or flags.show or flags.check:  # which look at those that run
             return
         with self.lock:
-            mark = f"{self._stamp}|family|{used}"
-            if not (self._built.isdisjoint(used) and cache.is_marked(mark)):
+            mark = f"{self._stamp}|family|{names}"
+            is_new = any(key in self._built for key, _ in names)
+            if is_new or not cache.is_marked(mark):
                 for code in family():
                     self.address(*code)
                 cache.mark(mark)
-            self._complete.add(used)
+            self._complete.add(names)
 
     def _get(self, key: tuple, build: Callable[..., Any], label: str) -> int:
         words = repr(key)
@@ -86,13 +89,12 @@ class Kernels:
             start = time.perf_counter()
             kernel = build(name, self.target, self.math)
             code = self.codegen.compile_kernel(kernel, self.target)
-            self._built.add(name)
+            self._built.add(key)
             if flags.show:
                 self._show(kernel, words, time.perf_counter() - start)
             return code
 
         code = self._cached(f"{self._stamp}|{words}", make)
-        self._name[key] = name
         return self.load(code, [name])[0]
 
     def _show(self, kernel: Any, key: str, seconds: float) -> None:

@@ -135,7 +135,7 @@ def _with_steps(lowered: Lowered, outline: plan.Plan, given: set[int], is_lone: 
         bits |= plan.SCRATCH if step.has_scratch else 0
         units = step.grid * (GRAIN_WORK // max(step.grain, 1) if step.grain < GRAIN_WORK else 1)
         work += max(units, sum(x.layout.numel for x in used))  # products have few units, long ones
-    used = [s.key for s in lowered.steps if s.grid]
+    used = [(s.key, s.kin) for s in lowered.steps if s.grid]
     if used and is_lone:
         device.kernels().complete(used, lowered.family)
     bits |= plan.RELEASE_GIL if work > LONG_WORK else 0
