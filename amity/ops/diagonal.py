@@ -161,7 +161,9 @@ def unfold_dim(input, dimension, size, step):
     d = canonical_dim("unfold", dimension, input.ndim)
     n = input.shape[d] if input.ndim else 1
     if size > n:
-        raise RuntimeError(f"unfold: maximum size for tensor at dimension {d} is {n} but size is {size}")
+        raise RuntimeError(
+            f"unfold: maximum size for tensor at dimension {d} is {n} but size is {size}"
+        )
     if size < 0:
         raise RuntimeError(f"size is {size} but must be >= 0")
     if input.ndim == 0:

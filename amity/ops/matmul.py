@@ -206,7 +206,9 @@ def mv(input, vec, *, out=None):
 def dot(input, tensor, *, out=None):
     """The inner product of two vectors."""
     if input.ndim != 1 or tensor.ndim != 1:
-        raise RuntimeError(f"dot: 1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
+        raise RuntimeError(
+            f"dot: 1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors"
+        )
     return matmul(input, tensor, out=out)
 
 

@@ -143,7 +143,9 @@ def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):
         raise NotImplementedError("topk does not support bool dtypes: got amity.bool")
     k = index(k)
     if not 0 <= k <= x.shape[d]:
-        raise RuntimeError(f"topk: got k={k}; selected index k out of range, expected 0..{x.shape[d]}")
+        raise RuntimeError(
+            f"topk: got k={k}; selected index k out of range, expected 0..{x.shape[d]}"
+        )
     k = k if input.ndim else 1  # of one number there is one, even if none is wanted
     if k <= FEW:
         values, indices = TopK(d, k, bool(largest))(x)
