@@ -13,6 +13,7 @@ import os
 import platform
 
 OPEN = 1 << 30  # in the pending word: workers may still join; the bits below count those that have
+PARTS = 8  # ranges for each thread: long ones keep memory streams whole, short ones even out
 SPIN = 4000  # turns of waiting before a thread sleeps: some 100 us
 WORKER_SCRATCH = 8 << 20
 # Byte offsets in the shared context; what threads write stands in cache lines of its own.
@@ -202,7 +203,13 @@ fork:
   store ptr %meta, ptr %metap
   store ptr %buf, ptr %bufp
   store i64 %n, ptr %np
-  store i64 %grain, ptr %grainp
+  %wide = zext i32 %workers to i64
+  %threads = add i64 %wide, 1
+  %parts = mul i64 %threads, {PARTS}
+  %share = udiv i64 %n, %parts
+  %is_fine = icmp ugt i64 %share, %grain
+  %take = select i1 %is_fine, i64 %share, i64 %grain
+  store i64 %take, ptr %grainp
   store i64 0, ptr %next
   store atomic i32 {OPEN}, ptr %pending seq_cst, align 4
   %s = atomicrmw add ptr %c, i32 1 seq_cst
