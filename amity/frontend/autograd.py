@@ -84,7 +84,7 @@ def _drain(
     captures: dict[int, Any] | None, wanted: set[int] | None,
 ) -> None:  # fmt: skip
     """Visit the latest node until none is left."""
-    is_checked, holds = modes.checks_nan, sys.getrefcount
+    is_checked = modes.checks_nan
     is_plain = captures is None and not create_graph
     node = None
     while node is not None or heap:
@@ -114,15 +114,16 @@ def _drain(
             _check_nan(node, out)
         if not keep_graph and node[SAVED]:
             node[SAVED], node[VERSIONS] = FREED, ()
+        is_fresh = rule.is_fresh and is_plain and hooks is None
         edges, node, g = node[EDGES], None, None
         for edge, gx in zip(edges, out, strict=True):
             if edge is None or gx is None or (wanted is not None and id(edge) not in wanted):
                 continue
             if edge[1] is ACCUMULATE and captures is None and edge[3] is edge[HOOKS] is None:
-                # a new gradient is held by out, zip, gx and the argument of getrefcount
-                if is_plain and edge[2] is None and holds(gx) == 4 and _is_owner(gx):
+                if edge[2] is None and is_fresh:
                     edge[2] = gx
                 else:
+                    # out, zip, gx, the argument and getrefcount's
                     accumulate(edge, gx, create_graph, 5)
                 continue
             have = grads.get(s := edge[0])
@@ -286,6 +287,8 @@ def _seed(op: str, t: Tensor, g: Any) -> Any:
 def _roots(
     op: str, outputs: Sequence[Tensor], grads: Sequence[Any] | None
 ) -> list[tuple[list, Any]]:
+    if grads is None and len(outputs) == 1 and outputs[0].tape is not None:
+        return [(outputs[0].tape, _seed(op, outputs[0], None))]
     grads = [None] * len(outputs) if grads is None else list(grads)
     if len(grads) != len(outputs):
         raise RuntimeError(
@@ -306,12 +309,12 @@ def backward(
     grad_variables: Any = None, inputs: Any = None,
 ) -> None:  # fmt: skip
     """Add the gradients of `tensors` to the `.grad` of the leaves they were made of."""
-    tensors = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
     if grad_variables is not None:
         warnings.warn("backward: 'grad_variables' is deprecated: use 'grad_tensors'", stacklevel=2)
         if grad_tensors is not None:
             raise RuntimeError("backward: got grad_tensors and grad_variables; expected one")
         grad_tensors = grad_variables
+    tensors = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
     grad_tensors = (grad_tensors,) if isinstance(grad_tensors, Tensor) else grad_tensors
     keep = create_graph if retain_graph is None else retain_graph
     if inputs is None:

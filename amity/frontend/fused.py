@@ -14,7 +14,7 @@ from . import autograd
 from .doors import explained
 from .grad_mode import enable_grad, no_grad
 from .inlined import INPUT, RESULT, alias, composite_call, derivative_call, note_call
-from .rules import attach, output_of, unpack
+from .rules import are_fresh, attach, output_of, unpack
 from .tape import EDGES, LAYOUTS, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import Symbol, graph_of, input_node, traced
@@ -103,6 +103,7 @@ class CompositeRule(Rule):
     def __init__(self, entry: Entry, needs: tuple) -> None:
         self.entry, self.needs, self.name = entry, needs, entry.composite.name.strip("_")
         self.plans: dict[tuple, Callable] = {}
+        self.is_fresh = None  # no plan yet
         self._derive()
 
     def _derive(self) -> None:
@@ -204,12 +205,16 @@ class CompositeRule(Rule):
         arguments = [*saved, *[gs[i] for i in self.kept_grads]]
         key = (gs[0].layout if self.results == 1 else tuple([x.layout for x in gs]), node[LAYOUTS])
         plan = self.plans.get(key)
-        if plan is None:
+        is_new = plan is None
+        if is_new:
             if len(self.plans) > PLANS_KEPT:
                 self.plans.clear()
             layouts = [a.layout for a in arguments]
             plan = self.plans[key] = program.build(self.graph, layouts, mode=program.TUPLE)
-        made = iter(plan(*arguments))
+        out = plan(*arguments)
+        if is_new:
+            self.is_fresh = self.is_fresh is not False and are_fresh(out)
+        made = iter(out)
         return [next(made) if given else None for given in self.given]
 
     def _differentiable(self, node: list, saved: Sequence[Any], gs: Sequence[Any]) -> Sequence[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from operator import index
 from typing import Any
 
@@ -250,11 +251,14 @@ def _has_outside_but(index, low, high, except_for):
     return ((index < low).logical_or(index >= high)).logical_and(index != except_for).any()
 
 
+_AT_ONCE = nullcontext()
+
+
 def first_outside(self: Tensor, low: int, high: int, except_for: int | None = None) -> int | None:
     """An element outside [low, high) that is not the exception, if there is one."""
     if type(self.layout) is Symbol or self.storage is None or self.layout.numel == 0:
         return None
-    with deferral.aside(self.storage):
+    with deferral.aside(self.storage) if deferral.is_on else _AT_ONCE:
         if except_for is None:
             is_there = _has_outside(self, low, high)
         else:

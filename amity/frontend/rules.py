@@ -43,6 +43,7 @@ class OpRule(Rule):
         self.needs = tuple(bool(n) for n in needs)
         self.plans: dict[tuple, Callable] = {}
         self.is_fused = op.fuses_grad
+        self.is_fresh = None  # no plan yet
         self.picks: list[tuple[int, int]] | None = None
         if all(self.needs):
             self._pick(self._named())
@@ -176,9 +177,13 @@ class OpRule(Rule):
 
     def _run_fused(self, g: Tensor, saved: Sequence[Any], layouts: tuple) -> Sequence[Any]:
         plan = self.plans.get((g.layout, layouts))
-        if plan is None:
+        is_new = plan is None
+        if is_new:
             plan = self._build(g, saved, layouts)
-        made = iter(plan(g, *[s for s in saved if s is not None]))
+        out = plan(g, *[s for s in saved if s is not None])
+        if is_new:
+            self.is_fresh = self.is_fresh is not False and are_fresh(out)
+        made = iter(out)
         return tuple(next(made) if n else None for n in self.needs)
 
     def _build(self, g: Tensor, saved: Sequence[Any], layouts: tuple) -> Callable:
@@ -200,6 +205,11 @@ class OpRule(Rule):
             self.plans.clear()
         self.plans[g.layout, layouts] = plan
         return plan
+
+
+def are_fresh(tensors: Sequence[Tensor]) -> bool:
+    """Whether each result of a plan has memory of its own."""
+    return all(t.storage.root is t.storage for t in tensors)
 
 
 def _weak_layout(number: Any) -> Layout:

@@ -39,6 +39,7 @@ class Rule:
     """How gradients pass a node."""
 
     name = "rule"
+    is_fresh: bool | None = False  # whether each gradient that `apply` gives has memory of its own
 
     def apply(self, node: list, g: Any) -> Any:
         """Gradients for the node's edges, given the gradient of its result."""

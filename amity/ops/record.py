@@ -142,7 +142,8 @@ class Op:
         return (type(self), tuple(self.attributes().values()))
 
     def __call__(self, *values: Any) -> Any:
-        return _bind(self, values)
+        call = self.calls.get(len(values))
+        return _bind(self, values) if call is None else call(*values)
 
     def check_of(self, *specs: Spec) -> Callable[..., None] | None:
         """What to ask of the values before each run: kernels cannot raise."""
