@@ -15,6 +15,7 @@ from amity.ops.cast import Cast
 from amity.ops.record import INPLACE, METHODS, Op, Pointwise
 
 from . import autograd, create, foreach, inplace, view_memo
+from .batched import all_entries, is_batched, through
 from .bind import bind, fast_binary, fast_unary, fast_whole
 from .fused import bind_composite
 from .grad_mode import no_grad
@@ -224,6 +225,8 @@ _BY_TYPE_NAME = {f"{legacy}Tensor": dt.BY_NAME[n] for n, legacy in records._LEGA
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """This tensor if it is row-major (or in the memory format), else such a copy."""
+    if is_batched(self):
+        return self if self.layout.is_contiguous else clone(self)
     if memory_format not in (None, preserve_format) and type(self.layout) is not Symbol:
         if is_formatted("contiguous", self.layout, memory_format):
             return self
@@ -237,6 +240,11 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 
 def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy with memory of its own; gradients flow back."""
+    if is_batched(self):
+        out = through(lambda x: x.contiguous().clone(), self)
+        if self.tape is not None and modes.grad:
+            out.tape = [next_seq(), CLONE, (self.tape,), (), (), (self.layout,), None, None]
+        return out
     if type(self.layout) is Symbol:
         return self * 1 if self.dtype.kind != "b" else self | False
     return _clone(self, formatted("clone", self.layout, memory_format))
@@ -325,6 +333,10 @@ def new_filled(make: Callable) -> Callable:
                 )
             )
             return make.like(like)
+        if is_batched(self):
+            shape, more = all_entries(self.layout, create.sizes(size)), {"dtype": dtype or self.dtype}
+            t = through(lambda x: make(shape, device=device or x.device, **more), self)
+            return create.finish(t, requires_grad)
         return make(
             *size,
             dtype=dtype or self.dtype,
@@ -344,6 +356,10 @@ def new_full(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
+    if is_batched(self):
+        shape, more = all_entries(self.layout, create.sizes((size,))), {"dtype": dtype or self.dtype}
+        t = through(lambda x: create.full(shape, fill_value, device=x.device, **more), self)
+        return create.finish(t, requires_grad)
     return create.full(
         size,
         fill_value,
@@ -362,6 +378,8 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 def zero_(self: Tensor) -> Tensor:
     """Every element set to 0."""
+    if is_batched(self):
+        return inplace.set_to(self, 0)
     if self.storage is None:
         return (
             self

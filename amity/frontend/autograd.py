@@ -266,7 +266,7 @@ def _seed(op: str, t: Tensor, g: Any) -> Any:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
         one = _ones.get(t.layout)
         if one is None or one.storage.version:  # a hook may have written to it
-            if type(t.layout) is Symbol or t.is_meta:
+            if t.storage is None:
                 return t._ones_like()
             if len(_ones) > ONES_KEPT:
                 _ones.clear()

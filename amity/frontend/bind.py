@@ -19,6 +19,8 @@ from amity.engine import device, program
 from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import ErrorSample, Op, Pointwise, Sample, weak_spec
 
+from .batched import Batched
+from .batched import run as run_batched
 from .inlined import op_call
 from .rules import OpRule, rule_of
 from .tape import is_leaf, modes
@@ -59,7 +61,10 @@ def bind_slowly(op: Op, values: Sequence[Any], is_noted: bool = False) -> Any:
         out = plan(*values)
     else:
         values = [_accept(op, v) for v in values]
-        if Symbol in map(type, key):
+        kinds = [*map(type, key)]
+        if Batched in kinds:
+            out, values = run_batched(op, values)
+        elif Symbol in kinds:
             out = trace_op(op, values)
         else:
             out = make_plan(op, values)(*values)

@@ -19,6 +19,7 @@ from amity.engine import device as engine
 from amity.engine import program
 from amity.ir.graph import Graph, Node, Spec
 
+from .batched import is_batched, through
 from .bind import Constant
 from .tape import leaf
 from .tensor import Tensor
@@ -363,7 +364,10 @@ def alike(name: str, value: Any, doc: str) -> Callable[..., Tensor]:
         requires_grad: bool = False,
         memory_format: Any = None,
     ) -> Tensor:
-        if value is None and type(getattr(input, "layout", None)) is not Symbol:
+        if is_batched(input):
+            more = {"dtype": dtype, "device": device, "memory_format": memory_format}
+            t = through(lambda x: function(x, **more), input)
+        elif value is None and type(getattr(input, "layout", None)) is not Symbol:
             t = allocate(_like(name, input, dtype, device, memory_format))
         else:
             t = _filled_like(name, input, value or 0, dtype, device, memory_format)
@@ -400,6 +404,9 @@ def full_like(
 ) -> Tensor:
     """One value with another tensor's shape, dtype and order of dimensions."""
     value = number_of("full_like", "fill_value", fill_value)
+    if is_batched(input):
+        more = {"dtype": dtype, "device": device, "memory_format": memory_format}
+        return finish(through(lambda x: full_like(x, value, **more), input), requires_grad)
     t = _filled_like("full_like", input, value, dtype, device, memory_format)
     return finish(t, requires_grad)
 

@@ -13,6 +13,7 @@ from amity.core.dtype import float64
 from amity.engine import program
 from amity.ir.graph import Graph, Node, Spec
 
+from .batched import Batched
 from .bind import argument_layout, spec_of
 from .grad_mode import no_grad
 from .tensor import Tensor
@@ -34,6 +35,12 @@ def update(
     plan = _plans.get(key)
     if plan is None:
         if not tensors:
+            return
+        if any(type(t.layout) is Batched for t in tensors):
+            for row in _rows(tensors, width):
+                new = _call(function, row, scalars)
+                for t, value in zip([row[0], *row[2:]], new, strict=True):
+                    t.copy_(value)
             return
         if any(type(t.layout) is Symbol for t in tensors):
             _update_traced(function, tensors, width, scalars)

@@ -14,10 +14,10 @@ from . import autograd
 from .doors import explained
 from .grad_mode import enable_grad, no_grad
 from .inlined import INPUT, RESULT, alias, composite_call, derivative_call, note_call
-from .rules import are_fresh, attach, output_of, unpack
+from .rules import are_fresh, attach, is_plain, output_of, unpack
 from .tape import EDGES, LAYOUTS, Rule, modes, next_seq
 from .tensor import Tensor
-from .trace import Symbol, graph_of, input_node, traced
+from .trace import graph_of, input_node, traced
 
 PLANS_KEPT = 20_000
 
@@ -180,7 +180,8 @@ class CompositeRule(Rule):
                 given.append(values[p])
         out = self.entry.composite.rule(gs[0] if len(gs) == 1 else tuple(gs), *given)
         out = list(out) if isinstance(out, tuple) else [out]
-        return [o if need else None for o, need in zip(out, self.needs, strict=True)]
+        found = zip(out, marks, self.needs, strict=True)
+        return [o.to(m.dtype) if need and o is not None else None for o, m, need in found]
 
     def record(self, outs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
         keep = [tensors[i] for i in self.kept_inputs]
@@ -200,7 +201,7 @@ class CompositeRule(Rule):
             gs = [_zeros(m) if x is None else x for x, m in zip(g, node[LAYOUTS], strict=True)]
         else:
             gs = [g]
-        if modes.grad or type(gs[0].layout) is Symbol:
+        if modes.grad or not is_plain(gs[0], [x.layout for x in gs]):
             return self._differentiable(node, saved, gs)
         arguments = [*saved, *[gs[i] for i in self.kept_grads]]
         key = (gs[0].layout if self.results == 1 else tuple([x.layout for x in gs]), node[LAYOUTS])
@@ -319,7 +320,7 @@ def _call(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> 
         if not tensors:
             got = type(args[0]).__name__ if args else "nothing"
             raise TypeError(f"{composite.name.strip('_')}: got {got}; expected a Tensor")
-        if any(type(t.layout) is Symbol for t in tensors) or any(t.is_meta for t in tensors):
+        if any(t.storage is None for t in tensors):  # traced, batched or meta
             return composite.function(*args, **kwargs)
         if len(composite.plans) > PLANS_KEPT:
             composite.plans.clear()

@@ -19,6 +19,7 @@ from amity.ops.movement import Slice, unsqueeze
 from amity.ops.record import NO_TENSOR, Sample, composite
 
 from . import create, inplace
+from .batched import held
 from .tape import next_seq
 from .tensor import Tensor
 from .trace import Symbol
@@ -256,7 +257,8 @@ _AT_ONCE = nullcontext()
 
 def first_outside(self: Tensor, low: int, high: int, except_for: int | None = None) -> int | None:
     """An element outside [low, high) that is not the exception, if there is one."""
-    if type(self.layout) is Symbol or self.storage is None or self.layout.numel == 0:
+    self = held(self)
+    if self.storage is None or self.layout.numel == 0:
         return None
     with deferral.aside(self.storage) if deferral.is_on else _AT_ONCE:
         if except_for is None:

@@ -17,7 +17,8 @@ from amity.ops.record import Op, Pointwise
 from amity.ops.select import WHERE
 from amity.ops.strided import AsStrided, StridedSum
 
-from . import create
+from . import batched, create
+from .batched import is_batched
 from .bind import argument_layout, bind_slowly, checked, spec_of
 from .grad_mode import no_grad
 from .tape import (
@@ -90,6 +91,10 @@ def apply_inplace(
     if type(t.layout) is Symbol:
         return _rebind(t, function(t, *args, **kwargs))
     check_writable(name + "_", t)
+    if is_batched(t) or any(map(is_batched, args)):
+        result = function(t, *args, **kwargs)
+        check_result(name + "_", t, result.layout.shape, result.layout.dtype)
+        return assign(t, result)
     op = getattr(function, "op", None)
     if (
         isinstance(op, Pointwise)
@@ -205,6 +210,8 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     if type(self.layout) is Symbol or type(src.layout) is Symbol:
         return _rebind(self, src.to(self.dtype).expand(self.shape))
     check_writable("copy_", self)
+    if is_batched(self) or is_batched(src):
+        return assign(self, src.to(self.dtype).expand(self.shape))
     if modes.grad and (self.tape is not None or src.tape is not None):
         value = src.to(self.dtype).expand(self.shape)
         return assign(self, value)
@@ -274,6 +281,8 @@ def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
     """
     if value.layout.dtype is not t.layout.dtype:
         value = value.to(t.layout.dtype)
+    if is_batched(t) or is_batched(value):
+        return _assign_entries(t, value)
     if modes.grad and value.tape is not None:
         keep_before(value.tape, t, value.tape[SEQ] + 1 if since is None else since)
     with no_grad():
@@ -288,6 +297,20 @@ def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
             tape = [next_seq(), FILLED, (t.tape,), (), (), (t.layout,), None, None]
         retie(t, tape)
         refresh_views(t)
+    return t
+
+
+def _assign_entries(t: Tensor, value: Tensor) -> Tensor:
+    """`assign` under vmap: memory and the outer tapes are those of what the tensors hold."""
+    wants = modes.grad and (t.tape is not None or value.tape is not None)
+    if wants and (t.base is not None or any(v() is not None for v in t.__dict__.get("_views", ()))):
+        raise RuntimeError(
+            "vmap: got a write into a view, or into a tensor with views, that a gradient inside the map "
+            "flows through; expected amity.where, amity.cat or an index_put of the whole tensor"
+        )
+    batched.write(t, value)
+    if wants:
+        retie(t, value.tape or [next_seq(), FILLED, (t.tape,), (), (), (t.layout,), None, None])
     return t
 
 

@@ -16,6 +16,7 @@ from amity.ops.random import Bits, Normal, Uniform
 from amity.ops.sorting import argsort
 
 from . import create
+from .batched import running, wrapped
 from .create import finish, sizes
 from .grad_mode import no_grad
 from .tensor import Tensor
@@ -138,8 +139,27 @@ def fork_rng(devices: Any = (), enabled: bool = True) -> Iterator[None]:
 def draw(op: Any, shape: Sequence[int], generator: Generator | None, *more: int) -> Tensor:
     """Numbers of a shape from an op of counters."""
     g = generator or default_generator
+    if running():
+        return _drawn_in_maps(op, shape, g, more)
     with no_grad():
         return op(*g.take(op.count), *more).reshape(tuple(shape))
+
+
+def _drawn_in_maps(op: Any, shape: Sequence[int], g: Generator, more: Sequence[int]) -> Tensor:
+    """Numbers inside of `vmap`: different ones for each entry, or the same, as the map was told."""
+    if any(level.randomness == "error" for level in running()):
+        raise RuntimeError(
+            "vmap: called random operation while in randomness error mode. Please either use the 'same' "
+            "or 'different' randomness flags on vmap or perform the randomness operation out of vmap"
+        )
+    maps = [level for level in running() if level.randomness == "different"]
+    lead = tuple(level.size for level in maps)
+    many = type(op)(**op.attributes() | {"count": op.count * count_of(lead)})
+    with no_grad():
+        t = many(*g.take(many.count), *more).reshape((*lead, *shape))
+    for level in maps:
+        t = wrapped(t, level.number)
+    return t
 
 
 def count_of(shape: Sequence[int]) -> int:

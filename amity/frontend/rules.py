@@ -12,6 +12,7 @@ from amity.engine import program
 from amity.ir.graph import Graph, Node, Spec
 from amity.ops.record import Op, Pointwise, weak_spec
 
+from .batched import Batched, held
 from .grad_mode import no_grad
 from .inlined import INPUT, NUMBER, RESULT, UNUSED, derivative_call
 from .tape import FREED, LAYOUTS, OUTPUT, SAVED, VERSIONS, WHERE, Rule, modes, next_seq
@@ -113,7 +114,7 @@ class OpRule(Rule):
                 versions.append(0)
                 continue
             saved.append(kept)
-            versions.append(0 if kept.storage is None else kept.storage.version)
+            versions.append(version_of(kept))
         edges = tuple([v.tape if isinstance(v, Tensor) else None for v in values])
         layouts = tuple([v.layout if isinstance(v, Tensor) else type(v) for v in values])
         attach([next_seq(), self, edges, tuple(saved), tuple(versions), layouts, None, None], outs)
@@ -125,7 +126,7 @@ class OpRule(Rule):
 
     def _apply(self, node: list, g: Any) -> Sequence[Any]:
         saved = unpack(node)
-        if self.is_fused and not modes.grad and type(g.layout) is not Symbol:
+        if self.is_fused and not modes.grad and is_plain(g, node[LAYOUTS]):
             return self._run_fused(g, saved, node[LAYOUTS])
         gs = g if self.op.results > 1 else (g,)
         if not any(g is not None and type(g.layout) is Symbol for g in gs):
@@ -224,7 +225,17 @@ def forward_trace() -> str:
 
 
 def version_of(value: Any) -> int:
-    return value.storage.version if isinstance(value, Tensor) and value.storage is not None else 0
+    if not isinstance(value, Tensor):
+        return 0
+    memory = value.storage
+    if memory is None:
+        memory = held(value).storage
+    return 0 if memory is None else memory.version
+
+
+def is_plain(g: Any, layouts: Sequence[Any]) -> bool:
+    """Whether a gradient and what its node is of are ordinary tensors, which plans are for."""
+    return type(g.layout) is Layout and Batched not in map(type, layouts)
 
 
 def attach(node: list, outs: Sequence[Tensor]) -> None:
@@ -258,7 +269,7 @@ def unpack(node: list) -> Sequence[Any]:
             "graph a second time or if you need to access saved tensors after calling backward."
         )
     for s, version in zip(saved, node[VERSIONS], strict=True):
-        if isinstance(s, Tensor) and s.storage is not None and s.storage.version != version:
+        if version_of(s) != version:
             raise RuntimeError(
                 f"{node[1].name}: one of the variables needed for gradient computation has been "
                 "modified by an "

@@ -138,9 +138,10 @@ class Tensor:
     def _memory(self, op: str) -> Any:
         """The storage, or an error where there is none."""
         if self.storage is None:
-            kind = "a traced tensor" if type(self.layout) is Symbol else "a meta tensor"
+            if type(self.layout) is not Layout:
+                raise self.layout.no_data(op)
             raise RuntimeError(
-                f"{op}: got {kind}, which has no data; expected a tensor with memory"
+                f"{op}: got a meta tensor, which has no data; expected a tensor with memory"
             )
         return self.storage
 
@@ -231,8 +232,8 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same memory, off the tape."""
-        if type(self.layout) is Symbol:
-            return trace.traced(self.layout.node)
+        if type(self.layout) is not Layout:
+            return Tensor._of(None, self.layout.detached())
         return Tensor._of(self.storage, self.layout)
 
     def as_subclass(self, cls: type) -> Tensor:
@@ -307,8 +308,8 @@ class Tensor:
             raise RuntimeError(
                 f"item: a Tensor with {self.layout.numel} elements cannot be converted to Scalar"
             )
-        if type(self.layout) is Symbol:
-            raise RuntimeError("item: got a traced tensor; its value is not known yet")
+        if type(self.layout) is not Layout:
+            return self.layout.item()
         read = READ.get(self.layout.dtype)
         if read is not None and self.storage is not None:
             if deferral.is_on:

@@ -37,6 +37,17 @@ class Symbol:
     def nbytes(self) -> int:
         return self.numel * self.dtype.itemsize
 
+    def detached(self) -> Symbol:
+        return Symbol(self.node)
+
+    def item(self) -> Any:
+        raise RuntimeError("item: got a traced tensor; its value is not known yet")
+
+    def no_data(self, op: str) -> Exception:
+        return RuntimeError(
+            f"{op}: got a traced tensor, which has no data; expected a tensor with memory"
+        )
+
     def __repr__(self) -> str:
         return f"Symbol({self.node!r})"
 

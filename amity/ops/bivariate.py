@@ -143,6 +143,7 @@ class Frexp(Op):
     """Mantissas in [0.5, 1) and exponents."""
 
     name = "frexp"
+    carries = "align"
     results = 2
     samples = (Sample(((3, 4), F)),)
     errors = (ErrorSample(((3,), "i"), error=RuntimeError, says="expected a floating dtype"),)

@@ -22,6 +22,7 @@ class Conv(Op):
     kind = "kernel"
     fuses_grad = True
     planner = "conv"
+    carries = "own"
     role = "forward"
     stride: tuple[int, ...]
     padding: tuple[int, ...]
@@ -33,6 +34,25 @@ class Conv(Op):
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, k, s, p, d in zip(x, w, self.stride, self.padding, self.dilation, strict=True)
         )
+
+    def batch(self, size, is_mapped, a, b, bias=None):
+        """Entries as more images where they share the weight, else as more groups."""
+        if is_mapped[0] and not any(is_mapped[1:]) and self.role != "grad_weight":
+            y = self(a.flatten(0, 1), b, bias)
+            return y.unflatten(0, (size, -1))
+        a, b = (
+            t if m else t.expand((size, *t.shape)) for t, m in zip((a, b), is_mapped, strict=False)
+        )
+        a = a.movedim(0, 1).flatten(1, 2)
+        b = b.movedim(0, 1).flatten(1, 2) if self.role == "grad_weight" else b.flatten(0, 1)
+        wide = type(self)(**self.attributes() | {"groups": self.groups * size})
+        if bias is not None:
+            bias = bias.flatten() if is_mapped[2] else bias.repeat(size)
+            return wide(a, b, bias).unflatten(1, (size, -1)).movedim(1, 0)
+        y = wide(a, b)
+        if self.role == "grad_weight":
+            return y.unflatten(0, (size, -1))
+        return y.unflatten(1, (size, -1)).movedim(1, 0)
 
 
 class Convolution(Conv):

@@ -177,6 +177,7 @@ class Triangle(Op):
     """Elements on one side of a diagonal, the others 0."""
 
     name = "triangle"
+    carries = "keep"
     kind = "indexed"
     diagonal: int
     is_lower: bool

@@ -6,6 +6,7 @@ from amity.core.dtype import int32, int64
 from amity.core.errors import ShapeError, fail
 
 from .indexing import Index
+from .position import Position
 from .record import ErrorSample, Op, Sample
 from .select import WHERE
 
@@ -15,6 +16,7 @@ class _PaddingGrad(Op):
 
     name = "embedding_padding"
     kind = "view"
+    carries = "apart"
     index: int
     samples = (
         Sample(((3, 2), "f"), index=0, rough="a part of the gradient is left out"),
@@ -36,6 +38,9 @@ class _PaddingGrad(Op):
     def grad(self, g):
         rows = g.new_tensor(range(g.shape[0])).unsqueeze(1)
         return WHERE(rows == self.index, 0.0, g)
+
+    def apart(self, x):
+        return WHERE(Position(0)(x) == self.index, x.detach(), x)
 
 
 def embedding(

@@ -81,6 +81,7 @@ class IncompleteGamma(Op):
     """The share of the gamma function's integral below z, or above; `x` and `z` of one shape."""
 
     name = "incomplete_gamma"
+    carries = "keep"
     kind = "host"
     is_lower: bool
     samples = (

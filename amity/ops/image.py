@@ -74,6 +74,7 @@ class Fold(Op):
     """Columns of sliding blocks [N, C * kernel, blocks] added up into images [N, C, *size]."""
 
     name = "fold"
+    carries = "fold"
     kind = "kernel"
     planner = "fold"
     size: tuple[int, int]

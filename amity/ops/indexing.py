@@ -8,6 +8,7 @@ from amity.core.errors import DimError, ShapeError, fail
 from amity.core.shape import broadcast_shapes, check_dims
 from amity.ir.graph import Spec
 
+from .position import Position
 from .record import ErrorSample, Op, Sample
 
 F = "f"
@@ -42,6 +43,7 @@ class Index(Op):
 
     name = "index"
     kind = "indexed"
+    carries = "own"
     dims: tuple[int, ...]
     samples = (
         Sample(((4, 3), F), np.array([0, -1, 2]), dims=(0,)),
@@ -80,12 +82,39 @@ class Index(Op):
         zeros = g.new_zeros(()).expand(like_x.shape)
         return (IndexPut(self.dims, True)(zeros, g, *indices), *[None] * len(indices))
 
+    def batch(self, size, is_mapped, x, *indices):
+        shapes = [tuple(i.shape)[m:] for i, m in zip(indices, is_mapped[1:], strict=True)]
+        _, at, rank = index_shape(tuple(x.shape)[is_mapped[0] :], self.dims, shapes)
+        if not is_mapped[0]:  # one table for all
+            return Index(self.dims)(x, *_aligned(indices, is_mapped[1:], rank)).movedim(at, 0)
+        dims = tuple(d + 1 for d in self.dims)
+        if any(is_mapped[1:]):
+            y = Index((0, *dims))(x, *_with_entries(x, indices, is_mapped[1:], rank))
+            return y.movedim(tuple(range(1, rank + 1)), tuple(range(at + 1, at + rank + 1)))
+        y = Index(dims)(x, *indices)
+        return y if index_shape(tuple(x.shape), dims, shapes)[1] else y.movedim(rank, 0)
+
+
+def _aligned(indices, is_mapped, rank):
+    """Indices of which some have entries in front, as ones that broadcast to `rank` behind those."""
+    return [
+        i.reshape((i.shape[0], *(1,) * (rank - i.ndim + 1), *i.shape[1:])) if m else i
+        for i, m in zip(indices, is_mapped, strict=True)
+    ]
+
+
+def _with_entries(x, indices, is_mapped, rank):
+    """Indices after one that picks of each entry of `x` what it wants."""
+    entries = Position(0)(x).reshape((x.shape[0], *(1,) * rank))
+    return (entries, *_aligned(indices, is_mapped, rank))
+
 
 class IndexPut(Op):
     """A copy of `x` with values written, or added, at integer positions."""
 
     name = "index_put"
     kind = "kernel"
+    carries = "own"
     planner = "index_put"
     dims: tuple[int, ...]
     accumulate: bool
@@ -144,3 +173,16 @@ class IndexPut(Op):
             zeros = g.new_zeros(()).expand(like_values.shape)
             gx = IndexPut(self.dims, False)(g, zeros, *indices)
         return (gx, gv, *[None] * len(indices))
+
+    def batch(self, size, is_mapped, x, values, *indices):
+        shapes = [tuple(i.shape)[m:] for i, m in zip(indices, is_mapped[2:], strict=True)]
+        shape, at, rank = index_shape(tuple(x.shape)[is_mapped[0] :], self.dims, shapes)
+        if not is_mapped[0]:
+            x = x.expand((size, *x.shape))
+        lead = tuple(values.shape[:1]) if is_mapped[1] else (1,)
+        rest = tuple(values.shape)[is_mapped[1] :]
+        values = values.reshape((*lead, *(1,) * (len(shape) - len(rest)), *rest))
+        values = values.movedim(tuple(range(at + 1, at + rank + 1)), tuple(range(1, rank + 1)))
+        dims = (0, *(d + 1 for d in self.dims))
+        entries = _with_entries(x, indices, is_mapped[2:], rank)
+        return IndexPut(dims, self.accumulate)(x, values, *entries)

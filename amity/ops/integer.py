@@ -85,6 +85,7 @@ class _ByHost(Pointwise):
     """Integer functions that are never hot run in NumPy."""
 
     kind = "host"
+    carries = "align"
     takes = "ui"
     samples = INTS
     errors = (

@@ -57,6 +57,7 @@ class Factor(Op):
     """Base of ops on batches of matrices; what NumPy calls an error gets PyTorch's name."""
 
     kind = "host"
+    carries = "keep"
     errors = (
         ErrorSample(((3, 2), F), error=RuntimeError, says="square"),
         ErrorSample(((3,), F), error=RuntimeError, says="at least 2 dimensions"),

@@ -40,6 +40,7 @@ class Matmul(Op):
     kind = "kernel"
     fuses_grad = True
     planner = "matmul"
+    carries = "own"
     samples = (
         Sample(((3, 4), F), ((4, 5), F)), Sample(((2, 3, 4), F), ((4, 5), F)),
         Sample(((2, 1, 3, 4), F), ((3, 4, 2), F)), Sample(((3, 0), F), ((0, 2), F)),
@@ -59,6 +60,17 @@ class Matmul(Op):
         gb = _grad_right(a, g, like_b) if needs[1] else None
         return ga, gb
 
+    def batch(self, size, is_mapped, a, b):
+        if is_mapped == [False, True] and a.ndim == 2 and b.ndim == 3 and b.shape[2] == 1:
+            return Matmul()(b.squeeze(2), a.transpose(0, 1)).unsqueeze(2)  # vectors as one matrix
+        rank = max(t.ndim - m for t, m in zip((a, b), is_mapped, strict=True))
+        return Matmul()(
+            *(
+                t.reshape((size, *(1,) * (rank - t.ndim + 1), *t.shape[1:])) if m else t
+                for t, m in zip((a, b), is_mapped, strict=True)
+            )
+        )
+
 
 def _grad_right(a, g, b):
     """`a.T @ g`, summed over the batch in the product itself where b has none."""
@@ -72,6 +84,7 @@ class Addmm(Op):
 
     name = "addmm"
     kind = "kernel"
+    carries = "apart"
     fuses_grad = True
     planner = "matmul"
     beta: float
@@ -133,6 +146,11 @@ class Addmm(Op):
         ag = g if self.alpha == 1 else g * self.alpha
         ga = Matmul()(ag, b.transpose(-2, -1)).sum_to_size(like_a.shape) if needs[1] else None
         return gi, ga, _grad_right(a, ag, like_b) if needs[2] else None
+
+    def apart(self, input, a, b):
+        y = Matmul()(a, b)
+        y = y if self.alpha == 1 else y * self.alpha
+        return input + y if self.beta == 1 else input * self.beta + y
 
 
 def matmul(input, other, *, out=None):
@@ -249,6 +267,7 @@ class Linear(Op):
 
     name = "linear"
     kind = "kernel"
+    carries = "own"
     fuses_grad = True
     planner = "linear"
     samples = (Sample(((3, 4), F), ((5, 4), F), ((5,), F)), Sample(((2, 3, 4), F), ((5, 4), F)))
@@ -287,6 +306,14 @@ class Linear(Op):
         if len(needs) < 3:
             return gx, gw
         return gx, gw, g.sum_to_size(like_bias.shape) if needs[2] else None
+
+    def batch(self, size, is_mapped, x, weight, bias=None):
+        if not any(is_mapped[1:]):
+            return self(x, weight, bias)
+        y = Matmul().batch(size, is_mapped[:2], x, weight.transpose(-2, -1))
+        if bias is None or not is_mapped[2]:
+            return y if bias is None else y + bias
+        return y + bias.reshape((size, *(1,) * (y.ndim - bias.ndim), *bias.shape[1:]))
 
 
 def linear(input, weight, bias=None):

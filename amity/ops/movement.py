@@ -24,6 +24,7 @@ class Permute(Op):
 
     name = "permute"
     kind = "view"
+    carries = "own"
     fuses_grad = True
     dims: tuple[int, ...]
     samples = (Sample(((2, 3, 4), F), dims=(2, 0, 1)), Sample(((), F), dims=()))
@@ -47,6 +48,9 @@ class Permute(Op):
         for i, d in enumerate(self.dims):
             back[d] = i
         return Permute(tuple(back))(g)
+
+    def batch(self, size, is_mapped, x):
+        return Permute((0, *(d + 1 for d in self.dims)))(x)
 
 
 class Reshape(Op):
@@ -84,6 +88,7 @@ class Expand(Op):
 
     name = "expand"
     kind = "view"
+    carries = "own"
     fuses_grad = True
     shape: tuple[int, ...]
     samples = (Sample(((3, 1), F), shape=(2, 3, 4)), Sample(((), F), shape=(2,)))
@@ -111,6 +116,10 @@ class Expand(Op):
 
     def grad(self, g, like_x):
         return sum_to_size(g, like_x.shape)
+
+    def batch(self, size, is_mapped, x):
+        ones = (1,) * (len(self.shape) - x.ndim + 1)
+        return Expand((size, *self.shape))(Reshape((size, *ones, *x.shape[1:]))(x))
 
 
 class Slice(Op):
@@ -288,6 +297,7 @@ class Reinterpret(Op):
 
     name = "reinterpret"
     kind = "view"
+    carries = "keep"
     dtype: DType
     no_gradient = "bits are no numbers"
     is_of_memory = True

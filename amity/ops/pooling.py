@@ -39,6 +39,7 @@ class Window(Op):
     """Base of ops over windows; `role` says to the planner what becomes of each."""
 
     kind = "kernel"
+    carries = "fold"
     planner = "pool"
     role: ClassVar[str]
     takes: ClassVar[str] = "uif"
@@ -176,6 +177,7 @@ class MaxPoolPick(Op):
     """Elements at positions counted within the spatial dimensions, which are `size`."""
 
     name = "max_pool_pick"
+    carries = "fold"
     size: tuple[int, ...]
     samples = (
         Sample(((1, 2, 2, 3), F), PLACES, size=(2, 3)),
@@ -201,6 +203,7 @@ class MaxPoolPut(Op):
     """Sums of elements put to positions counted within the spatial dimensions."""
 
     name = "max_pool_put"
+    carries = "fold"
     size: tuple[int, ...]
     samples = (
         Sample(((1, 2, 2, 2), F), PLACES, size=(2, 3)),

@@ -16,6 +16,7 @@ class Position(Op):
 
     name = "position"
     kind = "position"
+    carries = "own"
     dim: int
     samples = (Sample(((3, 4), "f"), dim=1), Sample(((0,), "f"), dim=0))
     errors = (ErrorSample(((3, 4), "f"), dim=2, error=IndexError, says="dimension 2"),)
@@ -27,6 +28,10 @@ class Position(Op):
     def reference(self, x):
         shape = [-1 if d == self.dim else 1 for d in range(x.ndim)]
         return np.arange(x.shape[self.dim]).reshape(shape)
+
+    def batch(self, size, is_mapped, x):
+        y = Position(self.dim + 1)(x)
+        return y.expand((size, *y.shape[1:]))
 
 
 @method

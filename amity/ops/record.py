@@ -79,6 +79,7 @@ class Op:
     no_gradient: ClassVar[str] = ""  # why floats have none, where an op has no rule
     no_second_gradient: ClassVar[str] = ""  # why the rule has no derivative of its own
     is_of_memory: ClassVar[bool] = False  # whether strides, not places, say what it shows
+    carries: ClassVar[str] = ""  # how one more dimension in front is carried: see batching.py
     arity: ClassVar[int]
     input_names: ClassVar[list[str]]
     saved: ClassVar[tuple[tuple[str, int | str], ...]]
@@ -157,6 +158,8 @@ class Op:
         raise TypeError(f"{self.name}: the record has no NumPy meaning")
 
     grad: ClassVar[Callable | None] = None
+    batch: ClassVar[Callable]  # where `carries` is "own"
+    apart: ClassVar[Callable]  # where it is "apart"
 
 
 def _saved_names(cls: type[Op]) -> tuple[tuple[str, int | str], ...]:

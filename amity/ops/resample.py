@@ -143,6 +143,7 @@ class Resample(Op):
     """The last dimensions brought from sizes `source` to `size`, or the gradient of that."""
 
     name = "resample"
+    carries = "keep"
     kind = "kernel"
     planner = "resample"
     mode: str  # nearest, nearest-exact, linear, cubic, area

@@ -26,6 +26,7 @@ class AsStrided(Op):
 
     name = "as_strided"
     kind = "view"
+    carries = "own"
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
@@ -62,6 +63,10 @@ class AsStrided(Op):
         seen = AsStrided(shape, strides, -low)(memory)
         return seen / shared if shared > 1 else seen
 
+    def batch(self, size, is_mapped, x):
+        strides = (x.stride(0), *self.strides)
+        return AsStrided((size, *self.shape), strides, self.offset)(x)
+
 
 def _reach(shape: Sequence[int], strides: Sequence[int]) -> int:
     """Elements from the first to one past the last that a view shows."""
@@ -74,6 +79,7 @@ class StridedSum(Op):
     """Elements added up at the places an `as_strided` view took them from."""
 
     name = "strided_sum"
+    carries = "each"
     kind = "host"
     shape: tuple[int, ...]
     strides: tuple[int, ...]
