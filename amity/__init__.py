@@ -119,6 +119,7 @@ from .frontend.settings import (
 from .frontend.storage import UntypedStorage
 from .frontend.tensor import Tensor
 from .frontend.triangles import tril_indices, triu_indices
+from .frontend.vmap import vmap
 from .frontend.windows import (
     bartlett_window,
     blackman_window,
@@ -136,7 +137,7 @@ del attach, copying, elements, indexing, reshaping, storage
 
 def __getattr__(name):
     """Parts that only some programs need, loaded when first named."""
-    if name in ("data", "io", "linalg", "nn", "optim", "special"):
+    if name in ("data", "func", "io", "linalg", "nn", "optim", "special"):
         return importlib.import_module(f"amity.{name}")
     if name in ("save", "load"):
         return getattr(importlib.import_module("amity.io"), name)

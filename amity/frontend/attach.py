@@ -334,8 +334,8 @@ def new_filled(make: Callable) -> Callable:
             )
             return make.like(like)
         if is_batched(self):
-            shape, more = all_entries(self.layout, create.sizes(size)), {"dtype": dtype or self.dtype}
-            t = through(lambda x: make(shape, device=device or x.device, **more), self)
+            shape, kind = all_entries(self.layout, create.sizes(size)), dtype or self.dtype
+            t = through(lambda x: make(shape, dtype=kind, device=device or x.device), self)
             return create.finish(t, requires_grad)
         return make(
             *size,
@@ -357,8 +357,8 @@ def new_full(
     requires_grad: bool = False,
 ) -> Tensor:
     if is_batched(self):
-        shape, more = all_entries(self.layout, create.sizes((size,))), {"dtype": dtype or self.dtype}
-        t = through(lambda x: create.full(shape, fill_value, device=x.device, **more), self)
+        shape, kind = all_entries(self.layout, create.sizes((size,))), dtype or self.dtype
+        t = through(lambda x: create.full(shape, fill_value, dtype=kind, device=x.device), self)
         return create.finish(t, requires_grad)
     return create.full(
         size,
