@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from amity.core.dtype import finfo
 
-from .record import ErrorSample, Sample, composite
+from .record import ErrorSample, Sample, composite, opmath
 from .reduce import SUM, count_of
 
 F = "f"
+
+
+def _wide(x):
+    """A 16-bit input as float32: parameters and statistics may be float32 beside it."""
+    return x.to(opmath(x.dtype))
 
 
 def _moments(x, dims):
@@ -33,9 +38,10 @@ def _leading(x, dims):
 
 def _layer_norm_grad(g, input, weight, bias, count, eps):
     dims = tuple(range(input.ndim - count, input.ndim))
-    mean, var = _moments(input, dims)
+    x, g = _wide(input), _wide(g)
+    mean, var = _moments(x, dims)
     rstd = (var + eps).rsqrt()
-    hat = (input - mean) * rstd
+    hat = (x - mean) * rstd
     lead = _leading(input, dims)
     gx = _normalized_grad(g if weight is None else g * weight, hat, rstd, dims)
     gw = None if weight is None else SUM(g * hat, lead, False)
@@ -48,10 +54,11 @@ def _layer_norm_grad(g, input, weight, bias, count, eps):
 ), errors=(ErrorSample(((2, 3), F), ((2,), F), None, count=1, eps=1e-5, error=RuntimeError, says="broadcast"),)
 )  # fmt: skip
 def _layer_norm(input, weight, bias, count, eps):
-    mean, var = _moments(input, tuple(range(input.ndim - count, input.ndim)))
-    y = (input - mean) * (var + eps).rsqrt()
+    x = _wide(input)
+    mean, var = _moments(x, tuple(range(input.ndim - count, input.ndim)))
+    y = (x - mean) * (var + eps).rsqrt()
     y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    return (y if bias is None else y + bias).to(input.dtype)
 
 
 def _check_normalized(name, input, normalized_shape):
@@ -91,8 +98,9 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 def _rms_norm_grad(g, input, weight, count, eps):
     dims = tuple(range(input.ndim - count, input.ndim))
     n = count_of(input.shape, dims)
-    scale = (SUM(input * input, dims, True) / n + eps).rsqrt()
-    hat = input * scale
+    x, g = _wide(input), _wide(g)
+    scale = (SUM(x * x, dims, True) / n + eps).rsqrt()
+    hat = x * scale
     gy = g if weight is None else g * weight
     gx = scale * (gy - hat * (SUM(gy * hat, dims, True) / n))
     if weight is None:
@@ -106,8 +114,9 @@ def _rms_norm_grad(g, input, weight, count, eps):
 )  # fmt: skip
 def _rms_norm(input, weight, count, eps):
     dims = tuple(range(input.ndim - count, input.ndim))
-    y = input * (SUM(input * input, dims, True) / count_of(input.shape, dims) + eps).rsqrt()
-    return y if weight is None else y * weight
+    x = _wide(input)
+    y = x * (SUM(x * x, dims, True) / count_of(input.shape, dims) + eps).rsqrt()
+    return (y if weight is None else y * weight).to(input.dtype)
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
@@ -130,7 +139,8 @@ def _batch_norm_grad(gs, input, weight, bias, eps, y1, y2):
     g, gmean, gvar = gs
     dims = _batch_dims(input)
     rstd = _per_channel((y2 + eps).rsqrt(), input.ndim)
-    centred = input - _per_channel(y1, input.ndim)
+    g = _wide(g)
+    centred = _wide(input) - _per_channel(y1, input.ndim)
     hat = centred * rstd
     gx = _normalized_grad(
         g if weight is None else g * _per_channel(weight, input.ndim), hat, rstd, dims
@@ -159,11 +169,12 @@ def _batch_dims(x):
 def _batch_norm_train(input, weight, bias, eps):
     """The result, and the mean and variance of the batch."""
     dims = _batch_dims(input)
-    mean, var = _moments(input, dims)
-    y = (input - mean) * (var + eps).rsqrt()
+    x = _wide(input)
+    mean, var = _moments(x, dims)
+    y = (x - mean) * (var + eps).rsqrt()
     y = y if weight is None else y * _per_channel(weight, input.ndim)
     y = y if bias is None else y + _per_channel(bias, input.ndim)
-    return y, mean.reshape(-1), var.reshape(-1)
+    return y.to(input.dtype), mean.reshape(-1), var.reshape(-1)
 
 
 @composite(
@@ -189,7 +200,7 @@ def _batch_norm_eval(input, mean, var, weight, bias, eps):
     scale = (_per_channel(var, n) + eps).rsqrt()  # first, so that the rest is one kernel
     scale = scale if weight is None else scale * _per_channel(weight, n)
     y = scale * (input - _per_channel(mean, n))
-    return y if bias is None else y + _per_channel(bias, n)
+    return (y if bias is None else y + _per_channel(bias, n)).to(input.dtype)
 
 
 def batch_norm(
@@ -238,7 +249,7 @@ def batch_norm(
 def _group_norm_grad(g, input, weight, bias, groups, eps):
     n, c = input.shape[:2]
     shape = (n, groups, c // groups, -1)
-    x, g = input.reshape(shape), g.reshape(shape)
+    x, g = _wide(input).reshape(shape), _wide(g).reshape(shape)
     mean, var = _moments(x, (2, 3))
     rstd = (var + eps).rsqrt()
     hat = (x - mean) * rstd
@@ -263,12 +274,12 @@ def _group_norm_grad(g, input, weight, bias, groups, eps):
 )
 def _group_norm(input, weight, bias, groups, eps):
     n, c = input.shape[:2]
-    x = input.reshape((n, groups, c // groups, -1))
+    x = _wide(input).reshape((n, groups, c // groups, -1))
     mean, var = _moments(x, (2, 3))
     y = (x - mean) * (var + eps).rsqrt()
     y = y if weight is None else y * weight.reshape((1, groups, c // groups, 1))
     y = y if bias is None else y + bias.reshape((1, groups, c // groups, 1))
-    return y.reshape(tuple(input.shape))
+    return y.reshape(tuple(input.shape)).to(input.dtype)
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
@@ -313,7 +324,7 @@ def instance_norm(
             f"Expected more than 1 spatial element when training, got input size {input.shape}"
         )
     if running_mean is not None or running_var is not None:
-        x = input.detach()
+        x = _wide(input.detach())
         dims = tuple(range(2, x.ndim))
         mean, var = _moments(x, dims)
         for running, new, scale in (
