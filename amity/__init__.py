@@ -42,6 +42,18 @@ from .core.shape import Size
 from .core.version import __version__
 from .engine.threads import get_num_threads, set_num_threads
 from .frontend import attach, copying, elements, indexing, reshaping, storage
+from .frontend.autocast import (
+    autocast,
+    autocast_decrement_nesting,
+    autocast_increment_nesting,
+    clear_autocast_cache,
+    get_autocast_dtype,
+    is_autocast_cache_enabled,
+    is_autocast_enabled,
+    set_autocast_cache_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+)
 from .frontend.autograd import backward, grad
 from .frontend.compiled import compile, explain
 from .frontend.create import (
@@ -137,7 +149,7 @@ del attach, copying, elements, indexing, reshaping, storage
 
 def __getattr__(name):
     """Parts that only some programs need, loaded when first named."""
-    if name in ("data", "func", "io", "linalg", "nn", "optim", "special"):
+    if name in ("amp", "data", "func", "io", "linalg", "nn", "optim", "special"):
         return importlib.import_module(f"amity.{name}")
     if name in ("save", "load"):
         return getattr(importlib.import_module("amity.io"), name)
