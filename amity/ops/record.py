@@ -85,6 +85,7 @@ class Op:
     saved: ClassVar[tuple[tuple[str, int | str], ...]]
     _instances: ClassVar[dict]
     plans: dict
+    calls: dict
 
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
