@@ -123,8 +123,7 @@ def _drain(
                 if edge[2] is None and is_fresh:
                     edge[2] = gx
                 else:
-                    # out, zip, gx, the argument and getrefcount's
-                    accumulate(edge, gx, create_graph, 5)
+                    accumulate(edge, gx, create_graph, 5)  # with out, zip and getrefcount's
                 continue
             have = grads.get(s := edge[0])
             if have is not None:
