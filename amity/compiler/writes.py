@@ -57,8 +57,23 @@ class Writes:
         for n in self.all:  # what others need cannot wait
             if id(n) in late and any(id(u) not in late for u in self.users.get(id(n), ())):
                 self._hurry(n, late)
-        last = [n for n in self.all if id(n) in late]
-        return [n for n in self.all if id(n) not in late] + last
+        return [n for n in self.all if id(n) not in late] + self._together(late)
+
+    def _together(self, late: set[int]) -> list[Node]:
+        """Late nodes, producers first, those of one update next to each other."""
+        order: dict[int, Node] = {}
+        for end in self.all:
+            if id(end) not in late or any(id(u) in late for u in self.users.get(id(end), ())):
+                continue
+            stack = [end]
+            while stack:
+                node = stack[-1]
+                missing = [x for x in node.inputs if id(x) in late and id(x) not in order]
+                if missing:
+                    stack += reversed(missing)
+                else:
+                    order.setdefault(id(stack.pop()), node)
+        return list(order.values())
 
     def _hurry(self, node: Node, late: set[int]) -> None:
         stack = [node]
