@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as TF
@@ -20,40 +17,15 @@ import amity
 from amity import ops
 from amity.engine.threads import set_num_threads
 
-
-@dataclass
-class Row:
-    """One comparison: the same work in both, and the ratio that is wanted."""
-
-    name: str
-    ours: Callable[[], object]
-    theirs: Callable[[], object]
-    wanted: float = 1.0
-    threads: int = 1
-
-
-def once(f: Callable[[], object], calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        f()
-    return (time.perf_counter() - start) / calls
+from . import harness
+from .harness import Row
 
 
 def compare(row: Row, rounds: int) -> tuple[float, float, float]:
-    """Seconds of ours and theirs, and the median ratio of rounds."""
+    """Seconds of ours and theirs, and the median ratio of rounds, at the row's threads."""
     torch.set_num_threads(row.threads)
     set_num_threads(row.threads)
-    for f in (row.ours, row.theirs):
-        f(), f()
-    calls = max(1, int(0.004 / max(min(once(row.ours, 2), once(row.theirs, 2)), 1e-7)))
-    ours, theirs, ratios = [], [], []
-    for _ in range(rounds):
-        a = min(once(row.ours, calls) for _ in range(3))
-        b = min(once(row.theirs, calls) for _ in range(3))
-        ours.append(a)
-        theirs.append(b)
-        ratios.append(a / b)
-    return statistics.median(ours), statistics.median(theirs), statistics.median(ratios)
+    return harness.compare(row, rounds)
 
 
 def pair(*shape: int, grad: bool = False, scale: float = 1.0):

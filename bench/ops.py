@@ -16,7 +16,8 @@ import torch
 
 import amity
 
-from .eager import Row, compare
+from .eager import compare
+from .harness import Row
 
 Family = Iterator[Row]
 FAMILIES: dict[str, Callable[[], Family]] = {}
