@@ -46,6 +46,26 @@ def machine() -> Any:
     return found
 
 
+def record(recorder: Any) -> None:
+    """Tell `recorder` of this thread's calls instead of running them; None: whoever watches again."""
+    if recorder is None:
+        machine().record(*_state.get("watch", (None, 0)))
+    else:
+        machine().record(recorder)
+
+
+def watch(recorder: Any) -> None:
+    """Tell `recorder` of this thread's calls whenever no other recorder is told; None to end it."""
+    _state["watch"] = recorder, threading.get_ident()
+    if not deferral.is_on:
+        record(None)
+
+
+def watching_thread() -> int:
+    """The thread whose calls are watched."""
+    return _state["watch"][1]
+
+
 def _machine_type() -> type:
     """The machine that the settings and this Python allow."""
     if flags.device == "null":

@@ -27,6 +27,7 @@ class Kernels:
         self.target: Target = cpu.host_target()
         self._stamp = f"{source_stamp()}|{self.target.key}"
         self._address: dict[tuple, int] = {}
+        self.names: dict[int, str] = {}  # of kernels, by their addresses
         self._built: set[tuple] = set()
         self._complete: set[tuple] = set()
         self.lock = threading.RLock()  # taken around a fork too
@@ -95,7 +96,9 @@ class Kernels:
             return code
 
         code = self._cached(f"{self._stamp}|{words}", make)
-        return self.load(code, [name])[0]
+        address = self.load(code, [name])[0]
+        self.names[address] = name
+        return address
 
     def _show(self, kernel: Any, key: str, seconds: float) -> None:
         out = sys.stderr

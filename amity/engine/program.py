@@ -50,7 +50,8 @@ class HostProgram:
 class Paper:
     """What a Program does, for those who do not run it yet: a graph over layouts.
 
-    `given` maps outputs to arguments that receive them; `weak` tells which arguments are numbers.
+    `given` maps outputs to arguments that receive them; `weak` tells which arguments are numbers;
+    `name` is what profiles call it.
     """
 
     graph: Graph
@@ -58,6 +59,7 @@ class Paper:
     given: dict[int, int]
     weak: Sequence[Any]
     plan: Callable[[], plan.Plan]  # with all its steps
+    name: str
 
 
 def build(
@@ -67,12 +69,13 @@ def build(
     bumps: Sequence[int] = (),
     mode: int | None = None,
     roots: Sequence[int] | None = None,
+    name: str = "",
 ) -> Callable:
     """A native callable for a graph over inputs of these layouts.
 
     `given` maps outputs to arguments that receive them; `bumps` are arguments whose version grows;
     `roots` tells which arguments share memory, by equal numbers. While calls are recorded, kernels
-    are left to the first call that runs.
+    are left to the first call that runs. `name`: see `Paper`.
     """
     from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
 
@@ -92,10 +95,12 @@ def build(
     def whole() -> plan.Plan:
         return _with_steps(lowered, outline, set(given or {}), roots is None)
 
+    name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
     if deferral.is_on:
-        return machine.program(outline, Paper(graph, inputs, dict(given or {}), weak, whole))
+        return machine.program(outline, Paper(graph, inputs, dict(given or {}), weak, whole, name))
     built = whole()
-    return machine.program(built, Paper(graph, inputs, dict(given or {}), weak, lambda: built))
+    paper = Paper(graph, inputs, dict(given or {}), weak, lambda: built, name)
+    return machine.program(built, paper)
 
 
 def paper_of(run: Callable) -> Paper:

@@ -70,12 +70,12 @@ class Recorder:
     def start(self) -> None:
         """Note this thread's calls from now on."""
         deferral.start(self)
-        device.machine().record(self)
+        device.record(self)
 
     def stop(self) -> None:
         """Run calls again."""
         deferral.stop()
-        device.machine().record(None)
+        device.record(None)
 
     def knows(self, storage: Any) -> bool:
         """Whether a noted call reads or writes this memory."""
@@ -269,7 +269,10 @@ class Recorder:
         roots += range(len(self.roots), len(self.roots) + len(numbers))
         layouts = [lay for _, _, lay in places] + [layout(n.spec.dtype, ()) for n in numbers]
         graph = Graph([*nodes, *numbers], outputs)
-        run = program.build(graph, layouts, given, (), program.NONE, roots) if outputs else nothing
+        run = nothing
+        if outputs:
+            name = f"segment {len(self.segments)}"
+            run = program.build(graph, layouts, given, (), program.NONE, roots, name)
         return Segment(run, targets, graph, self.calls)
 
 

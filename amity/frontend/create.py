@@ -71,7 +71,8 @@ def filled(lay: Layout, value: Any) -> Tensor:
         if plan is None:
             rows = layout_of(lay.dtype, (lay.numel,) if lay.ndim else ())
             node = Node(Constant(int(value), False), (), Spec(tuple(rows.shape), lay.dtype))
-            plan = program.build(Graph([], [node]), [], mode=program.TENSOR)
+            name = "ones" if value else "zeros"
+            plan = program.build(Graph([], [node]), [], mode=program.TENSOR, name=name)
             if len(_fills) > 4096:
                 _fills.clear()
             _fills[key] = plan

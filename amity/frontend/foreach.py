@@ -70,7 +70,10 @@ def _build(
             outputs.append(result.layout.node)
     layouts = [argument_layout(t) for t in tensors] + [argument_layout(0.0) for _ in names]
     graph = Graph([*inputs, *numbers], outputs)
-    return program.build(graph, layouts, given, sorted(set(given.values())), program.NONE)
+    bumps = sorted(set(given.values()))
+    whose = getattr(function, "func", function)
+    name = f"{whose.__module__.removeprefix('amity.')}.{whose.__name__}"
+    return program.build(graph, layouts, given, bumps, program.NONE, name=name)
 
 
 def _call(function: Callable, row: Sequence[Tensor], scalars: dict[str, Any]) -> Sequence[Tensor]:

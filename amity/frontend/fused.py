@@ -43,7 +43,7 @@ class Entry:
         try:
             mode = program.TENSOR if self.is_single else program.TUPLE
             self.program: Callable | None = program.build(
-                self.graph, [t.layout for t in tensors], mode=mode
+                self.graph, [t.layout for t in tensors], mode=mode, name=composite.name.strip("_")
             )
         except program.HostInside:
             self.program = None
@@ -211,7 +211,9 @@ class CompositeRule(Rule):
             if len(self.plans) > PLANS_KEPT:
                 self.plans.clear()
             layouts = [a.layout for a in arguments]
-            plan = self.plans[key] = program.build(self.graph, layouts, mode=program.TUPLE)
+            plan = self.plans[key] = program.build(
+                self.graph, layouts, mode=program.TUPLE, name=self.label()
+            )
         out = plan(*arguments)
         if is_new:
             self.is_fresh = self.is_fresh is not False and are_fresh(out)

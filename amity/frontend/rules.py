@@ -201,7 +201,7 @@ class OpRule(Rule):
         out = self.run(marks[:1], kept, layouts)
         wanted = [x.layout.node for x, n in zip(out, self.needs, strict=True) if n]
         lays = [a.layout if isinstance(a, Tensor) else _weak_layout(a) for a in arguments]
-        plan = program.build(Graph(nodes, wanted), lays, mode=program.TUPLE)
+        plan = program.build(Graph(nodes, wanted), lays, mode=program.TUPLE, name=self.label())
         if len(self.plans) > PLANS_KEPT:
             self.plans.clear()
         self.plans[g.layout, layouts] = plan

@@ -26,7 +26,8 @@ POOL, LAYOUT, SOURCE, OFFSET, OUTPUT_WORDS = range(5)
 KERNEL, META, GRID, GRAIN, BUFFERS, STEP_WORDS = range(6)
 TENSOR, FLOAT, INT = range(3)  # kinds of arguments
 GIVES_NONE, GIVES_TENSOR, GIVES_TUPLE, GIVES_FIRST = range(4)  # results
-RELEASE_GIL, SCRATCH, UNBUILT = 1, 2, 4  # flags; an unbuilt plan has its steps to come
+# Flags; an unbuilt plan has its steps to come, of an untold one no recorder is told.
+RELEASE_GIL, SCRATCH, UNBUILT, UNTOLD = 1, 2, 4, 8
 
 
 @dataclass(slots=True)

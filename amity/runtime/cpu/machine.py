@@ -216,10 +216,13 @@ class Machine:
         payload.before, payload.keep = payload.keep, (words, plan)  # another thread may run the old
         pointer.value = words.buffer_info()[0]
 
-    def record(self, recorder: Callable | None) -> None:
-        """Tell `recorder` of this thread's calls instead of running them; None to run them again."""
+    def record(self, recorder: Callable | None, thread: int = 0) -> None:
+        """Tell `recorder` of a thread's calls, by default this one's, instead of running them; None to
+        run them again.
+        """
         self._recorder = recorder
-        cells = {"recorder": recorder and id(recorder), "recording_thread": threading.get_ident()}
+        thread = thread or threading.get_ident()
+        cells = {"recorder": recorder and id(recorder), "recording_thread": thread}
         for name, value in cells.items():
             self._cells[abi.CELLS.index(name)] = value
 

@@ -134,7 +134,8 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         machine = self.machine
-        if machine.recorder is not None and machine.recording_thread == threading.get_ident():
+        is_told = not self.plan.flags & form.UNTOLD and machine.recorder is not None
+        if is_told and machine.recording_thread == threading.get_ident():
             return machine.recorder(self, self._run(args, True), *args)
         if self.plan.flags & form.UNBUILT:
             self.plan = self.paper.plan()
@@ -248,9 +249,11 @@ class Machine:
         """What runs a plan that a recorder was told of."""
         return program
 
-    def record(self, recorder: Callable | None) -> None:
-        """Tell `recorder` of this thread's calls instead of running them; None to run them again."""
-        self.recorder, self.recording_thread = recorder, threading.get_ident()
+    def record(self, recorder: Callable | None, thread: int = 0) -> None:
+        """Tell `recorder` of a thread's calls, by default this one's, instead of running them; None to
+        run them again.
+        """
+        self.recorder, self.recording_thread = recorder, thread or threading.get_ident()
 
     def output(self, output: form.Output, args: Sequence[Any]) -> Storage:
         """Memory for an output: fresh, or an argument's."""

@@ -46,7 +46,14 @@ whose:
   %there0 = load ptr, ptr {cell("recording_thread")}
   %there = ptrtoint ptr %there0 to i64
   %is_mine = icmp eq i64 %here, %there
-  br i1 %is_mine, label %record, label %build
+  {at("planp", "self", PAYLOAD)}
+  %plan = load ptr, ptr %planp
+  %flagp = getelementptr i64, ptr %plan, i64 {plan.FLAGS}
+  %flags = load i64, ptr %flagp
+  %untold = and i64 %flags, {plan.UNTOLD}
+  %is_told = icmp eq i64 %untold, 0
+  %tells = and i1 %is_mine, %is_told
+  br i1 %tells, label %record, label %build
 record:
   %made = call ptr @run(ptr %self, ptr %args, i64 %nargs, i1 true)
   %failed = icmp eq ptr %made, null
