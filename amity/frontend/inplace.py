@@ -173,7 +173,8 @@ def write_again(op: Op, t: Tensor, other: Any) -> Tensor | None:
 
 
 def _keep(key: tuple, graph: Graph, layouts: Sequence[Layout]) -> Callable:
-    plan = program.build(graph, layouts, {0: 0}, [0], program.FIRST)
+    name = f"{getattr(key[0], 'name', key[0])}_"
+    plan = program.build(graph, layouts, {0: 0}, [0], program.FIRST, name=name)
     if len(_plans) > PLANS_KEPT:
         _plans.clear()
     _plans[key] = plan
