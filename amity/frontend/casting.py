@@ -92,6 +92,11 @@ def cast(value: Any, dtype: DType) -> Any:
     return value
 
 
+def lowered(value: Any) -> Any:
+    """In a region, a tensor or those of a tuple in its dtype; for layers that are on its list."""
+    return cast(value, region.dtype) if region.is_on else value
+
+
 def is_castable(t: Tensor) -> bool:
     lay = t.layout
     return (
@@ -108,7 +113,7 @@ def _cast_leaf(t: Tensor, dtype: DType) -> Tensor:
         return t
     is_kept = (
         region.keeps and dtype is region.dtype and t.layout.dtype is float32
-        and t.tape is not None and is_leaf(t.tape)
+        and t.tape is not None and is_leaf(t.tape) and t.storage is not None
     )  # fmt: skip
     if not is_kept:
         return t.to(dtype)

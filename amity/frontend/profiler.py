@@ -109,7 +109,8 @@ class profile:
     products and convolutions. Without a `schedule` it watches from start to end; with one, `step()`
     marks the steps, and `on_trace_ready` is called with the profile after each round.
 
-    A compiled function shows its segments. Views do no work and are not shown.
+    `with_modules` is, as in PyTorch, for scripted modules, of which there are none. A compiled
+    function shows its segments. Views do no work and are not shown.
 
     errors: RuntimeError if another profile runs
 
@@ -137,10 +138,6 @@ class profile:
         if ProfilerActivity.CPU not in self.activities:
             got = ", ".join(a.name for a in self.activities) or "no activities"
             raise fail(ValueError, "profile", got, "ProfilerActivity.CPU among the activities")
-        if with_modules:
-            raise fail(
-                ValueError, "profile", "with_modules=True", "with_stack=True, which has them"
-            )
         self.schedule = schedule or (lambda step: ProfilerAction.RECORD)
         self.has_steps = schedule is not None
         self.on_trace_ready, self.acc_events = on_trace_ready, acc_events

@@ -14,6 +14,7 @@ from typing import Any
 from amity import ops
 from amity.frontend import create
 from amity.frontend.autograd import Function
+from amity.frontend.casting import lowered
 from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.module import Module
@@ -348,6 +349,11 @@ class LSTM(RNNBase):
 
     def _state_sizes(self) -> list[int]:
         return [self.proj_size or self.hidden_size, self.hidden_size]
+
+    def _layers(self, input: Tensor, sizes: list[int] | None, state: State) -> tuple[Tensor, State]:
+        if sizes is None and not self.proj_size:  # what autocast's list of PyTorch has as one op
+            input, state = lowered((input, state))
+        return super()._layers(input, sizes, state)
 
     def forward(self, input: Any, hx: State | None = None) -> tuple[Any, State]:
         return self._forward(input, hx)

@@ -253,26 +253,38 @@ def test_compiled_training_is_the_same():
         np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), atol=0.02)
 
 
-@pytest.mark.filterwarnings("ignore:.*batch_first")
+@pytest.mark.filterwarnings("ignore:.*batch_first", "ignore:LSTM with projections")
 def test_layers_with_a_state_and_attention():
     for lib in (torch, amity):
         x = lib.ones(2, 3, 4)
         found = []
         for make in (
             lambda nn: nn.RNN(4, 3), lambda nn: nn.GRU(4, 3), lambda nn: nn.GRUCell(4, 3),
+            lambda nn: nn.LSTM(4, 3, 2, bidirectional=True), lambda nn: nn.LSTM(4, 3, proj_size=2),
+            lambda nn: nn.LSTMCell(4, 3),
             lambda nn: nn.MultiheadAttention(4, 2), lambda nn: nn.TransformerEncoderLayer(4, 2, 8),
         ):  # fmt: skip
             layer = make(lib.nn)
             is_cell, is_attention = "Cell" in str(layer), "Multi" in type(layer).__name__
             with lib.autocast("cpu"):
                 y = layer(x, x, x) if is_attention else layer(x[0] if is_cell else x)
-            y = y[0] if isinstance(y, tuple) else y
-            y.float().sum().backward()
-            found.append(str(y.dtype).split(".")[1])
+            ys = [t for part in y for t in part] if isinstance(y, tuple) else [y]
+            sum(t.float().sum() for t in ys).backward()
+            found.append({str(t.dtype).split(".")[1] for t in ys})
             assert all(p.grad.dtype == p.dtype for p in layer.parameters())
         if lib is torch:
             expected = found
     assert found == expected
+
+
+def test_transforms():
+    x, w = amity.ones(3, 4), amity.ones(4, 4, requires_grad=True)
+    half = lambda r: w @ r  # noqa: E731
+    slope = amity.func.grad(lambda r: (w @ r).float().sum())
+    with amity.autocast("cpu"):
+        assert amity.vmap(half)(x).dtype is amity.bfloat16
+        assert amity.vmap(slope)(x).dtype is amity.func.jacrev(half)(x[0]).dtype is amity.float32
+        assert amity.func.jvp(half, (x[0],), (x[0],))[1].dtype is amity.bfloat16
 
 
 def test_gradients_of_gradients():
