@@ -70,12 +70,16 @@ class Entry:
         outs = (out,) if self.is_single else out
         if not any(o.layout.dtype.kind == "f" for o in outs):
             return None
-        needs = tuple([t.tape is not None for t in tensors])
-        rule = self.rules.get(needs)
-        if rule is None:
-            rule = self.rules[needs] = CompositeRule(self, needs)
+        rule = self.rule(tuple([t.tape is not None for t in tensors]))
         rule.record(outs, tensors)
         return rule
+
+    def rule(self, needs: tuple[bool, ...]) -> CompositeRule:
+        """The derivative with respect to the tensors that want a gradient."""
+        found = self.rules.get(needs)
+        if found is None:
+            found = self.rules[needs] = CompositeRule(self, needs)
+        return found
 
     def note(self, out: Any, *given: Any) -> None:
         """`record`, given tensors and their tapes; the next time it is plain code."""

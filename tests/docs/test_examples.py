@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,14 @@ def test_readme():
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_tour():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "tour.py"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the derivative's graph" in done.stdout and "float32" in done.stdout
 
 
 def test_readme_commands_are_the_two_of_the_project():
