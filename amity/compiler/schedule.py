@@ -196,8 +196,8 @@ class _Schedule(Body):
                 acc = k.join(b, acc, result[len(start_v) + at : len(start_v) + at + n])
             self.row_values[v] = k.result(acc)
             at += n
-        for v in spills:
-            self.spilled[v] = spills.index(v) + len(self.spilled)
+        first = len(self.spilled)
+        self.spilled |= {v: first + n for n, v in enumerate(spills)}
 
     def _unroll(self) -> int:
         """Independent accumulators, to hide the latency of the add; costly bodies hide it already."""

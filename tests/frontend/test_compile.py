@@ -488,3 +488,12 @@ def test_a_warning_tells_what_changes_at_every_call():
     with pytest.warns(UserWarning, match=r"it has mul\(float32\[\d+\]\) where another had"):
         for n in range(1, 70):
             f(amity.ones(n))
+
+
+def test_two_costly_values_kept_for_a_second_pass():
+    def f(x):
+        e, c = x.exp(), x.cos()
+        return x + e.sum(), c + c.sum() * e
+
+    x = amity.rand(8, 9, dtype=amity.float64)
+    assert agree(values(amity.compile(f)(x)), values(f(x)))
