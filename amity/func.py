@@ -12,9 +12,9 @@ from .frontend.transforms import (
     vjp,
 )
 from .frontend.vmap import vmap
-from .nn.utils.stateless import functional_call
+from .nn.utils.stateless import functional_call, stack_module_state
 
 __all__ = [
     "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize",
-    "value_and_grad", "vjp", "vmap",
+    "stack_module_state", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip

@@ -34,6 +34,8 @@ class Nest:
             return make(self.keys[0], zip(self.keys[1], inner, strict=True))
         if make in DICTS:
             return make(zip(self.keys, inner, strict=True))
+        if isinstance(self.keys, tuple):  # results with names, as `sort` gives them
+            return make(self.keys[0], **dict(zip(self.keys[1], inner, strict=True)))
         return make(*inner) if hasattr(make, "_fields") else make(inner)
 
     def __eq__(self, other: object) -> bool:
@@ -57,6 +59,9 @@ def children(tree: Any) -> tuple[Any, list[Any]] | None:
         return (tree.default_factory, tuple(tree)), list(tree.values())
     if kind in DICTS:
         return tuple(tree), list(tree.values())
+    if isinstance(tree, tuple) and hasattr(tree, "_names"):
+        named: Any = tree
+        return (named._op, named._names), list(named)
     if kind in (tuple, list, deque) or (isinstance(tree, tuple) and hasattr(tree, "_fields")):
         return len(tree), list(tree)
     return None

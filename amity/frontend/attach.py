@@ -15,7 +15,7 @@ from amity.ops.cast import Cast
 from amity.ops.record import INPLACE, METHODS, Op, Pointwise
 
 from . import autograd, create, foreach, inplace, view_memo
-from .batched import all_entries, is_batched, through
+from .batched import all_entries, held, is_batched, through
 from .bind import bind, fast_binary, fast_unary, fast_whole
 from .fused import bind_composite
 from .grad_mode import no_grad
@@ -411,6 +411,7 @@ def attach_rest() -> None:
     set_method("type", type_)
     set_method("copy_", inplace.copy_)
     set_method("_receive", inplace.receive)
+    set_method("_held", held)
     set_method("_become", inplace.become)
     set_method("_blend", blend)
     set_method("_zeros_like", lambda self: create.zeros_like(self))

@@ -30,6 +30,7 @@ from .tape import (
 )  # fmt: skip
 from .tensor import Tensor
 from .trace import Symbol
+from .vmap import vmap
 
 
 class Handle:
@@ -355,9 +356,8 @@ def grad(
             stacklevel=2,
         )
     if is_grads_batched:
-        raise NotImplementedError(
-            "grad: is_grads_batched: got True; expected False: call grad once for each gradient"
-        )
+        return _batched_grad(outputs, inputs, grad_outputs, create_graph, allow_unused,
+                             materialize_grads)  # fmt: skip
     if materialize_grads and allow_unused is False:
         raise ValueError(
             "grad: Expected allow_unused to be True or not passed when materialize_grads=True"
@@ -377,6 +377,24 @@ def grad(
             )
         out.append(g)
     return tuple(out)
+
+
+def _batched_grad(
+    outputs: Any, inputs: Any, grad_outputs: Any, create_graph: bool,
+    allow_unused: bool | None, materialize: bool,
+) -> tuple:  # fmt: skip
+    """The gradients for each of many gradients of the outputs, which have one more dimension in front."""
+    used: list[bool] = []
+
+    def one(*seeds: Tensor) -> list[Tensor]:
+        found = grad(
+            outputs, inputs, seeds, True, create_graph, True, allow_unused, False, materialize
+        )
+        used[:] = [g is not None for g in found]
+        return [g for g in found if g is not None]
+
+    made = iter(vmap(one)(*grad_outputs))
+    return tuple(next(made) if is_used else None for is_used in used)
 
 
 def _check_inputs(op: str, inputs: Sequence[Any]) -> None:

@@ -57,6 +57,15 @@ class Batched:
 
     is_dense = is_contiguous
 
+    @property
+    def extent(self) -> int:
+        """Elements of memory from the first to one past the last of an entry."""
+        last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        return last + 1 if self.numel else 0
+
+    def storage_offset(self) -> int:
+        return self.value.storage_offset()
+
     def detached(self) -> Batched:
         """The same entries, off all tapes."""
         return Batched(self.value.detach(), self.level, self.is_mapped)
@@ -202,8 +211,8 @@ def repeated(t: Tensor, level: Level) -> Tensor:
     return Expand((level.size, *t.shape))(t)
 
 
-def write(t: Tensor, value: Tensor) -> None:
-    """Write into what a tensor holds.
+def fitting(t: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """What two tensors hold, for the second to be written into the first.
 
     errors: RuntimeError if entries differ in `value` but share the memory of `t`
     """
@@ -216,4 +225,4 @@ def write(t: Tensor, value: Tensor) -> None:
             "being vmapped over but `self` not being vmapped over in a vmap. Please try to use "
             "out-of-place operators instead of inplace arithmetic."
         )
-    into.value.copy_(source.value)
+    return into.value, source.value

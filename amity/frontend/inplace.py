@@ -18,9 +18,10 @@ from amity.ops.select import WHERE
 from amity.ops.strided import AsStrided, StridedSum
 
 from . import batched, create
-from .batched import is_batched
+from .batched import held, is_batched, through
 from .bind import argument_layout, bind_slowly, checked, spec_of
 from .grad_mode import no_grad
+from .rules import version_of
 from .tape import (
     ACCUMULATE,
     EDGES,
@@ -92,9 +93,10 @@ def apply_inplace(
         return _rebind(t, function(t, *args, **kwargs))
     check_writable(name + "_", t)
     if is_batched(t) or any(map(is_batched, args)):
+        since = next_seq()
         result = function(t, *args, **kwargs)
         check_result(name + "_", t, result.layout.shape, result.layout.dtype)
-        return assign(t, result)
+        return assign(t, result, since)
     op = getattr(function, "op", None)
     if (
         isinstance(op, Pointwise)
@@ -266,13 +268,19 @@ def keep_before(node: list | None, t: Tensor, since: int) -> None:
     if node[RULE] is not OUTPUT and isinstance(node[SAVED], tuple):
         saved, versions = list(node[SAVED]), list(node[VERSIONS])
         for i, s in enumerate(saved):
-            if isinstance(s, Tensor) and s.storage is not None and s.storage.root is t.storage.root:
-                copy = s.detach().clone()
+            if isinstance(s, Tensor) and _is_of(s, t):
+                copy = through(lambda x: x.clone(), s) if is_batched(s) else s.detach().clone()
                 copy.tape, saved[i] = s.tape, copy
-                versions[i] = copy.storage.version
+                versions[i] = version_of(copy)
         node[SAVED], node[VERSIONS] = tuple(saved), tuple(versions)
     for edge in node[EDGES]:
         keep_before(edge, t, since)
+
+
+def _is_of(s: Tensor, t: Tensor) -> bool:
+    """Whether two tensors are of the same memory."""
+    s, t = held(s).storage, held(t).storage
+    return s is not None and s.root is t.root
 
 
 def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
@@ -283,7 +291,7 @@ def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
     if value.layout.dtype is not t.layout.dtype:
         value = value.to(t.layout.dtype)
     if is_batched(t) or is_batched(value):
-        return _assign_entries(t, value)
+        return _assign_entries(t, value, since)
     if modes.grad and value.tape is not None:
         keep_before(value.tape, t, value.tape[SEQ] + 1 if since is None else since)
     with no_grad():
@@ -301,7 +309,7 @@ def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
     return t
 
 
-def _assign_entries(t: Tensor, value: Tensor) -> Tensor:
+def _assign_entries(t: Tensor, value: Tensor, since: int | None) -> Tensor:
     """`assign` under vmap: memory and the outer tapes are those of what the tensors hold."""
     wants = modes.grad and (t.tape is not None or value.tape is not None)
     if wants and (t.base is not None or any(v() is not None for v in t.__dict__.get("_views", ()))):
@@ -309,7 +317,11 @@ def _assign_entries(t: Tensor, value: Tensor) -> Tensor:
             "vmap: got a write into a view, or into a tensor with views, that a gradient inside the map "
             "flows through; expected amity.where, amity.cat or an index_put of the whole tensor"
         )
-    batched.write(t, value)
+    into, source = batched.fitting(t, value)
+    check_writable("copy_", into)
+    if wants and value.tape is not None:
+        keep_before(value.tape, t, value.tape[SEQ] + 1 if since is None else since)
+    assign(into, source.expand(into.shape), since)
     if wants:
         retie(t, value.tape or [next_seq(), FILLED, (t.tape,), (), (), (t.layout,), None, None])
     return t

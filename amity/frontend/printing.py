@@ -10,6 +10,7 @@ import numpy as np
 from amity.core.dtype import bool_, float32, get_default_dtype, int64
 from amity.engine import device as engine
 
+from .batched import Batched
 from .grad_fn import GradFn
 from .tape import is_leaf
 from .tensor import Tensor
@@ -131,6 +132,10 @@ def text_of(t: Tensor) -> str:
     """A tensor's `repr`."""
     prefix = "tensor("
     tail = []
+    if type(t.layout) is Batched:
+        lay = t.layout
+        place = "0" if lay.is_mapped else "None"
+        return f"BatchedTensor(lvl={lay.level}, bdim={place}, value={lay.value!r})"
     if type(t.layout) is Symbol:
         return f"tensor(..., traced, size={tuple(t.shape)}, dtype={t.dtype})"
     if t.storage is None:

@@ -31,7 +31,7 @@ def bernoulli(
 ) -> Tensor:
     """1 with the probability that an element says, else 0."""
     p = input.detach()
-    if p.numel() and bool(((p < 0) | (p > 1) | (p != p)).any()):
+    if p.numel() and bool(((p < 0) | (p > 1) | (p != p))._held().any()):
         raise RuntimeError(
             "bernoulli: Expected p_in >= 0 && p_in <= 1 to be true, but got false: expected "
             "probabilities in [0, 1]"

@@ -132,6 +132,8 @@ class Tensor:
         return storage.data if self.numel() else 0
 
     def storage_offset(self) -> int:
+        if type(self.layout) is not Layout:
+            return self.layout.storage_offset()
         s = self._memory("storage_offset")
         return (s.data - s.root.data) // self.itemsize
 

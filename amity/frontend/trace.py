@@ -43,6 +43,9 @@ class Symbol:
     def item(self) -> Any:
         raise RuntimeError("item: got a traced tensor; its value is not known yet")
 
+    def storage_offset(self) -> int:
+        raise self.no_data("storage_offset")
+
     def no_data(self, op: str) -> Exception:
         return RuntimeError(
             f"{op}: got a traced tensor, which has no data; expected a tensor with memory"

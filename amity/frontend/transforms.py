@@ -244,8 +244,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         seeds, nest = flatten(cotangents)
         _check_nest("vjp_fn", nest, "cotangents to be the same as of the outputs", call.outputs)
         create = call.matters(*seeds) if create_graph is None else create_graph
-        made = call.inputs.fill(call.pulled(seeds, create, retain_graph))
-        return made[0] if len(primals) == 1 else made
+        return call.inputs.fill(call.pulled(seeds, create, retain_graph))
 
     out = (call.result(), vjp_fn)
     return (*out, mapped(call.released, call.aux)) if has_aux else out
@@ -328,7 +327,7 @@ def _basis(leaves: Sequence[Tensor]) -> list[Tensor]:
     total, start, out = sum(t.numel() for t in leaves), 0, []
     for t in leaves:
         rows = eye(total, dtype=t.dtype)[:, start : start + t.numel()]
-        out.append(rows.reshape(total, *t.shape))
+        out.append(rows.reshape((total, *t.shape)))
         start += t.numel()
     return out
 
@@ -337,7 +336,7 @@ def _parts(rows: Tensor, leaves: Sequence[Tensor], dim: int) -> list[Tensor]:
     """A dimension over the elements of several tensors, cut into theirs and unfolded."""
     cut = rows.split([t.numel() for t in leaves], dim)
     return [
-        c.reshape(*c.shape[:dim], *t.shape, *c.shape[dim + 1 :])
+        c.reshape((*c.shape[:dim], *t.shape, *c.shape[dim + 1 :]))
         for c, t in zip(cut, leaves, strict=True)
     ]
 

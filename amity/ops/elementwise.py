@@ -182,7 +182,7 @@ def _refuse_zero(self, *specs):
 def _check_divisor(name: str, x: Any, z: Any) -> None:
     if hasattr(x, "layout") and x.numel() == 0:
         return
-    if (z == 0) if isinstance(z, int) else bool(EQ(z, 0).any()):
+    if (z == 0) if isinstance(z, int) else bool(EQ(z, 0)._held().any()):
         raise RuntimeError(
             f"{name}: ZeroDivisionError: got a divisor of 0; expected other integers"
         )

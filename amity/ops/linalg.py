@@ -143,7 +143,7 @@ def lstsq(A, B, rcond=None, *, driver=None):
     values = svdvals(A.detach())
     m, n = A.shape[-2:]
     rank = matrix_rank(A.detach(), rtol=rcond)
-    if m > n and bool((rank == n).all()):
+    if m > n and bool((rank == n)._held().all()):
         rest = (matmul(A, x) - b).square().sum(-2)
     else:
         rest = A.new_zeros((0,))

@@ -182,7 +182,7 @@ def binary_cross_entropy(
             f"binary_cross_entropy: Using a target size ({target.shape}) that is different to the "
             f"input size ({input.shape}) is deprecated. Please ensure they have the same size."
         )
-    if input.numel() and not bool(((input >= 0).logical_and(input <= 1)).all()):
+    if input.numel() and not bool((input >= 0).logical_and(input <= 1)._held().all()):
         raise RuntimeError("all elements of input should be between 0 and 1")
     return _bce(input, target, weight if weight is None else weight.expand(input.shape), reduction)
 

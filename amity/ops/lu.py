@@ -23,6 +23,7 @@ class Exchanges(Op):
 
     name = "lu_exchanges"
     kind = "host"
+    carries = "keep"
     count: int
     samples = (
         Sample(np.array([2, 0, 1]), count=3),
@@ -51,6 +52,7 @@ class RowOrder(Op):
 
     name = "lu_row_order"
     kind = "host"
+    carries = "keep"
     rows: int
     samples = (
         Sample(np.array([3, 3, 3], np.int32), rows=3),
@@ -99,6 +101,7 @@ def lu_factor(A, *, pivot=True, out=None):
     errors: RuntimeError if U has a zero on its diagonal
     """
     packed, pivots, info = _factor("lu_factor", A, pivot)
+    info = info._held()
     if info.numel() and info.max().item():
         i = int(info.max().item())
         raise RuntimeError(

@@ -190,7 +190,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
             raise ValueError("var is of incorrect size")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(reduction + " is not valid")
-    if bool((var < 0).any()):
+    if bool((var < 0)._held().any()):
         raise ValueError("var has negative entry/entries")
     return _gaussian_nll(input, target, var, full, eps, reduction)
 

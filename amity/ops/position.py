@@ -47,9 +47,10 @@ def one_hot(tensor, num_classes=-1):
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
         return tensor.new_zeros((*tensor.shape, num_classes))
-    if int(tensor.amin()) < 0:
+    seen = tensor._held()
+    if int(seen.amin()) < 0:
         raise RuntimeError("one_hot: got a negative class; Class values must be non-negative.")
-    top = int(tensor.amax()) + 1
+    top = int(seen.amax()) + 1
     if num_classes == -1:
         num_classes = top
     elif num_classes < 1:

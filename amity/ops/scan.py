@@ -62,7 +62,7 @@ class Cumprod(Scan):
 
     def grad(self, g, x, y):
         """Without zeros the reverse sum of g*y divided by x; with zeros the products are made anew."""
-        if not bool((x == 0).any()):
+        if not bool((x == 0)._held().any()):
             return _reverse_sum(g * y, self.dim) / x
         d, n = self.dim, x.shape[self.dim]
         total = []

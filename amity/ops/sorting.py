@@ -212,7 +212,7 @@ def _median(input, dim, keepdim):
     n = x.shape[d]
     if n == 0:
         raise IndexError(f"median(): Expected reduction dim {d} to have non-zero size.")
-    if x.dtype.kind != "f" or not bool((x != x).any()):
+    if x.dtype.kind != "f" or not bool((x != x)._held().any()):
         return _ranked("median", input, dim, keepdim, lambda x, d: (n - 1) // 2)
     _, order = Sort(d, False)(x.detach())
     first_nan = (x != x).to(int64).argmax(d, True)
@@ -310,7 +310,7 @@ def _quantile(name, input, q, dim, keepdim, interpolation, skip_nan):
             f"but got {interpolation}"
         )
     q = _shares(name, input, q)
-    if q.numel() and not bool(((q >= 0).logical_and(q <= 1)).all()):
+    if q.numel() and not bool((q >= 0).logical_and(q <= 1)._held().all()):
         raise RuntimeError(f"{name}() q values must be in the range [0, 1]")
     if input.numel() == 0:
         raise RuntimeError(f"{name}() input tensor must be non-empty")

@@ -79,7 +79,7 @@ class StridedSum(Op):
     """Elements added up at the places an `as_strided` view took them from."""
 
     name = "strided_sum"
-    carries = "each"
+    carries = "own"
     kind = "host"
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -110,6 +110,10 @@ class StridedSum(Op):
 
     def grad(self, g, like_x):
         return AsStrided(tuple(like_x.shape), self.strides, self.offset)(g)
+
+    def batch(self, size, is_mapped, x):
+        strides = (math.prod(self.shape), *self.strides)
+        return StridedSum((size, *self.shape), strides, self.offset)(x)
 
 
 def _elements(input) -> int:

@@ -77,9 +77,10 @@ def _max_unpool(n: int, input, indices, kernel_size, stride, padding, output_siz
     size = _unpooled_size(name, x, kernel, stride, padding, output_size)
     places = indices.reshape(*x.shape[:2], -1)
     length = math.prod(size)
-    if places.numel() and not (0 <= int(places.amin()) and int(places.amax()) < length):
+    seen = places._held()
+    if places.numel() and not (0 <= int(seen.amin()) and int(seen.amax()) < length):
         raise RuntimeError(
-            f"{name}: got indices from {int(places.amin())} to {int(places.amax())}; expected "
+            f"{name}: got indices from {int(seen.amin())} to {int(seen.amax())}; expected "
             f"places within the output size {size}"
         )
     empty = x.new_zeros((*x.shape[:2], length))

@@ -8,6 +8,7 @@ from typing import Any
 
 from amity.frontend.tensor import Tensor
 from amity.nn.module import Module
+from amity.ops import stack
 
 
 @contextmanager
@@ -88,3 +89,38 @@ def functional_call(
     args = () if args is None else args if isinstance(args, tuple) else (args,)
     with _swapped(module, tensors):
         return module(*args, **(kwargs or {}))
+
+
+def stack_module_state(
+    models: Sequence[Module],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The parameters and the buffers of models of one class, each stacked along a new dimension.
+
+    errors: RuntimeError for no models, or of different classes or modes
+    """
+    if not models:
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+    if len({m.training for m in models}) > 1:
+        raise RuntimeError(
+            "stack_module_state: Expected all models to have the same training/eval mode."
+        )
+    if len({type(m) for m in models}) > 1:
+        raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+    parameters = {
+        name: _stacked([m.get_parameter(name) for m in models])
+        for name, _ in models[0].named_parameters()
+    }
+    buffers = {
+        name: _stacked([m.get_buffer(name) for m in models])
+        for name, _ in models[0].named_buffers()
+    }
+    return parameters, buffers
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """A new leaf that asks for a gradient as the tensors do."""
+    if len({t.requires_grad for t in tensors}) > 1:
+        raise RuntimeError(
+            "stack_module_state: Expected each parameter to have the same .requires_grad in all models"
+        )
+    return stack([t.detach() for t in tensors]).requires_grad_(tensors[0].requires_grad)
