@@ -317,7 +317,7 @@ def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:
     """A nest over its grid: rows, vectors of rows, or blocks of the only dimension."""
 
     def family() -> list[Code]:
-        codes = [Code(n.key, _Builder(n), "nest") for n in nest.family()]
+        codes = [Code(n.key, _Builder(n), n.label) for n in nest.family()]
         return codes if turn is None else [*codes, turn]
 
     turn = turn_code(nest, meta)
@@ -346,7 +346,7 @@ def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:
     grain = max(1, -(-GRAIN_WORK // max(per_unit * weight, 1)))
 
     build = _Builder(nest)
-    return Launch(nest.key, build, meta, places, grid, grain, nest.spill, "nest", family, kin)
+    return Launch(nest.key, build, meta, places, grid, grain, nest.spill, nest.label, family, kin)
 
 
 class _Builder:

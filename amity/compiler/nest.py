@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 from amity.core.shape import numel
 from amity.ir.kernel import BITS, register_type
 
+REDUCES = {"add": "sum", "mul": "prod"}  # what reductions are called, by how they combine
+WORDS_SAID = 6
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -83,6 +86,19 @@ class Nest:
             self.spill,
             self.split,
         )
+
+    @property
+    def label(self) -> str:
+        """What it computes, in a few words, for the kernel's name."""
+        said: dict[str, None] = {}
+        for i in self.body:
+            if i.op == "pointwise":
+                said[i.what.name] = None
+            elif i.op == "indexed":
+                said[i.what[0].name] = None
+            elif i.op == "reduce":
+                said[REDUCES.get(i.what, i.what)] = None
+        return "_".join(list(said)[:WORDS_SAID]) or "copy"
 
     @property
     def vector_dim(self) -> int:
