@@ -149,7 +149,7 @@ del attach, copying, elements, indexing, reshaping, storage
 
 def __getattr__(name):
     """Parts that only some programs need, loaded when first named."""
-    if name in ("amp", "data", "func", "io", "linalg", "nn", "optim", "profiler", "special"):
+    if name in ("amp", "data", "func", "io", "linalg", "nn", "optim", "profiler", "special", "utils"):
         return importlib.import_module(f"amity.{name}")
     if name in ("save", "load"):
         return getattr(importlib.import_module("amity.io"), name)

@@ -83,6 +83,14 @@ class Generator:
             self._offset = (offset + max(count, 1)) & (1 << 64) - 1
         return _signed(self._seed), _signed(offset)
 
+    def place(self) -> tuple[int, int]:
+        """Where the stream is."""
+        return self._seed, self._offset
+
+    def move(self, place: tuple[int, int]) -> None:
+        """Go on from a place."""
+        self._seed, self._offset = place
+
     def __reduce__(self) -> tuple:
         return (_restore, (self._seed, self._offset))
 

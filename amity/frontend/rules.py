@@ -268,7 +268,10 @@ def unpack(node: list) -> Sequence[Any]:
             "through the "
             "graph a second time or if you need to access saved tensors after calling backward."
         )
-    for s, version in zip(saved, node[VERSIONS], strict=True):
+    versions = node[VERSIONS]
+    while not isinstance(saved, tuple):  # given up by a checkpoint, which may be in another
+        saved, versions = saved.recalled()
+    for s, version in zip(saved, versions, strict=True):
         if version_of(s) != version:
             raise RuntimeError(
                 f"{node[1].name}: one of the variables needed for gradient computation has been "

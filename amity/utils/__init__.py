@@ -1,0 +1,5 @@
+"""What `torch.utils` has."""
+
+from . import checkpoint
+
+__all__ = ["checkpoint"]
