@@ -33,6 +33,9 @@ def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument("--epochs", type=at_least_one, metavar="N", help="times over the images")
     parser.add_argument("--batch-size", type=at_least_one, metavar="N", help="images a step")
+    parser.add_argument(
+        "--compile", action="store_true", help="train eagerly, then compiled, and compare"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default 0)")
     parser.add_argument(
         "--out", type=Path, default=Path("amity-demo"), metavar="DIR", help="(default amity-demo)"

@@ -187,3 +187,13 @@ def test_a_second_run_compiles_nothing(tmp_path):
     (first, _), (second, taken) = counts
     assert int(first) > 10
     assert int(second) == 0 and 10 < int(taken) <= int(first)  # some kernels are for other sizes
+
+
+def test_compiled_and_eager_training_agree(tmp_path, capsys):
+    options = ["--dataset", "digits", "--epochs", "2", "--out", str(tmp_path), "--quiet"]
+    assert main(["demo", *options, "--compile"]) == 0
+    text = capsys.readouterr().out
+    reached = re.search(r"test accuracy ([\d.]+)% after", text).group(1)
+    eagerly = re.search(r"from the same seed: ([\d.]+)% after", text).group(1)
+    assert abs(float(reached) - float(eagerly)) < 2  # sums in another order, over 2 epochs
+    assert re.search(r"compiled took [\d.]+ of that time", text)
