@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-abs, exp, max, mean, minimum, sqrt, sum = (
-    jnp.abs, jnp.exp, jnp.max, jnp.mean, jnp.minimum, jnp.sqrt, jnp.sum,
-)  # fmt: skip
+abs, exp, max, minimum, sqrt, sum = jnp.abs, jnp.exp, jnp.max, jnp.minimum, jnp.sqrt, jnp.sum
 matmul, reshape, tanh, transpose, zeros = (
     jnp.matmul, jnp.reshape, jnp.tanh, jnp.transpose, jnp.zeros,
 )  # fmt: skip
 relu, relu6, sigmoid = jax.nn.relu, jax.nn.relu6, jax.nn.sigmoid
 rsqrt = lax.rsqrt
+
+
+def mean(x: Any, axes: tuple[int, ...] | None, keepdims: bool = False) -> Any:
+    return jnp.mean(x, axes, keepdims=keepdims)
 
 
 def moments(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:

@@ -76,12 +76,12 @@ def gpt(width: int, T: int, batch: int, is_training: bool, layers: int = 6) -> W
         "transformer",
         config,
         ((batch, T),),
-        words,
-        words,
-        "AdamW" if is_training else "",
-        1.0 if is_training else 0.0,
-        1.2,
-        (batch, T),
+        classes=words,
+        words=words,
+        optimizer="AdamW" if is_training else "",
+        clip=1.0,
+        wanted=1.2,
+        places=(batch, T),
     )
 
 
