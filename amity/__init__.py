@@ -56,6 +56,7 @@ from .frontend.autocast import (
 )
 from .frontend.autograd import backward, grad
 from .frontend.compiled import compile, explain
+from .frontend.control import cond, scan, while_loop
 from .frontend.create import (
     as_tensor,
     empty,
