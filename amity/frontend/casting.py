@@ -16,7 +16,9 @@ from weakref import ref
 from amity import ops
 from amity.core.dtype import DType, bfloat16, float32, float64, promote_types
 from amity.ops import linalg, lu
+from amity.ops.cast import Cast
 
+from .bind import fast_call
 from .tape import is_leaf, modes
 from .tensor import Tensor
 from .trace import Symbol
@@ -107,6 +109,11 @@ def is_castable(t: Tensor) -> bool:
     )
 
 
+@cache
+def _converter(dtype: DType) -> Callable[[Tensor], Tensor]:
+    return fast_call(Cast(dtype), 1)
+
+
 def _cast_leaf(t: Tensor, dtype: DType) -> Tensor:
     """The cast; one for all uses of a parameter, for as long as nobody writes to it."""
     if t.layout.dtype is dtype:
@@ -116,11 +123,11 @@ def _cast_leaf(t: Tensor, dtype: DType) -> Tensor:
         and t.tape is not None and is_leaf(t.tape) and t.storage is not None
     )  # fmt: skip
     if not is_kept:
-        return t.to(dtype)
+        return _converter(dtype)(t)
     key = id(t), dtype, bool(modes.grad)
     whose, storage, version, made = region.kept.get(key, (None, None, None, None))
     if whose is None or whose() is not t or storage is not t.storage or version != storage.version:
-        made = t.to(dtype)
+        made = _converter(dtype)(t)
         region.kept[key] = ref(t), t.storage, t.storage.version, made
     return made
 
