@@ -259,7 +259,8 @@ class _Lowering:
     # -- other kinds
     def _view(self, node: Node) -> None:
         source, lay = self._read(node.inputs[0])
-        found = node.op.view(lay)
+        is_chosen = node.op.is_of_memory and node.inputs[0].op is not None  # it means row-major then
+        found = node.op.view(lay) if lay.is_contiguous or not is_chosen else None
         if found is None:  # memory does not allow the view: take a row-major copy of it
             copy = self._new(layout(lay.dtype, lay.shape))
             self._copy(source, copy)
