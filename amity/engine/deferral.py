@@ -5,8 +5,8 @@ What reads memory asks here first, so that it finds values in it.
 
 from __future__ import annotations
 
-import threading
 from contextlib import nullcontext
+from threading import get_ident
 from typing import Any
 
 is_on = False  # whether some thread records
@@ -18,7 +18,7 @@ _AS_IT_IS = nullcontext()
 def start(recorder: Any) -> None:
     """Let this thread's calls be noted by `recorder`."""
     global is_on, _recorder, _thread
-    is_on, _recorder, _thread = True, recorder, threading.get_ident()
+    is_on, _recorder, _thread = True, recorder, get_ident()
 
 
 def stop() -> None:
@@ -29,7 +29,7 @@ def stop() -> None:
 
 def recorder() -> Any:
     """This thread's recorder, if it records."""
-    return _recorder if is_on and _thread == threading.get_ident() else None
+    return _recorder if is_on and _thread == get_ident() else None
 
 
 def settle(storage: Any, to_write: bool = False) -> None:
@@ -46,5 +46,6 @@ def aside(storage: Any) -> Any:
     found = recorder()
     if found is None:
         return _AS_IT_IS
-    settle(storage)
-    return found.paused()
+    if found.is_pending(storage):
+        found.flush()
+    return found.aside

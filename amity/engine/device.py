@@ -16,6 +16,7 @@ from . import deferral
 from .kernels import Kernels
 
 _state: dict[str, Any] = {}
+NOBODY = None, 0  # watches
 _lock = threading.RLock()
 
 
@@ -46,19 +47,26 @@ def machine() -> Any:
     return found
 
 
-def record(recorder: Any) -> None:
-    """Tell `recorder` of this thread's calls instead of running them; None: whoever watches again."""
-    if recorder is None:
-        machine().record(*_state.get("watch", (None, 0)))
+def note(recorder: Any) -> None:
+    """Have this thread's calls noted instead of run; None: tell whoever watches of them, or run them."""
+    watcher, thread = _state.get("watch", NOBODY)
+    if recorder is None and watcher is not None:
+        machine().record(watcher, thread)
     else:
-        machine().record(recorder)
+        machine().note(recorder)
 
 
 def watch(recorder: Any) -> None:
-    """Tell `recorder` of this thread's calls whenever no other recorder is told; None to end it."""
+    """Tell `recorder` of this thread's calls whenever they are not noted; None to end it."""
     _state["watch"] = recorder, threading.get_ident()
     if not deferral.is_on:
-        record(None)
+        note(None)
+
+
+def watcher() -> Any:
+    """Who watches this thread, or None."""
+    found, thread = _state.get("watch", NOBODY)
+    return found if found is not None and thread == threading.get_ident() else None
 
 
 def watching_thread() -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from amity.core.layout import Layout
 from amity.ir.graph import Graph
 from amity.runtime import plan
 
@@ -117,7 +118,7 @@ class Watch:
 
     def _measured(self) -> int:
         """Nanoseconds between two ticks with nothing in between."""
-        ticks = plan.Plan([], [], plan.GIVES_NONE, steps=[self._tick] * 50)
+        ticks = plan.Plan([], [], [], plan.GIVES_NONE, steps=[self._tick] * 50)
         device.machine().program(ticks)()
         times, self._ticks = self._ticks, []
         return min((b - a for a, b in zip(times, times[1:], strict=False)), default=0)
@@ -173,12 +174,20 @@ class Watch:
     def __call__(self, payload: Any, result: Any, *args: Any) -> Any:
         """A call that the machine tells of: its memory is there, its writes are counted."""
         del result
-        timed = self._timed.get(id(payload.paper))
+        return self._time(payload.paper, lambda run: run(*args), args)
+
+    def replay(self, paper: program.Paper, targets: Sequence[int]) -> None:
+        """Run a segment's Program over what was noted; results go to the roots `targets`."""
+        tensors = [None if w else m for m, w in zip(paper.inputs, paper.weak, strict=True)]
+        self._time(paper, lambda run: device.machine().replayer(run, targets)(), tensors)
+
+    def _time(self, paper: program.Paper, call: Callable, args: Sequence[Any]) -> Any:
+        timed = self._timed.get(id(paper))
         if timed is None:
-            timed = self._timed[id(payload.paper)] = self._prepare(payload.paper)
+            timed = self._timed[id(paper)] = self._prepare(paper)
         event = self.enter(timed.name, OP)
         try:
-            out = timed.run(*args)
+            out = call(timed.run)
         finally:
             self.leave(event)
             ticks, self._ticks = self._ticks, []
@@ -213,7 +222,7 @@ class Watch:
         if self.memory:
             event.memory = memory
         if self.shapes:
-            layouts = [getattr(a, "layout", None) for a in args]
+            layouts = [a if isinstance(a, Layout) else getattr(a, "layout", None) for a in args]
             event.input_shapes = [list(m.shape) if m else [] for m in layouts]
             event.input_types = [m.dtype.name if m else "Scalar" for m in layouts]
         if self.stacks:

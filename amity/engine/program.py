@@ -51,13 +51,15 @@ class Paper:
     """What a Program does, for those who do not run it yet: a graph over layouts.
 
     `given` maps outputs to arguments that receive them; `weak` tells which arguments are numbers;
-    `name` is what profiles call it.
+    `makes` are the layouts of the other outputs, None for a view of an argument; `name` is what
+    profiles call it.
     """
 
     graph: Graph
     inputs: Sequence[Layout]
     given: dict[int, int]
     weak: Sequence[Any]
+    makes: Sequence[Layout | None]
     plan: Callable[[], plan.Plan]  # with all its steps
     name: str
 
@@ -90,16 +92,18 @@ def build(
             raise HostInside(hosts[0].op.name)
         return HostProgram(lowered, hosts[0], mode)
     weak = [n.spec.is_weak and n.spec.dtype.kind for n in graph.inputs]
-    outline = _outline(lowered, weak, set(given or {}), bumps, mode)
+    outline = _outline(lowered, inputs, weak, given or {}, bumps, mode)
+    makes = [o.layout if o.source < 0 else None for o in outline.outputs]
 
     def whole() -> plan.Plan:
         return _with_steps(lowered, outline, set(given or {}), roots is None)
 
     name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
+    paper = Paper(graph, inputs, dict(given or {}), weak, makes, whole, name)
     if deferral.is_on:
-        return machine.program(outline, Paper(graph, inputs, dict(given or {}), weak, whole, name))
+        return machine.program(outline, paper)
     built = whole()
-    paper = Paper(graph, inputs, dict(given or {}), weak, lambda: built, name)
+    paper.plan = lambda: built
     return machine.program(built, paper)
 
 
@@ -113,13 +117,20 @@ class HostInside(Exception):
 
 
 def _outline(
-    lowered: Lowered, weak: Sequence[Any], given: set[int], bumps: Sequence[int], mode: int
+    lowered: Lowered,
+    inputs: Sequence[Layout],
+    weak: Sequence[Any],
+    given: dict[int, int],
+    bumps: Sequence[int],
+    mode: int,
 ) -> plan.Plan:
     """The plan (its form: runtime/plan.py) of a lowered graph without its steps."""
     fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
     kinds = [KINDS.get(w, plan.INT) for w in weak]
+    for a in given.values():
+        kinds[a] = plan.FILLED if inputs[a].is_dense else plan.FILLED_IN_PART
     outputs = [_output(lowered.places[p], len(weak)) for p in fresh]
-    return plan.Plan(kinds, outputs, mode, list(bumps), flags=plan.UNBUILT)
+    return plan.Plan(inputs, kinds, outputs, mode, list(bumps), flags=plan.UNBUILT)
 
 
 def _with_steps(lowered: Lowered, outline: plan.Plan, given: set[int], is_lone: bool) -> plan.Plan:

@@ -9,7 +9,7 @@ from functools import update_wrapper
 from typing import Any
 
 from amity.engine.program import paper_of
-from amity.engine.segment import Recorder, Segment
+from amity.engine.segment import Call, Recorder, Segment
 
 SEGMENTS_EXPECTED = 64  # more than that, and something changes at every call
 
@@ -21,32 +21,37 @@ class Compiled:
 
     def __init__(self, function: Callable, fullgraph: bool = False) -> None:
         self.function, self.fullgraph = function, fullgraph
-        self.segments: dict[tuple, Segment] = {}
+        self.segments: dict[bytes, Segment] = {}
+        self.recorder: Recorder | None = None
         self.has_warned = False
         update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not _turn.acquire(blocking=False):  # inside another, or while another thread's runs
+        if not _turn.acquire(False):  # inside another, or while another thread's runs
             return self.function(*args, **kwargs)
-        recorder = Recorder(self.segments, self.fullgraph)
         try:
+            recorder = self.recorder
+            if recorder is None:
+                recorder = self.recorder = Recorder(self.segments, self.fullgraph)
             recorder.start()
             try:
                 return self.function(*args, **kwargs)
             finally:
-                recorder.finish()
+                try:
+                    recorder.finish()
+                finally:
+                    recorder.stop()
         finally:
-            recorder.stop()
             _turn.release()
             if len(self.segments) > SEGMENTS_EXPECTED and not self.has_warned:
                 self._warn()
 
     def _warn(self) -> None:
         self.has_warned = True
-        keys = list(self.segments)
+        *others, last = self.segments.values()
         warnings.warn(
-            f"compile: got {len(keys)} different segments of {self.name}; expected that calls are "
-            f"alike. The last one is new because {difference(keys[-1], keys[:-1])}",
+            f"compile: got {len(self.segments)} different segments of {self.name}; expected that "
+            f"calls are alike. The last one is new because {difference(last.calls, others)}",
             stacklevel=3,
         )
 
@@ -64,6 +69,9 @@ class Compiled:
         if instance is None:
             return self
         return lambda *args, **kwargs: self(instance, *args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.function, self.fullgraph)  # a copy has its own Programs to come
 
     def __repr__(self) -> str:
         return f"<compiled {self.function!r}>"
@@ -101,28 +109,24 @@ def compile(
     return model if disable else Compiled(model, fullgraph)
 
 
-def difference(key: tuple, others: list[tuple]) -> str:
-    """Where a segment departs from the most similar one before it."""
-    best, at = max(((_common(key, k), k) for k in others), key=lambda p: p[0])
-    if best >= len(key) or best >= len(at):
+def difference(calls: list[Call], others: list[Segment]) -> str:
+    """Where a segment's calls depart from the most similar one before it."""
+    best, at = max(((_common(calls, s.calls), s.calls) for s in others), key=lambda p: p[0])
+    if best >= len(calls) or best >= len(at):
         return "other results are still in use at its end, or it ends earlier or later"
-    new, old = _call_at(key, best), _call_at(at, best)
+    new, old = calls[best].paper, at[best].paper
     if new.graph is old.graph or _text(new) != _text(old):
         return f"it has {_text(new)} where another had {_text(old)}"
     return f"{_text(new)} works on other memory than before (another sharing between tensors)"
 
 
-def _common(a: tuple, b: tuple) -> int:
+def _common(a: list[Call], b: list[Call]) -> int:
     n = 0
     for x, y in zip(a, b, strict=False):
-        if x is not y and x != y:
+        if x.payload is not y.payload or x.takes != y.takes:
             break
         n += 1
     return n
-
-
-def _call_at(key: tuple, at: int) -> Any:
-    return next(word for word in reversed(key[: at + 1]) if hasattr(word, "graph"))
 
 
 def _text(paper: Any) -> str:
@@ -145,10 +149,10 @@ def explain(function: Compiled) -> str:
         raise TypeError(
             f"explain: got {type(function).__name__}; expected what amity.compile returned"
         )
-    keys = list(function.segments)
-    lines = [f"{function.name}: {len(keys)} segments"]
-    for i, (key, segment) in enumerate(function.segments.items()):
-        plan = paper_of(segment.run).plan() if segment.graph.outputs else None
+    segments = list(function.segments.values())
+    lines = [f"{function.name}: {len(segments)} segments"]
+    for i, segment in enumerate(segments):
+        plan = paper_of(segment.program).plan() if segment.program else None
         steps = plan.steps if plan else []
         reads = sum(n.op is None and not n.spec.is_weak for n in segment.graph.nodes())
         nodes = sum(n.op is not None for n in segment.graph.nodes())
@@ -161,7 +165,7 @@ def explain(function: Compiled) -> str:
             f"{plan.arena if plan else 0} bytes in between",
         ]
         if i:
-            lines.append(f"  it is new as {difference(key, keys[:i])}")
+            lines.append(f"  it is new as {difference(segment.calls, segments[:i])}")
     text = "\n".join(lines)
     print(text)
     return text

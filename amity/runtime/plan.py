@@ -2,12 +2,13 @@
 
 Native calls read a plan as an array of 64-bit words:
 
-    head     arguments, outputs, steps, arena, flags, result, bumps, most   (indices below)
+    head     arguments, outputs, steps, arena, flags, result, bumps, most, facts, noted
     then     a kind for each argument
              pool, layout, source, offset for each output
              the bumped arguments
              kernel, meta, grid, grain, buffers for each step, and after them slot and offset of
              each of its buffers
+             the facts of each argument and output: layout, dtype, itemsize, extent, nbytes
 
 Slots count the arguments, then the outputs, then the arena. Arena and pool are pools of blocks of
 one size, layout and meta addresses; `source` is 0 for an output with memory of its own, else one
@@ -21,10 +22,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-ARGUMENTS, OUTPUTS, STEPS, ARENA, FLAGS, RESULT, BUMPS, MOST, HEAD = range(9)
+ARGUMENTS, OUTPUTS, STEPS, ARENA, FLAGS, RESULT, BUMPS, MOST, FACTS, NOTED, HEAD = range(11)
 POOL, LAYOUT, SOURCE, OFFSET, OUTPUT_WORDS = range(5)
 KERNEL, META, GRID, GRAIN, BUFFERS, STEP_WORDS = range(6)
-TENSOR, FLOAT, INT = range(3)  # kinds of arguments
+LAYOUT_FACT, DTYPE, ITEMSIZE, EXTENT, NBYTES, FACT_WORDS = range(6)  # the last three in bytes
+# Kinds of arguments; those filled receive results, and their elements have no gaps between them or do
+TENSOR, FLOAT, INT, FILLED, FILLED_IN_PART = range(5)
+NUMBERS = (FLOAT, INT)
 GIVES_NONE, GIVES_TENSOR, GIVES_TUPLE, GIVES_FIRST = range(4)  # results
 # Flags; an unbuilt plan has its steps to come, of an untold one no recorder is told.
 RELEASE_GIL, SCRATCH, UNBUILT, UNTOLD = 1, 2, 4, 8
@@ -55,6 +59,7 @@ class Step:
 class Plan:
     """All that a machine must know to make a Program callable. `arena` counts bytes."""
 
+    inputs: Sequence[Any]  # layouts
     kinds: Sequence[int]
     outputs: Sequence[Output]
     result: int
@@ -68,7 +73,8 @@ class Plan:
         most = max((len(s.buffers) for s in self.steps), default=0)
         arena = pool(self.arena) if self.arena else 0
         head = [len(self.kinds), len(self.outputs), len(self.steps), arena]
-        out = [*head, self.flags, self.result, len(self.bumps), max(most, 1), *self.kinds]
+        out = [*head, self.flags, self.result, len(self.bumps), max(most, 1), 0, self.noted]
+        out += self.kinds
         for o in self.outputs:
             out += [pool(o.nbytes), id(o.layout), o.source + 1, o.offset]
         out += self.bumps
@@ -76,4 +82,19 @@ class Plan:
             out += [s.kernel, s.meta.buffer_info()[0], s.grid, s.grain, len(s.buffers)]
             for slot, offset in s.buffers:
                 out += [slot, offset]
+        out[FACTS] = len(out)
+        for lay in (*self.inputs, *[o.layout for o in self.outputs]):
+            out += facts(lay)
         return array("q", out)
+
+    @property
+    def noted(self) -> int:
+        """Words of a note: the payload, root and offset of each tensor, the root of each result."""
+        tensors = sum(k not in NUMBERS for k in self.kinds)
+        return 1 + 2 * tensors + sum(o.source < 0 for o in self.outputs)
+
+
+def facts(lay: Any) -> list[int]:
+    """What tells whether one layout may be seen in memory that another one filled."""
+    size = lay.dtype.itemsize
+    return [id(lay), id(lay.dtype), size, lay.extent * size, lay.nbytes]

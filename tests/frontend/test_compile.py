@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 
@@ -449,6 +450,15 @@ def test_module_compile_and_attributes():
     expected = m(x).tolist()
     m.compile()
     assert m(x).tolist() == expected
+
+
+def test_a_copy_of_a_compiled_module_has_its_own_parameters():
+    m = nn.Linear(2, 2)
+    m.compile()
+    expected = m(x := amity.ones(1, 2)).tolist()
+    twin = copy.deepcopy(m)
+    m.weight.data.zero_()
+    assert twin(x).tolist() == expected and m(x).tolist() == [m.bias.tolist()]
 
 
 def test_decorators_and_methods():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Storage: 0 refcount, 8 type, then
-DATA, ROOT, VERSION, OWNER, POOL, NBYTES, HEADER = 16, 24, 32, 40, 48, 56, 64
+DATA, ROOT, VERSION, MARK, OWNER, POOL, NBYTES, HEADER = 16, 24, 32, 36, 40, 48, 56, 64
 # Pool of blocks of one size: free list, block size, where the blocks come from
 HEAD, BLOCK_SIZE, SOURCE = 0, 8, 16
 POOL_WORDS = 3
@@ -11,6 +11,14 @@ SYSTEM, HEAP = range(2)  # the C library, and kept for ever; or spans of the hea
 # State of the heap: bytes kept free, their limit, the list of free spans
 KEPT_BYTES, KEPT_LIMIT, FREE_SPANS = 0, 8, 16
 STATE_WORDS = 3
+# Notes (notes.py): start, count and limit of each buffer, by the word where these three begin
+WORDS, NUMBERS, ROOTS, READS, NOTES_WORDS = 0, 3, 6, 9, 12
+# A root: its storage; what it holds all over, if a noted call filled it: layout, dtype and bytes;
+# whether a noted call made it; one more than the last of the reads of it
+STORAGE, HELD, HELD_DTYPE, HELD_BYTES, IS_MADE, LAST_READ, ROOT_WORDS = range(7)
+# A read of memory as it was: where, how far from the root's start, layout, bytes; one more than
+# the read before it of the same root
+ADDRESS, AWAY, SEEN, SEEN_BYTES, READ_BEFORE, READ_WORDS = range(6)
 PAYLOAD = bytes.__basicsize__ - 1  # where the data of a bytes object starts
 
 # Cells that Python fills in: types, exceptions and shared state.
@@ -26,6 +34,8 @@ CELLS = (
     "recorder",
     "recording_thread",
     "complete",
+    "notes",
+    "is_noting",
 )
 
 

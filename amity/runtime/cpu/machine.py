@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from amity.core import flags
@@ -16,10 +15,15 @@ from amity.runtime.plan import Plan
 from . import abi, native, pool
 from .blocks import KEPT_LIMIT, LARGE, SCRATCH_BYTES, size_class
 from .loader import Loader, bind_symbol, keep
+from .notes import Notes
 
 FASTCALL, ONE_ARGUMENT, NO_ARGUMENTS = 0x80, 8, 4
 FUNCTIONS = (
     "run",
+    "seal",
+    "replay",
+    "forget",
+    "note",
     "allocate",
     "alias",
     "external",
@@ -62,7 +66,7 @@ class GetSet(ctypes.Structure):
                 ("doc", ctypes.c_char_p), ("closure", ctypes.c_void_p)]  # fmt: skip
 
 
-OBJECT, LONGLONG, TP_DEALLOC, TP_MEMBERS, TP_GETSET = 6, 17, 52, 72, 73
+OBJECT, UINT, LONGLONG, TP_DEALLOC, TP_MEMBERS, TP_GETSET = 6, 11, 17, 52, 72, 73
 
 
 new_builtin = ctypes.pythonapi.PyCFunction_NewEx
@@ -99,12 +103,17 @@ class Machine:
         threads = flags.threads or pool.usable_cores()
         self.workers = pool.Pool(self._address["amity_worker"], threads)
         self._scratch = self._new_pool(SCRATCH_BYTES, abi.SYSTEM)
-        self._complete, self._recorder = self._complete_plan, None
+        self._complete, self.notes = self._complete_plan, Notes()
         self._fill_cells(tensor_type)
         self.alias = self._builtin("alias", FASTCALL, self._words(self.pool(0)))
         self.external = self._builtin("external", FASTCALL, self._words(self.pool(0)))
         self.make = self._builtin("make", FASTCALL, b"")
         self.bump = self._builtin("bump", ONE_ARGUMENT, b"")
+        self.seal = self._builtin("seal", NO_ARGUMENTS, b"")
+        self.forget = self._builtin("forget", NO_ARGUMENTS, b"")
+        # notes this thread's calls instead of running them, and tells a recorder of those that do not
+        # fit; None runs them again
+        self.note = self._builtin("note", ONE_ARGUMENT, b"")
         self._allocators: dict[int, Callable] = {}
         keep(self)
 
@@ -114,17 +123,19 @@ class Machine:
             "state": ctypes.addressof(self._state), "pool_context": self.workers.context,
             "none": id(None), "memory_error": id(OutOfMemoryError), "type_error": id(TypeError),
             "scratch_pool": self._scratch, "recorder": None, "recording_thread": None,
-            "complete": id(self._complete),
+            "complete": id(self._complete), "notes": ctypes.addressof(self.notes.head),
+            "is_noting": None,
         }  # fmt: skip
         for i, name in enumerate(abi.CELLS):
             self._cells[i] = values[name]
 
     def _make_type(self) -> type:
         get = self._address
-        members = (Member * 4)(
+        members = (Member * 5)(
             Member(b"data", LONGLONG, abi.DATA, 1, b"address of the first byte"),
             Member(b"nbytes", LONGLONG, abi.NBYTES, 1, b"bytes of the block"),
             Member(b"owner", OBJECT, abi.OWNER, 1, b"who else may write the memory"),
+            Member(b"mark", UINT, abi.MARK, 0, b"one more than its number in the notes"),
             Member(),
         )
         getset = (GetSet * 3)(
@@ -216,15 +227,19 @@ class Machine:
         payload.before, payload.keep = payload.keep, (words, plan)  # another thread may run the old
         pointer.value = words.buffer_info()[0]
 
-    def record(self, recorder: Callable | None, thread: int = 0) -> None:
-        """Tell `recorder` of a thread's calls, by default this one's, instead of running them; None to
-        run them again.
-        """
+    def record(self, recorder: Callable, thread: int) -> None:
+        """Tell `recorder` of all calls of a thread instead of running them, until `note` is called."""
         self._recorder = recorder
-        thread = thread or threading.get_ident()
-        cells = {"recorder": recorder and id(recorder), "recording_thread": thread}
+        cells = {"recorder": id(recorder), "recording_thread": thread, "is_noting": None}
         for name, value in cells.items():
             self._cells[abi.CELLS.index(name)] = value
+
+    def replayer(self, run: Callable, targets: Sequence[int]) -> Callable[[], None]:
+        """What runs a program over the notes and clears them; results go to the roots `targets`."""
+        words, _ = run.__self__.keep
+        payload = _PlanBytes(self._words(words.buffer_info()[0], len(targets), *targets))
+        payload.keep = run
+        return self._builtin("replay", NO_ARGUMENTS, payload)
 
 
 class _PlanBytes(bytes):

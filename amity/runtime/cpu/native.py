@@ -13,6 +13,8 @@ from string import Template
 from .abi import CELLS
 from .blocks import ADVICE, NO_ADVICE
 from .heap_code import HEAP
+from .note_code import NOTES
+from .replay_code import REPLAY
 from .run_code import RUNNER
 from .storage_code import ALLOCATOR, BUILTINS, TENSORS
 
@@ -24,6 +26,7 @@ PYTHON = {
     "PyFloat_AsDouble": "double (ptr)",
     "PyLong_AsLongLong": "i64 (ptr)",
     "PyLong_FromLongLong": "ptr (i64)",
+    "PyBytes_FromStringAndSize": "ptr (ptr, i64)",
     "PyTuple_New": "ptr (i64)",
     "PyTuple_SetItem": "i32 (ptr, i64, ptr)",
     "PyType_GenericAlloc": "ptr (ptr, i64)",
@@ -55,7 +58,8 @@ def code(slots: dict[str, int], platform: str) -> str:
         result, params = signature.split(" ", 1)
         lines.append(f"declare {result} @{name}{params}")
     advice = [_advice(name, number) for name, number in ADVICE.get(platform, NO_ADVICE).items()]
-    whole = "\n".join([*lines, GLOBALS, *advice, HEAP, ALLOCATOR, TENSORS, RUNNER, BUILTINS])
+    parts = [HEAP, ALLOCATOR, TENSORS, NOTES, REPLAY, RUNNER, BUILTINS]
+    whole = "\n".join([*lines, GLOBALS, *advice, *parts])
     return Template(whole).substitute(slots)
 
 

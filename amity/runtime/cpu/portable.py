@@ -34,6 +34,7 @@ from .blocks import (
     size_class,
 )  # fmt: skip
 from .loader import Loader, keep
+from .notes import Notes
 
 HUGE_PAGES = 14  # MADV_HUGEPAGE of Linux
 POINTER, WORD = ctypes.c_void_p, ctypes.c_int64
@@ -98,13 +99,14 @@ class Heap:
 class Storage:
     """Memory with a count of the writes to it; a part of another has that one as its root."""
 
-    __slots__ = ("__weakref__", "_heap", "_root", "_size", "_writes", "data", "nbytes", "owner")
+    __slots__ = ("__weakref__", "_heap", "_root", "_size", "_writes", "data", "mark", "nbytes",
+                 "owner")  # fmt: skip
 
     def __init__(
         self, data: int, nbytes: int, root: Storage | None = None, owner: Any = None
     ) -> None:
         self.data, self.nbytes, self.owner = data, nbytes, owner
-        self._root, self._writes = root, 0
+        self._root, self._writes, self.mark = root, 0, 0
         self._heap: Heap | None = None
         self._size = 0
 
@@ -148,12 +150,13 @@ class Program:
         slots = self._arguments(args, numbers)
         made = [machine.output(o, args) for o in plan.outputs]
         if not is_noted:
-            self._run_steps([*slots, *[s.data for s in made]])
+            self.run_steps([*slots, *[s.data for s in made]])
         for a in plan.bumps:
             machine.bump(args[a].storage)
         return self._result(args, made)
 
-    def _run_steps(self, slots: list[int]) -> None:
+    def run_steps(self, slots: list[int]) -> None:
+        """Run every step over memory at the slots of arguments and outputs."""
         plan, machine = self.plan, self.machine
         arena = machine.allocate(plan.arena) if plan.arena else None
         scratch = machine.allocate(SCRATCH_BYTES) if plan.flags & form.SCRATCH else None
@@ -167,7 +170,7 @@ class Program:
             raise TypeError(NOT_A_TENSOR)
         slots = []
         for kind, value in zip(self.kinds, args, strict=True):
-            if kind == form.TENSOR:
+            if kind not in form.NUMBERS:
                 if not isinstance(value, self.machine.tensor_type):
                     raise TypeError(NOT_A_TENSOR)
                 slots.append(value.storage.data)
@@ -193,6 +196,9 @@ class Machine:
         self.tensor_type, self.heap = tensor_type, Heap()
         self.recorder: Callable | None = None
         self.recording_thread = 0
+        self.notes = Notes()
+        self.seal, self.forget = self.notes.seal, self.notes.clear
+        self.replayer = self.notes.replayer
         self.start(compile)
 
     def start(self, compile: Callable[[str], bytes]) -> None:
@@ -249,11 +255,15 @@ class Machine:
         """What runs a plan that a recorder was told of."""
         return program
 
-    def record(self, recorder: Callable | None, thread: int = 0) -> None:
-        """Tell `recorder` of a thread's calls, by default this one's, instead of running them; None to
-        run them again.
+    def note(self, recorder: Callable | None) -> None:
+        """Tell `recorder` of this thread's calls instead of running them, so that it notes them; None
+        to run them again.
         """
-        self.recorder, self.recording_thread = recorder, thread or threading.get_ident()
+        self.record(recorder, threading.get_ident())
+
+    def record(self, recorder: Callable | None, thread: int) -> None:
+        """Tell `recorder` of all calls of a thread instead of running them."""
+        self.recorder, self.recording_thread = recorder, thread
 
     def output(self, output: form.Output, args: Sequence[Any]) -> Storage:
         """Memory for an output: fresh, or an argument's."""

@@ -1,8 +1,9 @@
 """Code that runs a plan: one call from Python allocates, runs every step and gives the results.
 
-While a thread records, its calls allocate and give results but run nothing: the recorder is told of
-each, as `recorder(plan, result, *arguments)`, and what it returns is the call's result. A plan whose
-steps are still to come is completed before it first runs.
+While a thread records, its calls allocate and give results but run nothing. If notes are made, each
+is noted (note_code.py); where it does not fit, or no notes are made, the recorder is told of it, as
+`recorder(plan, result, *arguments)`, and what it returns is the call's result. A plan whose steps are
+still to come is completed before it first runs.
 """
 
 from __future__ import annotations
@@ -11,11 +12,27 @@ from amity.runtime import plan
 
 from .abi import DATA, PAYLOAD, VERSION, at, cell
 
-RUNNER = f"""
+RUNS, TOLD, NOTED = range(3)  # what becomes of a call
+
+ENTRY = f"""
 define internal ptr @fail(ptr %cellp, ptr %text) noinline cold {{
   %exc = load ptr, ptr %cellp
   call void @PyErr_SetString(ptr %exc, ptr %text)
   ret ptr null
+}}
+; note(recorder): note this thread's calls instead of running them, and tell the recorder of those
+; that do not fit; None to run them again
+define ptr @amity_note(ptr %self, ptr %recorder) nounwind {{
+  %none = load ptr, ptr {cell("none")}
+  %stops = icmp eq ptr %recorder, %none
+  %told = select i1 %stops, ptr null, ptr %recorder
+  store ptr %told, ptr {cell("recorder")}
+  store ptr %told, ptr {cell("is_noting")}
+  %here = call i64 @PyThread_get_thread_ident()
+  %thread = inttoptr i64 %here to ptr
+  store ptr %thread, ptr {cell("recording_thread")}
+  call void @Py_IncRef(ptr %none)
+  ret ptr %none
 }}
 define ptr @amity_run(ptr %self, ptr %args, i64 %nargs) nounwind {{
 entry:
@@ -33,7 +50,7 @@ special:
   %r0 = call ptr @run_special(ptr %self, ptr %args, i64 %nargs, ptr %recorder, i1 %is_unbuilt)
   ret ptr %r0
 now:
-  %r1 = call ptr @run(ptr %self, ptr %args, i64 %nargs, i1 false)
+  %r1 = call ptr @run(ptr %self, ptr %args, i64 %nargs, i64 {RUNS})
   ret ptr %r1
 }}
 define internal ptr @run_special(ptr %self, ptr %args, i64 %nargs, ptr %recorder, i1 %is_unbuilt)
@@ -55,7 +72,18 @@ whose:
   %tells = and i1 %is_mine, %is_told
   br i1 %tells, label %record, label %build
 record:
-  %made = call ptr @run(ptr %self, ptr %args, i64 %nargs, i1 true)
+  %noting = load ptr, ptr {cell("is_noting")}
+  %is_noting = icmp ne ptr %noting, null
+  br i1 %is_noting, label %weigh, label %ask
+weigh:
+  %notes = load ptr, ptr {cell("notes")}
+  %fits = call i1 @note_fits(ptr %notes, ptr %plan, ptr %args, i64 %nargs)
+  br i1 %fits, label %note, label %ask
+note:
+  %noted = call ptr @run(ptr %self, ptr %args, i64 %nargs, i64 {NOTED})
+  ret ptr %noted
+ask:
+  %made = call ptr @run(ptr %self, ptr %args, i64 %nargs, i64 {TOLD})
   %failed = icmp eq ptr %made, null
   br i1 %failed, label %none, label %tell
 tell:
@@ -94,41 +122,34 @@ completed:
   call void @Py_DecRef(ptr %done)
   br label %go
 go:
-  %result = call ptr @run(ptr %self, ptr %args, i64 %nargs, i1 false)
+  %result = call ptr @run(ptr %self, ptr %args, i64 %nargs, i64 {RUNS})
   ret ptr %result
 none:
   ret ptr null
 }}
-define internal ptr @run(ptr %self, ptr %args, i64 %nargs, i1 %is_noted) nounwind {{
+"""
+
+CALL = f"""
+define internal ptr @run(ptr %self, ptr %args, i64 %nargs, i64 %how) nounwind {{
 entry:
   {at("planp", "self", PAYLOAD)}
   %plan = load ptr, ptr %planp
   %p1 = getelementptr i64, ptr %plan, i64 {plan.OUTPUTS}
-  %p2 = getelementptr i64, ptr %plan, i64 {plan.STEPS}
-  %p3 = getelementptr i64, ptr %plan, i64 {plan.ARENA}
-  %p4 = getelementptr i64, ptr %plan, i64 {plan.FLAGS}
   %p5 = getelementptr i64, ptr %plan, i64 {plan.RESULT}
   %p6 = getelementptr i64, ptr %plan, i64 {plan.BUMPS}
-  %p7 = getelementptr i64, ptr %plan, i64 {plan.MOST}
   %kinds = getelementptr i64, ptr %plan, i64 {plan.HEAD}
   %n = load i64, ptr %plan
   %nout = load i64, ptr %p1
-  %nsteps = load i64, ptr %p2
-  %arena = load ptr, ptr %p3
-  %flags = load i64, ptr %p4
   %mode = load i64, ptr %p5
   %nbump = load i64, ptr %p6
-  %nbuf = load i64, ptr %p7
   %outs = getelementptr i64, ptr %kinds, i64 %n
   %no4 = mul i64 %nout, {plan.OUTPUT_WORDS}
   %bumps = getelementptr i64, ptr %outs, i64 %no4
-  %steps = getelementptr i64, ptr %bumps, i64 %nbump
   %nslots0 = add i64 %n, %nout
   %nslots = add i64 %nslots0, 1
   %slots = alloca ptr, i64 %nslots
   %scalars = alloca i64, i64 %nslots
   %made = alloca ptr, i64 %nslots
-  %bufs = alloca ptr, i64 %nbuf
   %okn = icmp eq i64 %nargs, %n
   br i1 %okn, label %arg, label %bad
 bad:
@@ -147,6 +168,8 @@ argone:
   %scalar = getelementptr i64, ptr %scalars, i64 %i
   switch i64 %kind, label %bad [
     i64 {plan.TENSOR}, label %astensor
+    i64 {plan.FILLED}, label %astensor
+    i64 {plan.FILLED_IN_PART}, label %astensor
     i64 {plan.FLOAT}, label %asfloat
     i64 {plan.INT}, label %asint ]
 astensor:
@@ -222,7 +245,7 @@ outnext:
   %j1 = add i64 %j, 1
   br label %out
 undo:
-  %u = phi i64 [ %j, %outgot ], [ %u1, %undone ], [ %nout, %tempfail ]
+  %u = phi i64 [ %j, %outgot ], [ %u1, %undone ], [ %nout, %steps ]
   %moreu = icmp sgt i64 %u, 0
   br i1 %moreu, label %undone, label %failed2
 undone:
@@ -234,24 +257,112 @@ undone:
 failed2:
   ret ptr null
 temps:
-  br i1 %is_noted, label %versions, label %memory
-memory:
+  switch i64 %how, label %steps [
+    i64 {TOLD}, label %versions
+    i64 {NOTED}, label %note ]
+note:
+  call void @note(ptr %self, ptr %plan, ptr %args, ptr %scalars, ptr %made)
+  br label %versions
+steps:
+  %ran = call i1 @run_steps(ptr %plan, ptr %slots, i64 %nslots0)
+  br i1 %ran, label %versions, label %undo
+versions:
+  %v = phi i64 [ 0, %temps ], [ 0, %note ], [ 0, %steps ], [ %v1, %bumpone ]
+  %morev = icmp slt i64 %v, %nbump
+  br i1 %morev, label %bumpone, label %result
+bumpone:
+  %vp = getelementptr i64, ptr %bumps, i64 %v
+  %varg = load i64, ptr %vp
+  %vap = getelementptr ptr, ptr %args, i64 %varg
+  %va = load ptr, ptr %vap
+  %vs = call ptr @storage_of(ptr %va)
+  %vr = call ptr @root_of(ptr %vs)
+  {at("vverp", "vr", VERSION)}
+  %ver = load i32, ptr %vverp
+  %ver1 = add i32 %ver, 1
+  store i32 %ver1, ptr %vverp
+  %v1 = add i64 %v, 1
+  br label %versions
+result:
+  switch i64 %mode, label %rnone [
+    i64 {plan.GIVES_TENSOR}, label %rone
+    i64 {plan.GIVES_TUPLE}, label %rtuple
+    i64 {plan.GIVES_FIRST}, label %rself ]
+rnone:
+  %none = load ptr, ptr {cell("none")}
+  call void @Py_IncRef(ptr %none)
+  ret ptr %none
+rself:
+  %self0 = load ptr, ptr %args
+  call void @Py_IncRef(ptr %self0)
+  ret ptr %self0
+rone:
+  %rs = load ptr, ptr %made
+  %rlp = getelementptr i64, ptr %outs, i64 {plan.LAYOUT}
+  %rl = load ptr, ptr %rlp
+  %rt = call ptr @tensor(ptr %rs, ptr %rl)
+  ret ptr %rt
+rtuple:
+  %tuple = call ptr @PyTuple_New(i64 %nout)
+  br label %rloop
+rloop:
+  %r = phi i64 [ 0, %rtuple ], [ %r1, %rnext ]
+  %morer = icmp slt i64 %r, %nout
+  br i1 %morer, label %rnext, label %rdone
+rnext:
+  %rmp = getelementptr ptr, ptr %made, i64 %r
+  %rms = load ptr, ptr %rmp
+  %r4 = mul i64 %r, {plan.OUTPUT_WORDS}
+  %r41 = add i64 %r4, {plan.LAYOUT}
+  %rmlp = getelementptr i64, ptr %outs, i64 %r41
+  %rml = load ptr, ptr %rmlp
+  %rmt = call ptr @tensor(ptr %rms, ptr %rml)
+  %set = call i32 @PyTuple_SetItem(ptr %tuple, i64 %r, ptr %rmt)
+  %r1 = add i64 %r, 1
+  br label %rloop
+rdone:
+  ret ptr %tuple
+}}
+"""
+
+STEPS = f"""
+; run the steps of a plan over memory at the slots of its arguments and outputs, which the arena's
+; slot follows; false with an error set if there is no memory for what lies between
+define internal i1 @run_steps(ptr %plan, ptr %slots, i64 %arenaslot) nounwind {{
+entry:
+  %n = load i64, ptr %plan
+  %p1 = getelementptr i64, ptr %plan, i64 {plan.OUTPUTS}
+  %p2 = getelementptr i64, ptr %plan, i64 {plan.STEPS}
+  %p3 = getelementptr i64, ptr %plan, i64 {plan.ARENA}
+  %p4 = getelementptr i64, ptr %plan, i64 {plan.FLAGS}
+  %p6 = getelementptr i64, ptr %plan, i64 {plan.BUMPS}
+  %p7 = getelementptr i64, ptr %plan, i64 {plan.MOST}
+  %kinds = getelementptr i64, ptr %plan, i64 {plan.HEAD}
+  %nout = load i64, ptr %p1
+  %nsteps = load i64, ptr %p2
+  %arena = load ptr, ptr %p3
+  %flags = load i64, ptr %p4
+  %nbump = load i64, ptr %p6
+  %nbuf = load i64, ptr %p7
+  %no4 = mul i64 %nout, {plan.OUTPUT_WORDS}
+  %outs = getelementptr i64, ptr %kinds, i64 %n
+  %bumps = getelementptr i64, ptr %outs, i64 %no4
+  %steps = getelementptr i64, ptr %bumps, i64 %nbump
+  %bufs = alloca ptr, i64 %nbuf
   %hasarena = icmp ne ptr %arena, null
   br i1 %hasarena, label %taketemp, label %scratch
 taketemp:
   %tb = call ptr @take(ptr %arena)
   %tnull = icmp eq ptr %tb, null
-  br i1 %tnull, label %tempfail, label %tempok
-tempfail:
-  br label %undo
+  br i1 %tnull, label %failed, label %tempok
 tempok:
   {at("tdp", "tb", DATA)}
   %td = load ptr, ptr %tdp
-  %tslot = getelementptr ptr, ptr %slots, i64 %nslots0
+  %tslot = getelementptr ptr, ptr %slots, i64 %arenaslot
   store ptr %td, ptr %tslot
   br label %scratch
 scratch:
-  %arenablock = phi ptr [ null, %memory ], [ %tb, %tempok ]
+  %arenablock = phi ptr [ null, %entry ], [ %tb, %tempok ]
   %wants = and i64 %flags, {plan.SCRATCH}
   %haswants = icmp ne i64 %wants, 0
   br i1 %haswants, label %takescratch, label %go
@@ -261,22 +372,12 @@ takescratch:
   %snull = icmp eq ptr %sb, null
   br i1 %snull, label %dropfail, label %scratchok
 dropfail:
-  br i1 %hasarena, label %droparena, label %tempfail2
+  br i1 %hasarena, label %droparena, label %failed
 droparena:
   call void @Py_DecRef(ptr %arenablock)
-  br label %tempfail2
-tempfail2:
-  br label %undo2
-undo2:
-  %w = phi i64 [ %nout, %tempfail2 ], [ %w1, %undone2 ]
-  %morew = icmp sgt i64 %w, 0
-  br i1 %morew, label %undone2, label %failed2
-undone2:
-  %w1 = sub i64 %w, 1
-  %wp = getelementptr ptr, ptr %made, i64 %w1
-  %ws = load ptr, ptr %wp
-  call void @Py_DecRef(ptr %ws)
-  br label %undo2
+  br label %failed
+failed:
+  ret i1 false
 scratchok:
   {at("sdp", "sb", DATA)}
   %sd = load ptr, ptr %sdp
@@ -355,65 +456,13 @@ dropscratch:
   call void @Py_DecRef(ptr %scratchblock)
   br label %cleanup2
 cleanup2:
-  br i1 %hasarena, label %dropa, label %versions
+  br i1 %hasarena, label %dropa, label %done
 dropa:
   call void @Py_DecRef(ptr %arenablock)
-  br label %versions
-versions:
-  %v = phi i64 [ 0, %temps ], [ 0, %cleanup2 ], [ 0, %dropa ], [ %v1, %bumpone ]
-  %morev = icmp slt i64 %v, %nbump
-  br i1 %morev, label %bumpone, label %result
-bumpone:
-  %vp = getelementptr i64, ptr %bumps, i64 %v
-  %varg = load i64, ptr %vp
-  %vap = getelementptr ptr, ptr %args, i64 %varg
-  %va = load ptr, ptr %vap
-  %vs = call ptr @storage_of(ptr %va)
-  %vr = call ptr @root_of(ptr %vs)
-  {at("vverp", "vr", VERSION)}
-  %ver = load i64, ptr %vverp
-  %ver1 = add i64 %ver, 1
-  store i64 %ver1, ptr %vverp
-  %v1 = add i64 %v, 1
-  br label %versions
-result:
-  switch i64 %mode, label %rnone [
-    i64 {plan.GIVES_TENSOR}, label %rone
-    i64 {plan.GIVES_TUPLE}, label %rtuple
-    i64 {plan.GIVES_FIRST}, label %rself ]
-rnone:
-  %none = load ptr, ptr {cell("none")}
-  call void @Py_IncRef(ptr %none)
-  ret ptr %none
-rself:
-  %self0 = load ptr, ptr %args
-  call void @Py_IncRef(ptr %self0)
-  ret ptr %self0
-rone:
-  %rs = load ptr, ptr %made
-  %rlp = getelementptr i64, ptr %outs, i64 {plan.LAYOUT}
-  %rl = load ptr, ptr %rlp
-  %rt = call ptr @tensor(ptr %rs, ptr %rl)
-  ret ptr %rt
-rtuple:
-  %tuple = call ptr @PyTuple_New(i64 %nout)
-  br label %rloop
-rloop:
-  %r = phi i64 [ 0, %rtuple ], [ %r1, %rnext ]
-  %morer = icmp slt i64 %r, %nout
-  br i1 %morer, label %rnext, label %rdone
-rnext:
-  %rmp = getelementptr ptr, ptr %made, i64 %r
-  %rms = load ptr, ptr %rmp
-  %r4 = mul i64 %r, {plan.OUTPUT_WORDS}
-  %r41 = add i64 %r4, {plan.LAYOUT}
-  %rmlp = getelementptr i64, ptr %outs, i64 %r41
-  %rml = load ptr, ptr %rmlp
-  %rmt = call ptr @tensor(ptr %rms, ptr %rml)
-  %set = call i32 @PyTuple_SetItem(ptr %tuple, i64 %r, ptr %rmt)
-  %r1 = add i64 %r, 1
-  br label %rloop
-rdone:
-  ret ptr %tuple
+  br label %done
+done:
+  ret i1 true
 }}
 """
+
+RUNNER = ENTRY + CALL + STEPS

@@ -90,7 +90,7 @@ ready:
   {at("verp", "o", VERSION)}
   {at("ownp", "o", OWNER)}
   store ptr null, ptr %rootp
-  store i64 0, ptr %verp
+  store i64 0, ptr %verp ; and no mark
   store ptr null, ptr %ownp
   ret ptr %o
 }}
@@ -281,8 +281,9 @@ define ptr @amity_make(ptr %self, ptr %args, i64 %n) nounwind {{
 define ptr @amity_get_version(ptr %s, ptr %ignored) nounwind {{
   %r = call ptr @root_of(ptr %s)
   {at("vp", "r", VERSION)}
-  %v = load i64, ptr %vp
-  %o = call ptr @PyLong_FromLongLong(i64 %v)
+  %v = load i32, ptr %vp
+  %wide = zext i32 %v to i64
+  %o = call ptr @PyLong_FromLongLong(i64 %wide)
   ret ptr %o
 }}
 define ptr @amity_get_root(ptr %s, ptr %ignored) nounwind {{
@@ -293,9 +294,9 @@ define ptr @amity_get_root(ptr %s, ptr %ignored) nounwind {{
 define ptr @amity_bump(ptr %self, ptr %s) nounwind {{
   %r = call ptr @root_of(ptr %s)
   {at("vp", "r", VERSION)}
-  %v = load i64, ptr %vp
-  %v1 = add i64 %v, 1
-  store i64 %v1, ptr %vp
+  %v = load i32, ptr %vp
+  %v1 = add i32 %v, 1
+  store i32 %v1, ptr %vp
   %none = load ptr, ptr {cell("none")}
   call void @Py_IncRef(ptr %none)
   ret ptr %none
