@@ -259,8 +259,9 @@ class _Lowering:
     # -- other kinds
     def _view(self, node: Node) -> None:
         source, lay = self._read(node.inputs[0])
-        is_chosen = node.op.is_of_memory and node.inputs[0].op is not None  # it means row-major then
-        found = node.op.view(lay) if lay.is_contiguous or not is_chosen else None
+        # what shows memory means a row-major one, unless it is that of an argument
+        is_apt = lay.is_contiguous or not node.op.is_of_memory or node.inputs[0].op is None
+        found = node.op.view(lay) if is_apt else None
         if found is None:  # memory does not allow the view: take a row-major copy of it
             copy = self._new(layout(lay.dtype, lay.shape))
             self._copy(source, copy)
