@@ -313,7 +313,8 @@ class Linear(Op):
         y = Matmul().batch(size, is_mapped[:2], x, weight.transpose(-2, -1))
         if bias is None or not is_mapped[2]:
             return y if bias is None else y + bias
-        return y + bias.reshape((size, *(1,) * (y.ndim - bias.ndim), *bias.shape[1:]))
+        rank = y.ndim - any(is_mapped[:2])
+        return y + bias.reshape((size, *(1,) * (rank - bias.ndim + 1), *bias.shape[1:]))
 
 
 def linear(input, weight, bias=None):
