@@ -10,18 +10,16 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from amity.core.version import __version__
 
 from . import report
 from .parts import PARTS, installed, run, weights_file
-from .peers import LIBRARY, PEERS
+from .peers import PEERS
 from .report import Line, row, spoken
 from .workloads import FIRST, GROWTH, WORKLOADS, Workload
-
-CACHED = ("amity compiled", "torch.compile")  # modes that keep what they compile on disk
 
 
 def measure(
@@ -30,24 +28,19 @@ def measure(
     rounds: int,
     libraries: list[str],
     folder: Path,
-) -> list[Line]:
+) -> Iterator[Line]:
     """Time all modes of all workloads, and print each line when it is there."""
-    modes = report.mode_names(libraries, LIBRARY)
+    modes = report.mode_names(libraries)
     print("\n".join(report.heading(modes)), flush=True)
-    lines = []
     for work in works:
         for count in threads:
             path = weights_file(folder, work)
             got = run("speed", work.name, path, str(count), str(rounds), *libraries, threads=count)
             if "failed" in got:
                 got = {"times": {}, "errors": dict.fromkeys(modes, got["failed"])}
-            lines.append(
-                Line(work.name, count, work.wanted, got["times"], got["errors"], work.limit)
-            )
-            print(report.table_row(lines[-1], modes), flush=True)
-            for text in report.failures(lines[-1:]):
-                print(text, flush=True)
-    return lines
+            line = Line(work.name, count, work.wanted, got["times"], got["errors"], work.limit)
+            print("\n".join([report.table_row(line, modes), *report.failures([line])]), flush=True)
+            yield line
 
 
 def first_steps(works: Sequence[Workload], libraries: list[str], folder: Path) -> list[str]:
@@ -57,7 +50,7 @@ def first_steps(works: Sequence[Workload], libraries: list[str], folder: Path) -
     print("\n".join(lines), flush=True)
     for work in works:
         path = weights_file(folder, work)
-        for mode in report.mode_names(libraries, LIBRARY):
+        for mode in report.mode_names(libraries):
             cache = tempfile.mkdtemp(dir=folder)
             env = {"AMITY_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": cache}
             cells = [work.name, mode]
@@ -102,18 +95,19 @@ def main() -> None:
     print("\n".join([*about, *(f"- {n} is not installed: skipped" for n in skipped), ""]))
     pool = GROWTH if options.growth else WORKLOADS
     works = [w for w in pool if options.only in w.name]
+    is_whole = works == list(WORKLOADS)  # a part of the table does not replace the whole
+    lines: list[Line] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lines = measure(works, options.threads, options.rounds, libraries, folder)
-        summary = report.summary(lines)
-        print("\n".join(["", *summary, ""]), flush=True)
+        for line in measure(works, options.threads, options.rounds, libraries, folder):
+            lines.append(line)
+            if is_whole:  # at each line, so that a run that is stopped leaves its figures
+                report.write(about, lines, [], libraries, skipped)
+        print("\n".join(["", *report.summary(lines), ""]), flush=True)
         early = [w for w in works if w in FIRST and not options.no_first]
         steps = first_steps(early, libraries, folder) if early else []
-    if works == list(WORKLOADS):  # a part of the table does not replace the whole
-        modes = report.mode_names(libraries, LIBRARY)
-        table = [*report.heading(modes), *(report.table_row(line, modes) for line in lines)]
-        parts = {"Summary": summary, "Speed": table, "First steps and memory": steps}
-        report.write(about, parts | {"Failures": report.failures(lines)}, skipped)
+    if is_whole:
+        report.write(about, lines, steps, libraries, skipped)
 
 
 if __name__ == "__main__":

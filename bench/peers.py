@@ -15,7 +15,7 @@ import numpy as np
 
 from . import functional
 from .models import MODELS
-from .workloads import LR, MOMENTUM, Workload
+from .workloads import MOMENTUM, Workload
 
 Weights = dict[str, np.ndarray]
 
@@ -44,7 +44,7 @@ def libraries(lib: Any, work: Workload, weights: Weights, **options: Any) -> tup
     if not work.is_training:
         return model.eval(), lambda f: lambda: f(*inputs)
     labels = lib.from_numpy(work.labels()).flatten()
-    options = {"lr": LR[work.optimizer], **options}
+    options = {"lr": work.lr, **options}
     if work.optimizer == "SGD":
         options["momentum"] = MOMENTUM
     update = getattr(lib.optim, work.optimizer)(model.parameters(), **options)
@@ -125,7 +125,7 @@ def jax_job(work: Workload, weights: Weights, threads: int) -> Job:
         grads, new, kept = functional.clipped(ops, grads, work.clip), {}, {}
         for n, p in params.items():
             new[n], kept[n] = functional.updated(
-                ops, work.optimizer, LR[work.optimizer], p, grads[n], states[n], t
+                ops, work.optimizer, work.lr, p, grads[n], states[n], t
             )
         return loss, (new, stats, kept, t + 1)
 
@@ -180,7 +180,7 @@ def tensorflow_job(work: Workload, weights: Weights, threads: int, is_xla: bool)
         grads = functional.clipped(ops, grads, work.clip)
         for n, p in params.items():
             value, kept = functional.updated(
-                ops, work.optimizer, LR[work.optimizer], p, grads[n], states[n], t
+                ops, work.optimizer, work.lr, p, grads[n], states[n], t
             )
             p.assign(value)
             for variable, x in zip(states[n], kept, strict=True):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .harness import best_peer
-from .peers import COMPILED, MODES, OURS
+from .peers import COMPILED, LIBRARY, MODES, OURS
 
 RESULTS = Path(__file__).with_name("results.md")
 PACKAGES = ("torch", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "numpy", "llvmlite")
@@ -151,16 +151,29 @@ def circumstances(amity: str, rounds: int) -> list[str]:
     ]
 
 
-def write(about: list[str], parts: dict[str, list[str]], skipped: Sequence[str]) -> None:
+def mode_names(libraries: Iterable[str]) -> list[str]:
+    wanted = set(libraries)
+    return [mode for mode in MODES if LIBRARY[mode] in wanted]
+
+
+def write(
+    about: Sequence[str],
+    lines: Sequence[Line],
+    steps: Sequence[str],
+    libraries: Sequence[str],
+    skipped: Sequence[str],
+) -> None:
     """Write all of it to `bench/results.md`."""
+    modes = mode_names(libraries)
     text = ["# Benchmark results", "", "`python -m bench` wrote this file.", "", *about]
     text += [f"- {name} is not installed and was skipped" for name in skipped]
-    for title, lines in parts.items():
-        if lines:
-            text += ["", f"## {title}", "", *lines]
+    parts = {
+        "Summary": summary(lines),
+        "Speed": [*heading(modes), *(table_row(line, modes) for line in lines)],
+        "First steps and memory": steps,
+        "Failures": failures(lines),
+    }
+    for title, body in parts.items():
+        if body:
+            text += ["", f"## {title}", "", *body]
     RESULTS.write_text("\n".join(text) + "\n")
-
-
-def mode_names(libraries: Iterable[str], library: dict[str, str]) -> list[str]:
-    wanted = set(libraries)
-    return [mode for mode in MODES if library[mode] in wanted]
