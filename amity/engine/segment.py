@@ -294,7 +294,7 @@ def _program(
         if at not in inputs or at in copied:
             given[len(outputs)] = len(places)
             places.append(at)
-            nodes.append(Node(None, (), value.spec))
+            nodes.append(Node(None, (), Spec(tuple(lay.shape), lay.dtype)))
             targets.append(root)
         else:
             given[len(outputs)] = places.index(at)

@@ -143,3 +143,13 @@ print(view[0].item(), view.base is not None)
 def test_numbers_have_the_right_bits(both):
     """The table is not empty of results that could differ."""
     assert sum(np.unique(x).size > 1 for x in both[0].values()) > 100
+
+
+def test_compiled_functions_agree_on_the_portable_machine():
+    command = [sys.executable, "-m", "pytest", "-q", "tests/frontend/test_compile.py"]
+    command += ["-k", "test_function or SGD or AdamW or threads or aliasing"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"AMITY_NATIVE": "0"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout

@@ -86,6 +86,29 @@ def test_meaning(name):
 
 
 @every_op
+def test_compiled(name):
+    """A compiled function that squares, calls the op and doubles gives what it gives eagerly."""
+
+    def function(*values: Any) -> tuple:
+        changed = [v * v if is_floating(v) else v for v in values]
+        return tuple([y + y if is_floating(y) else y for y in several(call(*changed))])
+
+    compiled = amity.compile(function)
+    for sample, call, values in cases(name):  # noqa: B007
+        for found, expected in zip(compiled(*values), function(*values), strict=True):
+            assert found.dtype is expected.dtype and found.stride() == expected.stride()
+            a, b = (
+                t.detach().to(float64).numpy() if is_floating(t) else t.numpy()
+                for t in (found, expected)
+            )
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def is_floating(value: Any) -> bool:
+    return isinstance(value, amity.Tensor) and value.dtype.kind == "f"
+
+
+@every_op
 def test_rule(name):
     """The shape and dtype rule tells what comes out, of eager and of NumPy."""
     for _, call, values in cases(name):
