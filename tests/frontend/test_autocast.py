@@ -57,6 +57,8 @@ cat([b, m]) ; cat([b, b]) ; cat([d, b]) ; cat([i, b]) ; stack([b, m]) ; hstack([
 m.index_copy(0, i[0, :1], b[:1])  ; cat((m, m), dim=1)
 m + b ; m * n ; b.sum() ; m.softmax(0) ; b.softmax(0) ; layer_norm(b, (4,)) ; b.exp() ; m.norm()
 gelu(b) ; b.mean() ; cumsum(b, 0) ; where(m > 0, m, b) ; embedding(k, m) ; b.log_softmax(0)
+layer_norm(b, (4,), s, t) ; rms_norm(b, (4,), s) ; group_norm(x, 2, s, t)
+instance_norm(x, weight=s, bias=t) ; batch_norm(x, t.clone(), s.clone(), s, t, True)
 batch_norm(x, s, s) ; group_norm(x, 2) ; b.var() ; median(b) ; b.cumprod(0) ; m.exp() ; b.pow(2)
 b.copy_(m) ; m.clone().addmm_(m, n) ; m.clone().add_(b) ; clone(c).baddbmm_(c, c)
 mm(m, n, out=zeros(4, 4)) ; cat([m, n], out=zeros(8, 4)) ; m.clone().index_copy_(0, i[0, :1], m[:1])
@@ -275,6 +277,29 @@ def test_layers_with_a_state_and_attention():
         if lib is torch:
             expected = found
     assert found == expected
+
+
+@pytest.mark.parametrize("call", [
+    "layer_norm(x, (4,), w, b)", "group_norm(x, 2, w, b)", "instance_norm(x, weight=w, bias=b)",
+    "batch_norm(x, None, None, w, b, True)", "rms_norm(x, (4,), w) + b.to(x.dtype)",
+])  # fmt: skip
+def test_norms_of_16_bits_with_parameters_in_float32(call):
+    grads = []
+    for lib, of in ((torch, of_torch), (amity, of_amity)):
+        kinds = {
+            "x": "bfloat16[3,4,4]",
+            "w": "float32[4]",
+            "b": "float32[4]",
+            "g": "float32[3,4,4]",
+        }
+        given = {n: of(array_of(kind, n), True) for n, kind in kinds.items()}
+        y = eval(f"lib.nn.functional.{call}", {"lib": lib}, given)
+        (y * given["g"].detach()).sum().backward()
+        grads.append([given[n].grad for n in "xwb"])
+        assert y.dtype is lib.bfloat16
+    for theirs, ours in zip(*grads, strict=True):
+        assert ours.dtype.name == str(theirs.dtype).split(".")[1]
+        np.testing.assert_allclose(to_array(ours), to_array(theirs), atol=0.05, rtol=0.03)
 
 
 def test_transforms():
