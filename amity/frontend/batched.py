@@ -212,13 +212,14 @@ def repeated(t: Tensor, level: Level) -> Tensor:
 
 
 def fitting(t: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """What two tensors hold, for the second to be written into the first.
+    """What two tensors hold, for the second, a batched one, to be written into the first.
 
-    errors: RuntimeError if entries differ in `value` but share the memory of `t`
+    errors: RuntimeError if entries, or gradients taken inside the map, differ in `value` alone
     """
-    level = max(x.layout.level for x in (t, value) if is_batched(x))
-    into, source = at_level(t, level).layout, at_level(value, level).layout
-    if source.is_mapped and not into.is_mapped:
+    source = value.layout
+    is_inner = not is_batched(t) or t.layout.level < source.level
+    into = at_level(t, source.level).layout
+    if (source.is_mapped and not into.is_mapped) or (is_inner and value.tape is not None):
         raise RuntimeError(
             "vmap: inplace arithmetic(self, *extra_args) is not possible because there exists a Tensor "
             "`other` in extra_args that has more elements than `self`. This happened due to `other` "

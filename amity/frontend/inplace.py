@@ -290,12 +290,16 @@ def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
     """
     if value.layout.dtype is not t.layout.dtype:
         value = value.to(t.layout.dtype)
-    if is_batched(t) or is_batched(value):
-        return _assign_entries(t, value, since)
+    value = batched.same_level(value, t)
     if modes.grad and value.tape is not None:
         keep_before(value.tape, t, value.tape[SEQ] + 1 if since is None else since)
-    with no_grad():
-        write(t, value)
+    if is_batched(value):  # memory and the outer tapes are those of what the tensors hold
+        into, source = batched.fitting(t, value)
+        check_writable("copy_", into)
+        assign(into, source.expand(into.shape), since)
+    else:
+        with no_grad():
+            write(t, value)
     if not modes.grad:
         return t
     if t.base is not None and (t.base.tape is not None or value.tape is not None):
@@ -306,24 +310,6 @@ def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
             tape = [next_seq(), FILLED, (t.tape,), (), (), (t.layout,), None, None]
         retie(t, tape)
         refresh_views(t)
-    return t
-
-
-def _assign_entries(t: Tensor, value: Tensor, since: int | None) -> Tensor:
-    """`assign` under vmap: memory and the outer tapes are those of what the tensors hold."""
-    wants = modes.grad and (t.tape is not None or value.tape is not None)
-    if wants and (t.base is not None or any(v() is not None for v in t.__dict__.get("_views", ()))):
-        raise RuntimeError(
-            "vmap: got a write into a view, or into a tensor with views, that a gradient inside the map "
-            "flows through; expected amity.where, amity.cat or an index_put of the whole tensor"
-        )
-    into, source = batched.fitting(t, value)
-    check_writable("copy_", into)
-    if wants and value.tape is not None:
-        keep_before(value.tape, t, value.tape[SEQ] + 1 if since is None else since)
-    assign(into, source.expand(into.shape), since)
-    if wants:
-        retie(t, value.tape or [next_seq(), FILLED, (t.tape,), (), (), (t.layout,), None, None])
     return t
 
 
@@ -378,11 +364,11 @@ def in_memory(g: Tensor, lay: Layout) -> Tensor:
         return StridedSum((lay.extent,), tuple(lay.strides), 0)(g)
     if not lay.is_contiguous:
         g = g.permute(sorted(range(lay.ndim), key=lambda d: (-lay.strides[d], d)))
-    return g.reshape(lay.numel)
+    return g.reshape(lay.numel).contiguous()  # a gradient may be one number, repeated
 
 
 def _offset(view: Tensor, base: Tensor) -> int:
-    return (view.storage.data - base.storage.data) // base.itemsize
+    return (held(view).storage.data - held(base).storage.data) // base.itemsize
 
 
 def _rebase(view: Tensor, value: Tensor) -> None:

@@ -351,3 +351,11 @@ def test_a_base_forgets_views_that_are_gone():
     for i in range(5000):
         y[i % 3]
     assert len(y.__dict__["_views"]) < 200
+
+
+def test_a_view_written_before_a_gradient_that_repeats_one_number():
+    x = amity.ones(4, requires_grad=True)
+    y = x * 1
+    y[:2].mul_(3)
+    y.sum().backward()
+    assert x.grad.tolist() == [3, 3, 1, 1]

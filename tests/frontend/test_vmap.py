@@ -255,13 +255,33 @@ def test_writing_inside_a_gradient():
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         amity.vmap(amity.func.grad(g))(amity.ones(3, 4))
 
-    def view(x):
-        y = x * 2
-        y[0].mul_(x[1])
-        return y.sum()
+    views = (
+        lambda m, x: through_view(x * 2),
+        lambda m, x: filled_rows(m.zeros_like(x), x),
+        lambda m, x: filled_rows(m.ones_like(x) * x, x).t(),
+        lambda m, x: filled_rows(x.t() * 1, x.t()),
+    )
+    for f in views:
+        match(
+            lambda m, x, f=f: m.vmap(m.func.grad(lambda a: (f(m, a).sin() * a.shape[0]).sum()))(x),
+            order=1, x="float64[2,3,3]",
+        )  # fmt: skip
+        match(lambda m, x, f=f: m.vmap(m.func.grad(lambda a: f(m, a).sum()))(x), x="float64[2,3,3]")
 
-    with pytest.raises(RuntimeError, match="write into a view"):
-        amity.vmap(amity.func.grad(view))(amity.ones(3, 4))
+
+def through_view(y):
+    y[0].mul_(3)
+    row = y[2]
+    row[1:].add_(row[:1])
+    y.t()[0].exp_()
+    return y
+
+
+def filled_rows(out, x):
+    out[0] = x[1] * x[0]
+    out[1:, 0].add_(x[:2, 1])
+    out[2] = 1
+    return out
 
 
 ERRORS = {
