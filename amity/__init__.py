@@ -143,6 +143,7 @@ from .frontend.windows import (
 from .ops import *
 
 newaxis = None
+PARTS = ("amp", "data", "func", "io", "linalg", "nn", "optim", "profiler", "special", "utils")
 float, double, half, long, int, short = float32, float64, float16, int64, int32, int16
 _guard(globals(), __name__)
 del attach, copying, elements, indexing, reshaping, storage
@@ -150,7 +151,7 @@ del attach, copying, elements, indexing, reshaping, storage
 
 def __getattr__(name):
     """Parts that only some programs need, loaded when first named."""
-    if name in ("amp", "data", "func", "io", "linalg", "nn", "optim", "profiler", "special", "utils"):
+    if name in PARTS:
         return importlib.import_module(f"amity.{name}")
     if name in ("save", "load"):
         return getattr(importlib.import_module("amity.io"), name)
