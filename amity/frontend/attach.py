@@ -15,7 +15,7 @@ from amity.ops.cast import Cast
 from amity.ops.record import INPLACE, METHODS, Op, Pointwise
 
 from . import autograd, create, foreach, inplace, view_memo
-from .batched import all_entries, held, is_batched, through
+from .batched import Batched, all_entries, held, is_batched, through
 from .bind import bind, fast_binary, fast_unary, fast_whole
 from .fused import bind_composite
 from .grad_mode import no_grad
@@ -225,7 +225,7 @@ _BY_TYPE_NAME = {f"{legacy}Tensor": dt.BY_NAME[n] for n, legacy in records._LEGA
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """This tensor if it is row-major (or in the memory format), else such a copy."""
-    if is_batched(self):
+    if type(self.layout) is Batched:
         return self if self.layout.is_contiguous else clone(self)
     if memory_format not in (None, preserve_format) and type(self.layout) is not Symbol:
         if is_formatted("contiguous", self.layout, memory_format):
@@ -240,7 +240,7 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 
 def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy with memory of its own; gradients flow back."""
-    if is_batched(self):
+    if type(self.layout) is Batched:
         out = through(lambda x: x.contiguous().clone(), self)
         if self.tape is not None and modes.grad:
             out.tape = [next_seq(), CLONE, (self.tape,), (), (), (self.layout,), None, None]
@@ -378,7 +378,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 def zero_(self: Tensor) -> Tensor:
     """Every element set to 0."""
-    if is_batched(self):
+    if self.storage is None and is_batched(self):
         return inplace.set_to(self, 0)
     if self.storage is None:
         return (

@@ -92,15 +92,11 @@ def apply_inplace(
     if type(t.layout) is Symbol:
         return _rebind(t, function(t, *args, **kwargs))
     check_writable(name + "_", t)
-    if is_batched(t) or any(map(is_batched, args)):
-        since = next_seq()
-        result = function(t, *args, **kwargs)
-        check_result(name + "_", t, result.layout.shape, result.layout.dtype)
-        return assign(t, result, since)
     op = getattr(function, "op", None)
     if (
         isinstance(op, Pointwise)
         and not kwargs
+        and t.storage is not None
         and not _wants_grad(t, args)
         and not _overlaps(t, args)
     ):
@@ -187,6 +183,10 @@ def write(t: Tensor, source: Tensor) -> None:
     """Copy values into `t`, broadcast and cast; off the tape."""
     if t.storage is None:
         return
+    if source.storage is None:
+        raise NotImplementedError(
+            "copy_: got a meta tensor: Cannot copy out of meta tensor; no data! expected one with memory"
+        )
     if _overlaps(t, (source,)):
         source = source.detach().clone()
     key = ("copy", t.layout, source.layout)
@@ -213,7 +213,7 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     if type(self.layout) is Symbol or type(src.layout) is Symbol:
         return _rebind(self, src.to(self.dtype).expand(self.shape))
     check_writable("copy_", self)
-    if is_batched(self) or is_batched(src):
+    if self.storage is None or src.storage is None:  # mapped, or without memory
         return assign(self, src.to(self.dtype).expand(self.shape))
     if modes.grad and (self.tape is not None or src.tape is not None):
         value = src.to(self.dtype).expand(self.shape)
@@ -290,7 +290,8 @@ def assign(t: Tensor, value: Tensor, since: int | None = None) -> Tensor:
     """
     if value.layout.dtype is not t.layout.dtype:
         value = value.to(t.layout.dtype)
-    value = batched.same_level(value, t)
+    if t.storage is None:
+        value = batched.same_level(value, t)
     if modes.grad and value.tape is not None:
         keep_before(value.tape, t, value.tape[SEQ] + 1 if since is None else since)
     if is_batched(value):  # memory and the outer tapes are those of what the tensors hold

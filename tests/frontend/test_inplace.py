@@ -359,3 +359,10 @@ def test_a_view_written_before_a_gradient_that_repeats_one_number():
     y[:2].mul_(3)
     y.sum().backward()
     assert x.grad.tolist() == [3, 3, 1, 1]
+
+
+def test_copying_out_of_a_meta_tensor():
+    with pytest.raises(NotImplementedError, match="no data"):
+        amity.ones(2, 3).copy_(amity.empty(2, 3, device="meta"))
+    meta = amity.empty(2, 3, device="meta")
+    assert meta.copy_(amity.ones(2, 3)) is meta and meta.add_(1).zero_().fill_(2).is_meta
