@@ -13,8 +13,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from amity.core.version import __version__
-
 from . import report
 from .parts import PARTS, installed, run, weights_file
 from .peers import PEERS
@@ -91,7 +89,7 @@ def main() -> None:
         return
     libraries = installed(options.peers)
     skipped = [name for name in options.peers if name not in libraries]
-    about = report.circumstances(__version__, options.rounds)
+    about = report.circumstances(options.rounds)
     print("\n".join([*about, *(f"- {n} is not installed: skipped" for n in skipped), ""]))
     pool = GROWTH if options.growth else WORKLOADS
     works = [w for w in pool if options.only in w.name]
@@ -102,7 +100,8 @@ def main() -> None:
         for line in measure(works, options.threads, options.rounds, libraries, folder):
             lines.append(line)
             if is_whole:  # at each line, so that a run that is stopped leaves its figures
-                report.write(about, lines, [], libraries, skipped)
+                done = f"- stopped after {len(lines)} of {len(works) * len(options.threads)} lines"
+                report.write([*about, done], lines, [], libraries, skipped)
         print("\n".join(["", *report.summary(lines), ""]), flush=True)
         early = [w for w in works if w in FIRST and not options.no_first]
         steps = first_steps(early, libraries, folder) if early else []

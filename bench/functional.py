@@ -21,12 +21,20 @@ EPS = 1e-5
 class Net:
     """Layers of one library over named weights; new statistics of BatchNorm are left in `stats`."""
 
-    def __init__(self, ops: Any, weights: Arrays, stats: Arrays, is_training: bool) -> None:
+    def __init__(self, ops: Any, weights: Arrays, stats: Arrays, work: Workload) -> None:
         self.ops, self.weights, self.stats = ops, weights, stats
-        self.is_training = is_training
+        self.is_training, self.is_mixed = work.is_training, work.is_mixed
+
+    def narrow(self, x: Any) -> Any:
+        """Operands of products, in 16 bits where the workload has them so."""
+        return self.ops.cast(x, "bfloat16") if self.is_mixed else x
+
+    def wide(self, x: Any) -> Any:
+        return self.ops.cast(x, "float32") if self.is_mixed else x
 
     def linear(self, name: str, x: Any) -> Any:
-        return self.ops.matmul(x, self.weights[f"{name}.weight"]) + self.weights[f"{name}.bias"]
+        y = self.ops.matmul(self.narrow(x), self.narrow(self.weights[f"{name}.weight"]))
+        return self.wide(y) + self.weights[f"{name}.bias"]
 
     def layer_norm(self, name: str, x: Any) -> Any:
         mean, var = self.ops.moments(x, (-1,))
@@ -94,7 +102,7 @@ def transformer(
     for i in range(layers):
         name = f"blocks.{i}."
         parts = ops.split(net.linear(f"{name}qkv", net.layer_norm(f"{name}norm1", x)), 3)
-        q, k, v = (ops.reshape(t, (B, T, heads, width // heads)) for t in parts)
+        q, k, v = (ops.reshape(net.narrow(t), (B, T, heads, width // heads)) for t in parts)
         y = ops.reshape(ops.attention(q, k, v, is_causal), (B, T, width))
         x = x + net.linear(f"{name}out", y)
         y = ops.gelu(net.linear(f"{name}up", net.layer_norm(f"{name}norm2", x)))
@@ -144,7 +152,7 @@ MODELS: dict[str, Callable] = {
 
 def run(ops: Any, work: Workload, weights: Arrays, stats: Arrays, inputs: list[Any]) -> Any:
     """What the network gives; in training, `stats` gets new statistics."""
-    net = Net(ops, weights, stats, work.is_training)
+    net = Net(ops, weights, stats, work)
     return MODELS[work.model](net, *inputs, **work.config)
 
 

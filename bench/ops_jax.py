@@ -16,6 +16,10 @@ relu, relu6, sigmoid = jax.nn.relu, jax.nn.relu6, jax.nn.sigmoid
 rsqrt = lax.rsqrt
 
 
+def cast(x: Any, dtype: str) -> Any:
+    return x.astype(dtype)
+
+
 def mean(x: Any, axes: tuple[int, ...] | None, keepdims: bool = False) -> Any:
     return jnp.mean(x, axes, keepdims=keepdims)
 

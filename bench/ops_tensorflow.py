@@ -8,6 +8,7 @@ import tensorflow as tf
 
 abs, exp, minimum, sqrt, rsqrt = tf.abs, tf.exp, tf.minimum, tf.sqrt, tf.math.rsqrt
 matmul, reshape, tanh, transpose, zeros = tf.matmul, tf.reshape, tf.tanh, tf.transpose, tf.zeros
+cast = tf.cast
 max, mean, sum = tf.reduce_max, tf.reduce_mean, tf.reduce_sum
 relu, relu6, sigmoid, gelu, take = tf.nn.relu, tf.nn.relu6, tf.sigmoid, tf.nn.gelu, tf.gather
 
@@ -32,7 +33,8 @@ def batch_norm(x: Any, scale: Any, shift: Any, eps: float) -> tuple[Any, Any, An
 
 def max_pool(x: Any, kernel: int, stride: int, padding: int) -> Any:
     pads = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
-    return tf.nn.max_pool2d(x, kernel, stride, pads)
+    padded = tf.pad(x, pads, constant_values=x.dtype.min)  # XLA has no pooling with padding
+    return tf.nn.max_pool2d(padded, kernel, stride, "VALID")
 
 
 def split(x: Any, parts: int) -> list[Any]:

@@ -42,7 +42,15 @@ def libraries(lib: Any, work: Workload, weights: Weights, **options: Any) -> tup
     inputs = [lib.from_numpy(x) for x in work.inputs()]
     lib.set_grad_enabled(work.is_training)
     if not work.is_training:
-        return model.eval(), lambda f: lambda: f(*inputs)
+        model.eval()
+        if not work.is_mixed:
+            return model, lambda f: lambda: f(*inputs)
+
+        def mixed(*inputs: Any) -> Any:
+            with lib.autocast("cpu", dtype=lib.bfloat16):
+                return model(*inputs).float()
+
+        return mixed, lambda f: lambda: f(*inputs)
     labels = lib.from_numpy(work.labels()).flatten()
     options = {"lr": work.lr, **options}
     if work.optimizer == "SGD":
@@ -50,7 +58,9 @@ def libraries(lib: Any, work: Workload, weights: Weights, **options: Any) -> tup
     update = getattr(lib.optim, work.optimizer)(model.parameters(), **options)
 
     def loss_of() -> Any:
-        return lib.nn.functional.cross_entropy(model(*inputs).flatten(0, -2), labels)
+        with lib.autocast("cpu", dtype=lib.bfloat16, enabled=work.is_mixed):
+            logits = model(*inputs)
+        return lib.nn.functional.cross_entropy(logits.float().flatten(0, -2), labels)
 
     def stepping(loss_of: Callable) -> Callable:
         def step() -> Any:

@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import runpy
 import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from .harness import best_peer
 from .peers import COMPILED, LIBRARY, MODES, OURS
 
+VERSION = Path(__file__).parents[1] / "amity" / "core" / "version.py"
 RESULTS = Path(__file__).with_name("results.md")
 PACKAGES = ("torch", "jax", "jaxlib", "tensorflow", "tensorflow-cpu", "numpy", "llvmlite")
 
@@ -140,9 +142,12 @@ def versions() -> list[str]:
     return found
 
 
-def circumstances(amity: str, rounds: int) -> list[str]:
+def circumstances(rounds: int) -> list[str]:
+    """Date, versions and machine; amity's version is read, as parts measure processes without it."""
+    version = runpy.run_path(str(VERSION))["__version__"]
     return [
-        f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; amity {amity}; Python {platform.python_version()}",
+        f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; amity {version}; "
+        f"Python {platform.python_version()}",
         f"- {processor()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}",
         f"- {', '.join(versions())}; {compiler()}",
         f"- {rounds} rounds; a time is the median of rounds of the best calls in a round; the ratio "

@@ -22,6 +22,7 @@ class Workload:
     optimizer: str = ""  # "SGD" or "AdamW"; none: inference
     lr: float = 1e-3
     clip: float = 0.0
+    is_mixed: bool = False  # products in bfloat16, as under autocast
     wanted: float = 1.0
     limit: float = 0.0  # seconds that a call may take; then no ratio is wanted
     places: tuple[int, ...] = field(default=())  # the shape of what is classified, if not (batch,)
@@ -67,13 +68,15 @@ def resnet(depth: int, size: int, batch: int, wanted: float, optimizer: str = ""
     return images(f"ResNet-{depth}", "resnet", size, batch, wanted, optimizer, **small)
 
 
-def gpt(width: int, T: int, batch: int, is_training: bool, layers: int = 6) -> Workload:
+def gpt(
+    width: int, T: int, batch: int, is_training: bool, layers: int = 6, is_mixed: bool = False
+) -> Workload:
     what = "training step" if is_training else "inference"
     words = 256
     config = {"layers": layers, "width": width, "heads": width // 32, "T": T}
     config |= {"is_causal": True, "words": words, "classes": words}
     return Workload(
-        f"GPT {layers}x{width} {what}, T={T}, batch {batch}",
+        f"GPT {layers}x{width} {what}, T={T}, batch {batch}{', bf16' if is_mixed else ''}",
         "transformer",
         config,
         ((batch, T),),
@@ -82,6 +85,7 @@ def gpt(width: int, T: int, batch: int, is_training: bool, layers: int = 6) -> W
         optimizer="AdamW" if is_training else "",
         lr=1e-4,
         clip=1.0,
+        is_mixed=is_mixed,
         wanted=1.2,
         places=(batch, T),
     )
@@ -114,6 +118,8 @@ WORKLOADS = (
     images("MobileNet", "mobilenet", 112, 8, 1.2, "SGD"),
     FIRST[1],
     gpt(192, 128, 8, False),
+    gpt(192, 128, 8, True, is_mixed=True),
+    gpt(192, 128, 8, False, is_mixed=True),
     *(bert(batch, T) for batch in (1, 16) for T in (64, 256)),
     lstm(50, 128, 32),
     Workload("chain 2048x2048", "chain", {}, ((2048, 2048),) * 2, wanted=1.5),
