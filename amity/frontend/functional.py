@@ -13,6 +13,7 @@ from amity.ops.joining import stack
 from .autograd import grad
 from .grad_mode import enable_grad
 from .tensor import Tensor
+from .transforms import jacfwd, jacrev
 
 Tensors = tuple[Tensor, ...]
 
@@ -127,8 +128,15 @@ def jacobian(
 
     shape:  that of the result followed by that of the input
     """
-    if strategy != "reverse-mode":
-        raise NotImplementedError(f"jacobian: got strategy {strategy!r}; expected 'reverse-mode'")
+    if strategy not in MODES:
+        raise ValueError(f"jacobian: got strategy {strategy!r}; expected one of {list(MODES)}")
+    if vectorize:
+        return _jacobian_at_once(func, inputs, create_graph, strict, strategy)
+    if strategy == "forward-mode":
+        raise NotImplementedError(
+            "jacobian: got strategy='forward-mode' and vectorize=False; Computing Jacobian using "
+            "forward-AD is only implemented for `vectorize=True`."
+        )
     xs, result, ys = _called("jacobian", func, inputs, create_graph)
     rows: list[Any] = []
     for y in ys:
@@ -142,6 +150,24 @@ def jacobian(
         ]  # fmt: skip
         rows.append(_like(inputs, made))
     return _released(_like(result, rows), create_graph)
+
+
+def _jacobian_at_once(
+    func: Callable, inputs: Any, create_graph: bool, strict: bool, strategy: str
+) -> Any:
+    """All rows, or columns, as one map."""
+    if strict:
+        raise RuntimeError(
+            "jacobian: got strict=True and vectorize=True; `strict=True` and `vectorized=True` are not "
+            "supported together"
+        )
+    is_one = isinstance(inputs, Tensor)
+    xs = (inputs,) if is_one else inputs
+    argnums = 0 if is_one else tuple(range(len(xs)))
+    return _released(MODES[strategy](func, argnums)(*xs), create_graph)
+
+
+MODES = {"reverse-mode": jacrev, "forward-mode": jacfwd}
 
 
 def _scalar(op: str, func: Callable) -> Callable:

@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import amity  # noqa: E402
 from tests.frontend.programs import leaf, programs, raised  # noqa: E402
 from tests.ops.compare import match  # noqa: E402
 
@@ -105,3 +106,22 @@ class Derivatives:
 @pytest.mark.parametrize("program", programs(Derivatives))
 def test_program(program):
     match(program)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+def test_jacobians_as_one_map(strategy):
+    def call(m, x, y):
+        jacobian = m.autograd.functional.jacobian
+        f = lambda a, b: (a.sin() * b.sum(), b.prod())  # noqa: E731
+        both = jacobian(f, (x, y), vectorize=True, strategy=strategy)
+        return (*both, jacobian(lambda a: a * a.sum(), x, vectorize=True, strategy=strategy))
+
+    match(call, x="float64[3,2]", y="float64[3]")
+    x = amity.rand(3)
+    with pytest.raises(RuntimeError, match="not supported together"):
+        amity.autograd.functional.jacobian(amity.sin, x, strict=True, vectorize=True)
+    with pytest.raises(NotImplementedError, match="vectorize=True"):
+        amity.autograd.functional.jacobian(amity.sin, x, strategy="forward-mode")
+    with pytest.raises(ValueError, match="strategy 'sideways'"):
+        amity.autograd.functional.jacobian(amity.sin, x, strategy="sideways")
