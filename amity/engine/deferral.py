@@ -10,6 +10,7 @@ from threading import get_ident
 from typing import Any
 
 is_on = False  # whether some thread records
+holds = 0  # references to memory made meanwhile that are the notes' own
 _recorder: Any = None
 _thread = 0
 _AS_IT_IS = nullcontext()
@@ -17,14 +18,15 @@ _AS_IT_IS = nullcontext()
 
 def start(recorder: Any) -> None:
     """Let this thread's calls be noted by `recorder`."""
-    global is_on, _recorder, _thread
+    global is_on, holds, _recorder, _thread
     is_on, _recorder, _thread = True, recorder, get_ident()
+    holds = not recorder.machine.notes.is_told
 
 
 def stop() -> None:
     """Run calls again."""
-    global is_on, _recorder, _thread
-    is_on, _recorder, _thread = False, None, 0
+    global is_on, holds, _recorder, _thread
+    is_on, holds, _recorder, _thread = False, 0, None, 0
 
 
 def recorder() -> Any:

@@ -151,7 +151,7 @@ def _is_owner(g: Tensor) -> bool:
         and g.tape is None
         and s is not None
         and s.root is s
-        and sys.getrefcount(s) == 3 + deferral.is_on  # a recorder holds all memory that it noted
+        and sys.getrefcount(s) == 3 + deferral.holds
     )
 
 

@@ -16,6 +16,7 @@ WORDS, NUMBERS, ROOTS, READS, NOTES_WORDS = 0, 3, 6, 9, 12
 # A root: its storage; what it holds all over, if a noted call filled it: layout, dtype and bytes;
 # whether a noted call made it; one more than the last of the reads of it
 STORAGE, HELD, HELD_DTYPE, HELD_BYTES, IS_MADE, LAST_READ, ROOT_WORDS = range(7)
+KEPT = 2  # in IS_MADE: by the notes too, until they are cleared
 # A read of memory as it was: where, how far from the root's start, layout, bytes; one more than
 # the read before it of the same root
 ADDRESS, AWAY, SEEN, SEEN_BYTES, READ_BEFORE, READ_WORDS = range(6)

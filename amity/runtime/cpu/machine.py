@@ -103,7 +103,7 @@ class Machine:
         threads = flags.threads or pool.usable_cores()
         self.workers = pool.Pool(self._address["amity_worker"], threads)
         self._scratch = self._new_pool(SCRATCH_BYTES, abi.SYSTEM)
-        self._complete, self.notes = self._complete_plan, Notes()
+        self._complete, self.notes = self._complete_plan, Notes(is_told=True)
         self._fill_cells(tensor_type)
         self.alias = self._builtin("alias", FASTCALL, self._words(self.pool(0)))
         self.external = self._builtin("external", FASTCALL, self._words(self.pool(0)))

@@ -446,6 +446,7 @@ fresh:
   {root("newroot", "newnumber")}
   {word("ismadep", "newroot", abi.IS_MADE)}
   store i64 1, ptr %ismadep
+  call void @Py_DecRef(ptr %new) ; whoever wants it holds it; else its memory serves again
   br label %outnext
 outnext:
   %j1 = add i64 %j, 1

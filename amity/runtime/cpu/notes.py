@@ -5,7 +5,8 @@ tells what it does), number of the root and offset in bytes of each tensor that 
 number of each root that it makes. A *root* is memory, numbered in the order in which it was met; its
 storage bears one more than that as its mark. Where a copy of memory is read, as others may write it,
 the complement of the root's number stands. Python numbers lie in a buffer of their own, so equal words
-mean equal work. Payloads and storages are held until the notes are cleared.
+mean equal work. Payloads and the memory that was there before are held until the notes are cleared;
+what calls make is not, where storages tell of their end, so that its memory serves again.
 
 Sealed words go on with a zero and the roots that calls made and somebody still holds: the key of the
 Program that does it all. Its arguments are the reads of memory as it was, the roots that receive
@@ -56,7 +57,9 @@ def object_at(address: int) -> Any:
 class Notes:
     """The buffers, and how Python adds to them; `head` says where they are and how full."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_told: bool = False) -> None:
+        """`is_told` if storages tell of their end: then what calls make is not held."""
+        self.is_told = is_told
         self.head = (ctypes.c_int64 * NOTES_WORDS)()
         self._buffers: dict[int, Any] = {}
         for buffer in WIDTHS:
@@ -125,7 +128,10 @@ class Notes:
             dtype,
             nbytes,
         )
-        records[at + IS_MADE] |= is_made
+        if is_made and not records[at + IS_MADE]:
+            records[at + IS_MADE] = 1
+            if self.is_told:
+                _let_go(ctypes.py_object(object_at(records[at + STORAGE])))
 
     def reads(self, root: Any) -> Iterator[tuple[int, Layout]]:
         """Offset and layout of the reads of a root as it was."""

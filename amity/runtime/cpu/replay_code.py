@@ -9,8 +9,18 @@ from .abi import DATA, MARK, PAYLOAD, at, cell
 from .note_code import count, root, start, word
 
 SEALING = f"""
+; a root that a call made is gone: nobody held it
+define internal void @lose_root(i32 %mark) nounwind {{
+  %notes = load ptr, ptr {cell("notes")}
+  {start("roots", abi.ROOTS)}
+  %wide = zext i32 %mark to i64
+  %number = sub i64 %wide, 1
+  {root("rec", "number")}
+  store ptr null, ptr %rec
+  ret void
+}}
 ; seal() -> key, or None if nothing was noted: end the words with a zero and the roots that calls
-; made and others hold; let go of those that nobody holds
+; made and others hold, held here too from now on
 define ptr @amity_seal(ptr %self, ptr %ignored) nounwind {{
 entry:
   %notes = load ptr, ptr {cell("notes")}
@@ -43,22 +53,16 @@ one:
 ask:
   %s = load ptr, ptr %rec
   %gone = icmp eq ptr %s, null
-  br i1 %gone, label %next, label %counted
-counted:
-  %references = load i64, ptr %s
-  %held = icmp sgt i64 %references, 1
-  br i1 %held, label %alive, label %dead
+  br i1 %gone, label %next, label %alive
 alive:
+  call void @Py_IncRef(ptr %s) ; until the notes are cleared
+  store i64 {abi.KEPT}, ptr %ismadep
   {word("to", "words", "%k")}
   store i64 %r, ptr %to
   %kalive = add i64 %k, 1
   br label %next
-dead:
-  store ptr null, ptr %rec
-  call void @Py_DecRef(ptr %s)
-  br label %next
 next:
-  %k1 = phi i64 [ %k, %one ], [ %k, %ask ], [ %kalive, %alive ], [ %k, %dead ]
+  %k1 = phi i64 [ %k, %one ], [ %k, %ask ], [ %kalive, %alive ]
   %r1 = add i64 %r, 1
   br label %look
 sealed:
@@ -199,7 +203,11 @@ rootone:
   {root("rec", "r")}
   %s = load ptr, ptr %rec
   %gone = icmp eq ptr %s, null
-  br i1 %gone, label %rootnext, label %release
+  {word("ismadep", "rec", abi.IS_MADE)}
+  %ismade = load i64, ptr %ismadep
+  %isothers = icmp eq i64 %ismade, 1
+  %stays = or i1 %gone, %isothers
+  br i1 %stays, label %rootnext, label %release
 release:
   call void @Py_DecRef(ptr %s)
   br label %rootnext

@@ -10,6 +10,7 @@ from .abi import (
     DATA,
     HEADER,
     HEAP,
+    MARK,
     NBYTES,
     OWNER,
     PAYLOAD,
@@ -97,6 +98,14 @@ ready:
 ; tp_dealloc: let go of what the storage leans on, then keep the block for the next one
 define void @amity_dealloc(ptr %o) nounwind {{
 entry:
+  {at("markp", "o", MARK)}
+  %mark = load i32, ptr %markp
+  %ismarked = icmp ne i32 %mark, 0
+  br i1 %ismarked, label %lost, label %first
+lost:
+  call void @lose_root(i32 %mark)
+  br label %first
+first:
   {at("rootp", "o", ROOT)}
   {at("ownp", "o", OWNER)}
   {at("poolp", "o", POOL)}
