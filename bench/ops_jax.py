@@ -29,14 +29,29 @@ def moments(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def conv(x: Any, kernel: Any, stride: int, padding: int, groups: int) -> Any:
+    if groups > 1:
+        return depthwise(x, kernel, stride, padding)
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
         [(padding, padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
     )
+
+
+def depthwise(x: Any, kernel: Any, stride: int, padding: int) -> Any:
+    """By shifted products, which fuse: a grouped convolution's gradient takes XLA many seconds."""
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    high, wide = kernel.shape[:2]
+    H, W = (x.shape[1] - high) // stride + 1, (x.shape[2] - wide) // stride + 1
+    out = 0.0
+    for i in range(high):
+        for j in range(wide):
+            rows = slice(i, i + stride * (H - 1) + 1, stride)
+            columns = slice(j, j + stride * (W - 1) + 1, stride)
+            out = out + x[:, rows, columns] * kernel[i, j, 0]
+    return out
 
 
 def batch_norm(x: Any, scale: Any, shift: Any, eps: float) -> tuple[Any, Any, Any]:

@@ -23,6 +23,7 @@ from .workloads import GROWTH, WORKLOADS, Workload
 
 CLOSE = 1e-3  # results may differ by so much of the largest number
 CLOSE_16 = 3e-2  # with products of 16-bit numbers, of 8 binary digits
+SLOW = 10.0  # seconds of a call that is not worth waiting for again
 STEPS = 3  # of training, whose losses are compared
 PATIENCE = 1500  # seconds that a part may take
 
@@ -83,6 +84,9 @@ def speed(name: str, path: str, threads: str, rounds: str, *libraries: str) -> d
         try:
             job = make(work, given, int(threads))
             results = first_results(job, work)
+            start = time.perf_counter()
+            job.call()
+            took = time.perf_counter() - start
         except Exception as error:  # what a library raises is a result here, and is shown
             errors[mode] = f"{type(error).__name__}: {error}"[:600]
             continue
@@ -90,6 +94,8 @@ def speed(name: str, path: str, threads: str, rounds: str, *libraries: str) -> d
         off = difference(results, wanted)
         if off > (CLOSE_16 if work.is_mixed else CLOSE):
             errors[mode] = f"its results differ from {modes[0][0]}'s by {off:.1e} of the largest"
+        elif took > SLOW:
+            errors[mode] = f"not timed: a call takes {took:.0f} s"
         else:
             jobs[mode] = job
     confine(int(threads))
