@@ -15,7 +15,7 @@ from .doors import explained
 from .grad_mode import enable_grad, no_grad
 from .inlined import INPUT, RESULT, alias, composite_call, derivative_call, note_call
 from .rules import are_fresh, attach, is_plain, output_of, unpack
-from .tape import EDGES, LAYOUTS, Rule, modes, next_seq
+from .tape import LAYOUTS, Rule, modes, next_seq
 from .tensor import Tensor
 from .trace import graph_of, input_node, traced
 
@@ -358,6 +358,3 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple([_hashable(v) for v in value])
     return {n: _hashable(v) for n, v in value.items()} if isinstance(value, dict) else value
-
-
-__all__ = ["EDGES", "bind_composite"]

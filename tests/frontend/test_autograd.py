@@ -453,3 +453,23 @@ def test_threads_run_backward_at_once():
         for n, (shared, own) in enumerate(threads.map(work, range(4))):
             assert shared.tolist() == expected.tolist()
             assert own.grad.tolist() == pytest.approx([(1 + n) * 2.718281828459045**n] * 2)
+
+
+def test_a_gradient_whose_memory_another_tensor_shows_is_copied():
+    kept = []
+
+    class Keeping(amity.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            made = g * 2
+            kept.append(made.detach())
+            return made
+
+    x = amity.ones(3, requires_grad=True)
+    Keeping.apply(x).sum().backward()
+    kept[0].zero_()
+    assert x.grad.tolist() == [2, 2, 2]

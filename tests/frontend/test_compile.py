@@ -255,6 +255,17 @@ def test_globals_closures_and_attributes_are_read_at_every_call():
     same_calls(make)
 
 
+def test_arguments_are_written_when_all_has_been_read():
+    def crossed(a, b):
+        old = a.t() * 3
+        a.copy_(b.t() * 2)
+        b.copy_(old)
+
+    same_calls(lambda: (crossed, nothing), 3, lambda i: (amity.randn(3, 4), amity.randn(4, 3) + i))
+    turned = lambda a: a.copy_(a.t() + 1)  # noqa: E731
+    same_calls(lambda: (turned, nothing), 3, lambda i: (amity.arange(25.0).reshape(5, 5) + i,))
+
+
 def test_outputs_are_new_at_every_call():
     f = amity.compile(lambda x: x * 2)
     x = amity.ones(3)
