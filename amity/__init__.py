@@ -55,7 +55,7 @@ from .frontend.autocast import (
     set_autocast_enabled,
 )
 from .frontend.autograd import backward, grad
-from .frontend.compiled import compile, explain
+from .frontend.compiled import compile
 from .frontend.control import cond, scan, while_loop
 from .frontend.create import (
     as_tensor,
@@ -77,6 +77,7 @@ from .frontend.create import (
 from .frontend.doors import door as _door
 from .frontend.doors import guard as _guard
 from .frontend.exchange import asarray, from_dlpack, frombuffer, to_dlpack
+from .frontend.explain import explain
 from .frontend.grad_mode import (
     enable_grad,
     inference_mode,

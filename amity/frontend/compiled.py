@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
-from amity.engine.program import paper_of
-from amity.engine.segment import Call, Recorder, Segment
+from amity.engine.difference import difference
+from amity.engine.segment import Recorder, Segment
 
 SEGMENTS_EXPECTED = 64  # more than that, and something changes at every call
 
@@ -107,65 +107,3 @@ def compile(
     if not callable(model):
         raise TypeError(f"compile: got {type(model).__name__}; expected a function or a Module")
     return model if disable else Compiled(model, fullgraph)
-
-
-def difference(calls: list[Call], others: list[Segment]) -> str:
-    """Where a segment's calls depart from the most similar one before it."""
-    best, at = max(((_common(calls, s.calls), s.calls) for s in others), key=lambda p: p[0])
-    if best >= len(calls) or best >= len(at):
-        return "other results are still in use at its end, or it ends earlier or later"
-    new, old = calls[best].paper, at[best].paper
-    if new.graph is old.graph or _text(new) != _text(old):
-        return f"it has {_text(new)} where another had {_text(old)}"
-    return f"{_text(new)} works on other memory than before (another sharing between tensors)"
-
-
-def _common(a: list[Call], b: list[Call]) -> int:
-    n = 0
-    for x, y in zip(a, b, strict=False):
-        if x.payload is not y.payload or x.takes != y.takes:
-            break
-        n += 1
-    return n
-
-
-def _text(paper: Any) -> str:
-    ops = [n.op.name for n in paper.graph.nodes() if n.op is not None]
-    shapes = ", ".join(
-        f"{lay.dtype.name}{list(lay.shape)}"
-        for lay, weak in zip(paper.inputs, paper.weak, strict=True)
-        if not weak
-    )
-    return f"{ops[-1] if ops else 'nothing'}({shapes})"
-
-
-def explain(function: Compiled) -> str:
-    """What became of a compiled function so far: its segments, why each ended and is new, calls,
-    nodes, kernels, memory and seconds; printed, and returned.
-
-    errors: TypeError for what is not compiled
-    """
-    if not isinstance(function, Compiled):
-        raise TypeError(
-            f"explain: got {type(function).__name__}; expected what amity.compile returned"
-        )
-    segments = list(function.segments.values())
-    lines = [f"{function.name}: {len(segments)} segments"]
-    for i, segment in enumerate(segments):
-        plan = paper_of(segment.program).plan() if segment.program else None
-        steps = plan.steps if plan else []
-        reads = sum(n.op is None and not n.spec.is_weak for n in segment.graph.nodes())
-        nodes = sum(n.op is not None for n in segment.graph.nodes())
-        lines += [
-            f"segment {i}: used {segment.uses} times, compiled in {segment.seconds * 1e3:.0f} ms; "
-            f"it ended as {segment.end}",
-            f"  {len(segment.calls)} eager calls became {nodes} nodes in {len(steps)} launches of "
-            f"{len({s.kernel for s in steps})} kernels",
-            f"  reads {reads} tensors, writes {len(segment.graph.outputs)}, and uses "
-            f"{plan.arena if plan else 0} bytes in between",
-        ]
-        if i:
-            lines.append(f"  it is new as {difference(segment.calls, segments[:i])}")
-    text = "\n".join(lines)
-    print(text)
-    return text
