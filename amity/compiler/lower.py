@@ -9,6 +9,7 @@ from amity.core.layout import Layout, layout, like
 from amity.ir.graph import Graph, Node
 from amity.ir.target import Target
 
+from . import pipeline
 from .group import Group, copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .plan import HostCall, Lowered, Place
@@ -31,9 +32,10 @@ def lower(
     """
 
     how = graph, inputs, target, threads, given or {}, roots
-    lowering = _Lowering(*how, None)
+    splits = pipeline.is_on("split")
+    lowering = _Lowering(*how, None if splits else False)
     out = lowering.run()
-    if any(n.op.kind == "reduce" for n in lowering.nodes):
+    if splits and any(n.op.kind == "reduce" for n in lowering.nodes):
         out.alternatives = lambda: [_Lowering(*how, split).run() for split in (True, False)]
     return out
 
@@ -50,7 +52,7 @@ class _Lowering:
         split: bool | None,
     ) -> None:
         self.graph, self.given, self.target, self.threads = graph, given, target, threads
-        self.split = split
+        self.split, self.fuses = split, pipeline.is_on("fuse")
         self.out = Lowered()
         self.place: dict[int, int] = {}  # id(node) -> place
         self.done: set[int] = set()  # ids of nodes that are computed
@@ -118,7 +120,7 @@ class _Lowering:
         be, or a new buffer."""
         spec = node.spec
         target = self.writes.target(node)
-        if target is not None and self._may_write(target, group):
+        if target is not None and pipeline.is_on("in_place") and self._may_write(target, group):
             return target
         lay = layout(spec.dtype, spec.shape) if preferred is None else like(preferred, spec.dtype)
         return self._new(lay)
@@ -226,7 +228,7 @@ class _Lowering:
 
     def _pointwise(self, node: Node) -> None:
         axes = None
-        if self.group is not None:
+        if self.group is not None and self.fuses:
             axes = self.group.axes_for(node)
             if (
                 axes is not None
@@ -251,7 +253,7 @@ class _Lowering:
     def _reduce(self, node: Node) -> None:
         op, x = node.op, node.inputs[0]
         dims = op.dims if op.dims is not None else tuple(range(x.spec.ndim))
-        if self.group is None or not self.group.takes_reduce(node, dims):
+        if self.group is None or not self.fuses or not self.group.takes_reduce(node, dims):
             self._flush()
             self.group = Group(x.spec.shape, self.split)
         self.group.add_reduce(node, dims, self._read_apart)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from amity.ir.graph import Graph, Node
 
+from . import pipeline
+
 
 class Writes:
     """Which arguments a graph writes, and who reads them."""
@@ -44,7 +46,8 @@ class Writes:
 
     def order(self) -> list[Node]:
         """All nodes, producers first; what only updates of arguments need comes last, together."""
-        if len(self.targets) < 2 or len(self.targets) == len(self.all):
+        is_on = pipeline.is_on("defer")
+        if not is_on or len(self.targets) < 2 or len(self.targets) == len(self.all):
             return self.all
         late: set[int] = set()
         wanted = {id(n) for n in self.graph.outputs}

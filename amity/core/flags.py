@@ -28,6 +28,11 @@ TABLE = {
     "cache_limit": ("AMITY_CACHE_LIMIT", "268435456", "bytes the kernel cache may take on disk"),
     "show": ("AMITY_SHOW", "", "print stages: any of graph, kernel, code, time, joined by commas"),
     "check": ("AMITY_CHECK", "", "extra checks: any of ir, joined by commas"),
+    "passes": (
+        "AMITY_PASSES",
+        "",
+        "passes of the compiler to leave out, such as -fuse, joined by commas",
+    ),
 }
 
 
@@ -65,3 +70,4 @@ data_dir = folder("data_dir", "datasets")
 cache_limit = int(read("cache_limit"))
 show = words("show")
 check = words("check")
+passes = words("passes")

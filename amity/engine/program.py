@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from amity.compiler import pipeline
 from amity.compiler.plan import GRAIN_WORK, HostCall, Launch, Lowered, Place
 from amity.core import flags
 from amity.core.layout import Layout
@@ -82,7 +83,8 @@ def build(
     from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
 
     machine = device.machine()
-    lowered = lower(graph, inputs, device.kernels().target, machine.workers.threads, given, roots)
+    target, threads = device.kernels().target, machine.workers.threads
+    lowered = lower(pipeline.run(graph), inputs, target, threads, given, roots)
     if mode is None:
         fresh = len(graph.outputs) - len(given or {})
         mode = TENSOR if fresh == 1 else TUPLE if fresh else NONE
@@ -185,12 +187,12 @@ def _memory(
                 life.setdefault(base, [t, t])[1] = t
     offsets: dict[int, int] = {}
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-    total = 0
+    total, reuses = 0, pipeline.is_on("reuse")
     for base, (first, last) in sorted(life.items(), key=lambda kv: -places[kv[0]].layout.nbytes):
         need = max(places[base].layout.nbytes, 1) + ALIGN - 1 & -ALIGN
         at = 0
         for offset, end, a, z in sorted(placed):
-            if a <= last and first <= z and offset < at + need and at < end:
+            if (not reuses or a <= last and first <= z) and offset < at + need and at < end:
                 at = end
         placed.append((at, at + need, first, last))
         offsets[base] = at

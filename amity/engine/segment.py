@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amity.compiler.simplify import Builder
+from amity.compiler.assemble import inline, seen
 from amity.core.layout import Layout, layout
 from amity.ir.graph import Graph, Node, Spec
 from amity.runtime.cpu.notes import object_at
@@ -238,7 +238,6 @@ def read_notes(key: bytes) -> tuple[list[Call], Sequence[int]]:
 def compile_notes(key: bytes, number: int = 0) -> Segment:
     """The segment that sealed words tell of, as one Program; its name has the number."""
     calls, alive = read_notes(key)
-    builder = Builder()
     inputs: dict[tuple, Node] = {}  # by root, offset and layout of memory as it was
     copied: set[tuple] = set()  # those of which a copy is read
     numbers: list[Node] = []
@@ -253,7 +252,7 @@ def compile_notes(key: bytes, number: int = 0) -> Segment:
                 continue
             root, offset, is_copy = take
             if root in holds:
-                values.append(builder.seen(*holds[root], lay, offset))
+                values.append(seen(*holds[root], lay, offset))
                 continue
             at = (root, offset, lay)
             if at not in inputs:
@@ -261,7 +260,7 @@ def compile_notes(key: bytes, number: int = 0) -> Segment:
             if is_copy:
                 copied.add(at)
             values.append(inputs[at])
-        results = builder.inline(paper.graph, values)
+        results = inline(paper.graph, values)
         fresh = iter(call.makes)
         for o, value in enumerate(results):
             if o in paper.given:
