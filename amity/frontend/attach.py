@@ -277,7 +277,7 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | 
              create_graph: bool = False, inputs: Any = None) -> None:  # fmt: skip
     """Add the gradients of this tensor to the `.grad` of the leaves it was made of."""
     gradients = None if gradient is None else (gradient,)
-    autograd.backward((self,), gradients, retain_graph, create_graph, inputs=inputs)
+    autograd.backward((self,), gradients, retain_graph, create_graph, None, inputs)
 
 
 def register_hook(self: Tensor, hook: Callable) -> Any:

@@ -75,19 +75,22 @@ def run(
     """
     grads: dict[int, Any] = {}
     heap: list[tuple[int, list]] = []
-    for node, g in roots:
-        _push(grads, heap, node, g)
-    _drain(grads, heap, keep_graph, create_graph, captures, wanted)
+    node = g = None
+    if len(roots) == 1:
+        node, g = roots[0]
+    else:
+        for root, seed in roots:
+            _push(grads, heap, root, seed)
+    _drain(grads, heap, node, g, keep_graph, create_graph, captures, wanted)
 
 
 def _drain(
-    grads: dict[int, Any], heap: list, keep_graph: bool, create_graph: bool,
-    captures: dict[int, Any] | None, wanted: set[int] | None,
+    grads: dict[int, Any], heap: list, node: list | None, g: Any, keep_graph: bool,
+    create_graph: bool, captures: dict[int, Any] | None, wanted: set[int] | None,
 ) -> None:  # fmt: skip
-    """Visit the latest node until none is left."""
+    """Visit `node`, given its gradient, and then the latest node that waits until none is left."""
     is_checked = modes.checks_nan
     is_plain = captures is None and not create_graph
-    node = None
     while node is not None or heap:
         if node is None:
             seq, node = heappop(heap)
@@ -117,7 +120,7 @@ def _drain(
             node[SAVED], node[VERSIONS] = FREED, ()
         is_fresh = rule.is_fresh and is_plain and hooks is None
         edges, node, g = node[EDGES], None, None
-        for edge, gx in zip(edges, out, strict=True):
+        for edge, gx in zip(edges, out):
             if edge is None or gx is None or (wanted is not None and id(edge) not in wanted):
                 continue
             if edge[1] is ACCUMULATE and captures is None and edge[3] is edge[HOOKS] is None:
@@ -318,7 +321,7 @@ def backward(
     grad_tensors = (grad_tensors,) if isinstance(grad_tensors, Tensor) else grad_tensors
     keep = create_graph if retain_graph is None else retain_graph
     if inputs is None:
-        before, modes.grad = modes.grad, recording(create_graph)
+        before, modes.grad = modes.grad, recording(True) if create_graph else False
         try:
             run(_roots("backward", tensors, grad_tensors), keep, create_graph)
         finally:

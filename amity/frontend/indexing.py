@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any
 
@@ -20,6 +19,7 @@ from amity.ops.record import NO_TENSOR, Sample, composite
 
 from . import create, inplace
 from .batched import held
+from .fused import Entry
 from .tape import next_seq
 from .tensor import Tensor
 from .trace import Symbol
@@ -252,21 +252,35 @@ def _has_outside_but(index, low, high, except_for):
     return ((index < low).logical_or(index >= high)).logical_and(index != except_for).any()
 
 
-_AT_ONCE = nullcontext()
+_tests: dict[tuple, Callable] = {}  # programs of these two, by layout and numbers
+TESTS_KEPT = 10_000
+
+
+def _test_of(index: Tensor, low: int, high: int, except_for: int | None) -> Callable:
+    if len(_tests) > TESTS_KEPT:
+        _tests.clear()
+    if except_for is None:
+        entry = Entry(_has_outside, (index, low, high), {})
+    else:
+        entry = Entry(_has_outside_but, (index, low, high, except_for), {})
+    return _tests.setdefault((index.layout, low, high, except_for), entry.program)
 
 
 def first_outside(self: Tensor, low: int, high: int, except_for: int | None = None) -> int | None:
     """An element outside [low, high) that is not the exception, if there is one."""
-    self = held(self)
-    if self.storage is None or self.layout.numel == 0:
-        return None
-    with deferral.aside(self.storage) if deferral.is_on else _AT_ONCE:
-        if except_for is None:
-            is_there = _has_outside(self, low, high)
-        else:
-            is_there = _has_outside_but(self, low, high, except_for)
-        if not is_there.item():
+    test = _tests.get((self.layout, low, high, except_for))
+    if test is None:
+        self = held(self)
+        if self.storage is None or self.layout.numel == 0:
             return None
+        test = _test_of(self, low, high, except_for)
+    if deferral.is_on:
+        with deferral.aside(self.storage):
+            is_there = test(self)
+    else:
+        is_there = test(self)
+    if not is_there.item():
+        return None
     array = engine.array_of(self.storage, self.layout)
     bad = (array < low) | (array >= high)
     return int(array[bad if except_for is None else bad & (array != except_for)].flat[0])

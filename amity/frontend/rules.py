@@ -170,7 +170,7 @@ class OpRule(Rule):
         out = self.op.grad(gs[0] if self.op.results == 1 else tuple(gs), *args)
         out = out if isinstance(out, tuple) else (out,)
         if not isinstance(self.op, Pointwise):
-            return out
+            return tuple([x for x, _ in zip(out, layouts, strict=True)])
         return tuple(
             fit(x, lay) if need and x is not None else None
             for x, lay, need in zip(out, layouts, self.needs, strict=True)

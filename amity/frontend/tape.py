@@ -11,7 +11,7 @@ that run when `grad` was added to, `tensor` a weak reference.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 from weakref import ref
@@ -107,6 +107,27 @@ def retie(t: Any, tape: list) -> None:
 def leaf(tensor: Any) -> list:
     """The tape of a new leaf: no gradient, no hooks."""
     return [next_leaf(), ACCUMULATE, None, None, ref(tensor), (), None]
+
+
+def with_grads(tensors: Iterable[Any]) -> list[Any]:
+    """Each tensor that has a `.grad`, followed by it."""
+    found: list[Any] = []
+    for t in tensors:
+        tape = t.tape
+        g = tape[2] if tape is not None and tape[RULE] is ACCUMULATE else t.grad
+        if g is not None:
+            found += (t, g)
+    return found
+
+
+def drop_grads(tensors: Iterable[Any]) -> None:
+    """Set the `.grad` of each tensor to None."""
+    for t in tensors:
+        tape = t.tape
+        if tape is not None and tape[RULE] is ACCUMULATE:
+            tape[2] = None
+        else:
+            t.grad = None
 
 
 def is_leaf(tape: list | None) -> bool:

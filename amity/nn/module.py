@@ -12,6 +12,7 @@ from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.compiled import compile
 from amity.frontend.grad_mode import no_grad
+from amity.frontend.tape import drop_grads
 from amity.frontend.tensor import Tensor
 from amity.nn import hooks, state
 from amity.nn.hooks import EVERY, RemovableHandle
@@ -290,12 +291,11 @@ class Module(Members):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or fill them with zeros."""
+        if set_to_none:
+            drop_grads(self.parameters())
+            return
         for param in self.parameters():
-            if param.grad is None:
-                continue
-            if set_to_none:
-                param.grad = None
-            else:
+            if param.grad is not None:
                 param.grad = param.grad.detach().zero_().requires_grad_(False)
 
     # ---- printing, copying

@@ -282,18 +282,19 @@ def _nll(input, target, weight, ignore_index, reduction):
     return _normalized(NEG(Gather(dim)(input, classes)) * w, w, reduction, dim)
 
 
-_fitting: set[tuple] = set()  # layouts that were found to fit, so that they are looked at once
+_fitting: dict[tuple, int] = {}  # the number of classes, by layouts that were found to fit
 FITTING_KEPT = 10_000
 
 
 def _check_classes(name, input, target, weight, ignore_index):
     key = (input.layout, target.layout, None if weight is None else weight.layout)
-    if key not in _fitting:
+    classes = _fitting.get(key)
+    if classes is None:
         _check_fit(name, input, target, weight)
         if len(_fitting) > FITTING_KEPT:
             _fitting.clear()
-        _fitting.add(key)
-    bad = target._first_outside(0, input.shape[1 if input.ndim > 1 else 0], ignore_index)
+        classes = _fitting[key] = input.shape[_classes(input)]
+    bad = target._first_outside(0, classes, ignore_index)
     if bad is not None:
         raise IndexError(f"{name}: Target {bad} is out of bounds.")
 

@@ -294,9 +294,6 @@ class Linear(Op):
         y = np.matmul(x, weight.T)
         return y if bias is None else (y + bias).astype(x.dtype)
 
-    def __call__(self, x, weight, bias=None):
-        return super().__call__(x, weight) if bias is None else super().__call__(x, weight, bias)
-
     def grad(self, g, x, weight, like_bias, needs):
         gx = Matmul()(g, weight) if needs[0] else None
         gw = None
@@ -309,7 +306,7 @@ class Linear(Op):
 
     def batch(self, size, is_mapped, x, weight, bias=None):
         if not any(is_mapped[1:]):
-            return self(x, weight, bias)
+            return self(x, weight) if bias is None else self(x, weight, bias)
         y = Matmul().batch(size, is_mapped[:2], x, weight.transpose(-2, -1))
         if bias is None or not is_mapped[2]:
             return y if bias is None else y + bias
@@ -323,12 +320,13 @@ def linear(input, weight, bias=None):
     shape:  input [..., in], weight [out, in], bias [out] -> [..., out]
     errors: RuntimeError if the inner sizes differ
     """
-    if weight.ndim == 2 and input.ndim >= 2:
-        return LINEAR(input, weight, bias)
-    if weight.ndim == 1:
+    if weight.layout.ndim == 1:
         y = matmul(input, weight)
         return y if bias is None else y + bias
-    return LINEAR(input.unsqueeze(0), weight, bias).squeeze(0)
+    is_vector = input.layout.ndim < 2
+    x = input.unsqueeze(0) if is_vector else input
+    y = LINEAR(x, weight) if bias is None else LINEAR(x, weight, bias)
+    return y.squeeze(0) if is_vector else y
 
 
 LINEAR = Linear()

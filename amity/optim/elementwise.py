@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import lru_cache, partial
+from itertools import repeat
 from typing import Any
 
 from amity.core.dtype import float32, float64
 from amity.core.errors import fail
 from amity.frontend import foreach
 from amity.frontend.grad_mode import enable_grad, recording
-from amity.frontend.tape import modes
+from amity.frontend.tape import modes, with_grads
 from amity.frontend.tensor import Tensor
 from amity.optim.optimizer import Group, Optimizer, counter_dtype
 
@@ -80,58 +81,64 @@ class Elementwise(Optimizer):
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        before, modes.grad = modes.grad, recording(self.defaults["differentiable"])
+        is_taped = self.defaults["differentiable"]
+        before, modes.grad = modes.grad, recording(True) if is_taped else False
         try:
             for group in self.param_groups:
-                self._step_group(group)
+                moving = with_grads(group["params"])
+                if self.is_stateless(group):
+                    _move(group, moving, None, *self.rule(group, None))
+                else:
+                    self._move_with_state(group, moving)
         finally:
             modes.grad = before
         return loss
 
-    def _step_group(self, group: Group) -> None:
-        run = _differentiable_update if group["differentiable"] else _update
-        if self.is_stateless(group):
-            batch = [(p, g, None) for p in group["params"] if (g := p.grad) is not None]
-            if batch:
-                run(batch, *self.rule(group, None))
-            return
-        batches: dict[Hashable, list[tuple[Tensor, Tensor, State]]] = {}
-        for p in group["params"]:
-            g = p.grad
-            if g is None:
-                continue
+    def _move_with_state(self, group: Group, moving: list[Tensor]) -> None:
+        batches: dict[Hashable, tuple[list[Tensor], list[State]]] = {}
+        for i in range(0, len(moving), 2):
+            p = moving[i]
             state = self.state.get(p)
             if not state:
                 state = self.state[p] = self.start(p, group)
             clock = self.advance(p, state, group)
-            if clock in batches:
-                batches[clock].append((p, g, state))
-            else:
-                batches[clock] = [(p, g, state)]
-        for clock, batch in batches.items():
-            run(batch, *self.rule(group, clock))
+            if clock not in batches:
+                batches[clock] = [], []
+            same, states = batches[clock]
+            same += moving[i : i + 2]
+            states.append(state)
+        for clock, (same, states) in batches.items():
+            _move(group, same, states, *self.rule(group, clock))
 
 
-def _update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
+def _move(
+    group: Group, moving: list[Tensor], states: list[State] | None, rule: Callable, names: tuple,
+    scalars: dict,
+) -> None:  # fmt: skip
+    """One call of a rule on parameters, each followed by its gradient; `states` are theirs if any."""
+    if group["differentiable"]:
+        _move_on_tape(moving, states, rule, names, scalars)
+        return
     if names:
-        flat = [t for p, g, state in batch for t in (p, g, *[state[name] for name in names])]
-    else:
-        flat = [t for p, g, _ in batch for t in (p, g)]
-    foreach.update(rule, flat, 2 + len(names), scalars)
+        rows = zip(moving[::2], moving[1::2], states)
+        moving = [t for p, g, state in rows for t in (p, g, *[state[name] for name in names])]
+    foreach.update(rule, moving, 2 + len(names), scalars)
 
 
-def _differentiable_update(batch: list, rule: Callable, names: tuple, scalars: dict) -> None:
+def _move_on_tape(
+    moving: list[Tensor], states: list[State] | None, rule: Callable, names: tuple, scalars: dict
+) -> None:
     """The same rule, on the tape: state is replaced, as the tape may still need the old one."""
-    for p, g, state in batch:
+    for p, g, state in zip(moving[::2], moving[1::2], states or repeat({})):
         new_p, *new_state = rule(p.clone(), g, *[state[n] for n in names], **scalars)
         p.copy_(new_p)
-        if names:
-            state.update(zip(names, new_state))
+        state.update(zip(names, new_state))
 
 
 def number(group: Group, name: str) -> Any:
     """An option as a number; a tensor stays one where gradients flow through the step."""
-    return scalar(group[name], group)
+    value = group[name]
+    return scalar(value, group) if isinstance(value, Tensor) else value
 
 
 def scalar(value: Any, group: Group) -> Any:

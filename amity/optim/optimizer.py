@@ -15,6 +15,7 @@ from amity.core.dtype import DType, float32, float64, get_default_dtype
 from amity.core.errors import fail
 from amity.core.hooks import RemovableHandle
 from amity.frontend import create
+from amity.frontend.tape import drop_grads, with_grads
 from amity.frontend.tensor import Tensor
 
 Group = dict[str, Any]
@@ -147,13 +148,10 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or fill them with zeros where `set_to_none` is false."""
         for group in self.param_groups:
-            for p in group["params"]:
-                grad = p.grad
-                if grad is None:
-                    continue
-                if set_to_none:
-                    p.grad = None
-                    continue
+            if set_to_none:
+                drop_grads(group["params"])
+                continue
+            for grad in with_grads(group["params"])[1::2]:
                 if grad.grad_fn is not None:
                     grad.detach_()
                 else:
