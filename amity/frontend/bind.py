@@ -238,18 +238,16 @@ def record(op: Op, out: Any, values: Sequence[Any]) -> OpRule | None:
 
 def fast_call(op: Op, arity: int) -> Callable:
     """`op(…)` for tensors whose plan is known; anything else goes the long way."""
-    names = "abcd"[:arity]
-    key = "[" + ", ".join(f"{n}.layout" for n in names) + ("," if arity == 1 else "") + "]"
-    return _inlined(op, names, key, op.plans, lambda *values: bind_slowly(op, values))
+    return _inlined(op, "abcd"[:arity], op.plans, lambda *values: bind_slowly(op, values))
 
 
-def _inlined(op: Op, names: str, key: str, plans: dict, other: Callable) -> Callable:
+def _inlined(op: Op, names: str, plans: dict, other: Callable, **how: Any) -> Callable:
     def written(t: Any, values: Sequence[Any]) -> OpRule | None:
         rule = record(op, t, values)
         return rule if op.results == 1 else None
 
     rule = rule_of(op, (True,) * len(names)) if op.results == 1 else None
-    return op_call(names, key, plans, other, written, rule)
+    return op_call(names, plans, other, written, rule, **how)
 
 
 def fast_binary(op: Pointwise, slow: Callable) -> Callable:
@@ -280,7 +278,7 @@ def fast_binary(op: Pointwise, slow: Callable) -> Callable:
                 plans.setdefault(a.layout, {})[second] = plan
         return out
 
-    return _inlined(op, "ab", "[a.layout][b.layout]", plans, other)
+    return _inlined(op, "ab", plans, other, key="[a.layout][b.layout]")
 
 
 def fast_unary(op: Op, slow: Callable) -> Callable:
@@ -297,12 +295,7 @@ def fast_unary(op: Op, slow: Callable) -> Callable:
                 plans[a.layout] = plan
         return out
 
-    call = _inlined(op, "a", "[a.layout]", plans, other)
-
-    def method(a: Any, *args: Any, **kwargs: Any) -> Any:
-        return slow(a, *args, **kwargs) if args or kwargs else call(a)
-
-    return method
+    return _inlined(op, "a", plans, other, key="[a.layout]", slow=slow)
 
 
 def fast_whole(op_of: Callable[[Any], Op], slow: Callable) -> Callable:

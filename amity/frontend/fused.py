@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from amity.core.layout import Layout
-from amity.engine import program
+from amity.engine import device, program
 from amity.ir.graph import Graph, Node
 from amity.ops.record import Composite
 
 from . import autograd
 from .doors import explained
 from .grad_mode import enable_grad, no_grad
-from .inlined import INPUT, RESULT, alias, composite_call, derivative_call, note_call
+from .inlined import INPUT, RESULT, composite_call, derivative_call, note_call
 from .rules import are_fresh, attach, is_plain, output_of, unpack
 from .tape import LAYOUTS, Rule, modes, next_seq
 from .tensor import Tensor
@@ -189,7 +189,7 @@ class CompositeRule(Rule):
 
     def record(self, outs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
         keep = [tensors[i] for i in self.kept_inputs]
-        keep += [alias(outs[i]) for i in self.kept_results]
+        keep += [device.make(outs[i].storage, outs[i].layout) for i in self.kept_results]
         node = [
             next_seq(), self, tuple([t.tape for t in tensors]), tuple(keep),
             tuple([k.storage.version for k in keep]), tuple([o.layout for o in outs]), None, None,

@@ -8,6 +8,8 @@ template does not expect (a number, a trace, a write in between) is left to the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from types import CodeType
 from typing import Any
 
 from amity.engine import device
@@ -18,15 +20,18 @@ INPUT, RESULT, NUMBER, UNUSED = range(4)  # kinds of what a node keeps
 Picks = Sequence[tuple[int, int]]  # (kind, index of the argument) for each
 
 
-def alias(t: Any) -> Any:
-    """The same tensor off the tape, for a rule that keeps its result."""
-    return device.machine().make(t.storage, t.layout)
+ALIAS = "device.make(t.storage, t.layout)"  # the result off the tape, which leads back to its node
+
+
+@cache
+def _compiled(source: str, about: str) -> CodeType:
+    return compile(source, f"<{about}>", "exec")
 
 
 def _function(source: str, about: str, **space: Any) -> Callable:
     """The one function that some source defines."""
-    space |= {"modes": modes, "next_seq": next_seq, "alias": alias}
-    exec(compile(source, f"<{about}>", "exec"), space)
+    space |= {"modes": modes, "next_seq": next_seq, "device": device}
+    exec(_compiled(source, about), space)
     return space["call"]
 
 
@@ -34,22 +39,27 @@ def _listed(parts: Iterable[str]) -> str:
     return "(" + "".join(f"{p}, " for p in parts) + ")"
 
 
-def _node(names: Sequence[str], picks: Picks, layouts: Sequence[str]) -> str:
+def _layouts(names: Iterable[str]) -> str:
+    return _listed(f"{n}.layout" for n in names)
+
+
+def _node(names: Sequence[str], picks: Picks, layouts: str) -> str:
     """A tape node as an expression."""
-    kept = {INPUT: lambda i: names[i], RESULT: lambda i: "alias(t)", UNUSED: lambda i: "None"}
+    kept = {INPUT: lambda i: names[i], RESULT: lambda i: ALIAS, UNUSED: lambda i: "None"}
     versions = {INPUT: lambda i: f"{names[i]}.storage.version",
                 RESULT: lambda i: "t.storage.version", UNUSED: lambda i: "0"}  # fmt: skip
     return (
         f"[next_seq(), rule, {_listed(f'{n}_' for n in names)}, "
         f"{_listed(kept[kind](i) for kind, i in picks)}, "
         f"{_listed(versions[kind](i) for kind, i in picks)}, "
-        f"{_listed(f'{n}.layout' for n in layouts)}, None, None]"
+        f"{layouts}, None, None]"
     )
 
 
 # What is done on a miss stands after the handler, so that its errors stand alone.
 OP = """
-def call({args}):
+def call({args}{more}):
+    {unless_more}
     try:
         t = plans{key}({args})
         {tapes}
@@ -67,18 +77,22 @@ def call({args}):
         return t
     return other({args})
 """
+BY_TUPLE = "[k := {layouts}]"  # the key of a plan where the node's layouts may be the same tuple
+MORE = ", *more, **named", "if more or named: return slow({args}, *more, **named)"
 
 
 def op_call(
     names: str,
-    key: str,
     plans: dict,
     other: Callable,
     record: Callable[[Any, Sequence[Any]], Any],
     rule: Any,
+    key: str = BY_TUPLE,
+    slow: Callable | None = None,
 ) -> Callable:
     """The call of an op on tensors. `plans{key}` is its plan; `rule` its derivative for arguments
-    that all want one, `record(t, arguments)` writes the node in general and returns its rule.
+    that all want one, `record(t, arguments)` writes the node in general and returns its rule; `slow`
+    is called if there are more arguments, where that may be.
     """
     notes: dict[tuple, Callable] = {}  # by which arguments want a gradient
 
@@ -89,18 +103,20 @@ def op_call(
             needs = tuple([tape is not None for tape in tapes])
             notes[needs] = note_call(found, names, found.picks, names)
 
+    args, layouts = ", ".join(names), _layouts(names)
     tapes = [f"{n}_" for n in names]
     wants = [f"{t} is not None" for t in tapes]
     is_known = rule is not None and rule.picks is not None
+    more, unless_more = ("", "pass") if slow is None else MORE
     source = OP.format(
-        args=", ".join(names), key=key, edges=", ".join(tapes), wants=", ".join(wants),
+        args=args, more=more, unless_more=unless_more.format(args=args),
+        key=key.format(layouts=layouts), edges=", ".join(tapes), wants=", ".join(wants),
         tapes="; ".join(f"{t} = {n}.tape" for t, n in zip(tapes, names, strict=True)),
         some=" or ".join(wants), every=" and ".join(wants) if is_known else "False",
-        node=_node(names, rule.picks if is_known else (), names),
+        node=_node(names, rule.picks if is_known else (), "k" if key is BY_TUPLE else layouts),
     )  # fmt: skip
-    return _function(
-        source, "call of an op", plans=plans, other=other, record=record, rule=rule, note=note, notes=notes
-    )  # fmt: skip
+    return _function(source, "call of an op", plans=plans, other=other, record=record, rule=rule, note=note,
+                     notes=notes, slow=slow)  # fmt: skip
 
 
 NOTE = """
@@ -112,7 +128,7 @@ def call(t, {args}):
 def note_call(rule: Any, names: Sequence[str], picks: Picks, layouts: Sequence[str]) -> Callable:
     """Writes the node of a rule, given the result, the arguments and their tapes."""
     args = ", ".join([*names, *(f"{n}_" for n in names)])
-    source = NOTE.format(args=args, node=_node(names, picks, layouts))
+    source = NOTE.format(args=args, node=_node(names, picks, _layouts(layouts)))
     return _function(source, f"node of {rule.name}", rule=rule)
 
 

@@ -56,7 +56,7 @@ class Tensor:
         storage = self.storage
         if offset:
             storage = engine.machine().alias(storage, offset)
-        t = engine.machine().make(storage, lay) if storage is not None else Tensor._of(None, lay)
+        t = engine.make(storage, lay) if storage is not None else Tensor._of(None, lay)
         t.base = self.base if self.base is not None else self
         return t
 
