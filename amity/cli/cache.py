@@ -1,10 +1,10 @@
-"""`amity cache`: the kernels kept on disk, shown or cleared."""
+"""`amity cache`: the kernels and Programs kept on disk, shown or cleared."""
 
 from __future__ import annotations
 
 import argparse
 
-from amity.engine.cache import cache
+from amity.engine.cache import KERNEL, PROGRAM, cache
 
 
 def size(count: int) -> str:
@@ -21,11 +21,20 @@ def size(count: int) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Show the folder and what is in it, or empty it."""
-    count, taken = len(cache.entries()), cache.size()
-    kernels = f"{count} {'kernel' if count == 1 else 'kernels'}, {size(taken)}"
+    kernels, programs = len(cache.entries(KERNEL)), len(cache.entries(PROGRAM))
+    held = f"{counted(kernels, 'kernel')}, {counted(programs, 'program')}, {size(cache.size())}"
     if options.action == "clear":
         cache.clear()
-        print(f"removed {kernels} from {cache.folder}")
+        print(f"removed {held} from {cache.folder}")
     else:
-        print(f"{cache.folder}: {kernels} of at most {size(cache.limit)}")
+        print(f"{cache.folder}: {held} of at most {size(cache.limit)}")
     return 0
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "kernel"), counted(2, "kernel")
+    ('1 kernel', '2 kernels')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

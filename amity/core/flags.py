@@ -22,10 +22,14 @@ TABLE = {
     "cache_dir": (
         "AMITY_CACHE_DIR",
         "",
-        "where compiled kernels are kept; empty: the user's cache folder",
+        "where kernels and Programs are kept; empty: the user's cache folder",
     ),
     "data_dir": ("AMITY_DATA_DIR", "", "where datasets are kept; empty: the user's cache folder"),
-    "cache_limit": ("AMITY_CACHE_LIMIT", "268435456", "bytes the kernel cache may take on disk"),
+    "cache_limit": (
+        "AMITY_CACHE_LIMIT",
+        "268435456",
+        "bytes that kernels and Programs may take on disk",
+    ),
     "show": ("AMITY_SHOW", "", "print stages: any of graph, kernel, code, time, joined by commas"),
     "check": ("AMITY_CHECK", "", "extra checks: any of ir, joined by commas"),
     "passes": (

@@ -1,4 +1,4 @@
-"""Compiled objects on disk: content-addressed, bounded, safe for several processes at once."""
+"""Kernels and Programs on disk: content-addressed, bounded, safe for several processes at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from amity.core import flags
 
 DIGEST = 32
-SUFFIX, UNFINISHED, MARK = ".o", ".part", ".all"
+KERNEL, PROGRAM, UNFINISHED, MARK = ".o", ".program", ".part", ".all"
+KINDS = (KERNEL, PROGRAM)  # of entries, which share the limit
 SHRINK_EVERY = 64  # entries written between looks at the limit
 ABANDONED = 3600.0  # seconds after which a file that nobody finished goes
 
@@ -26,11 +27,11 @@ class Cache:
         self.folder, self.limit = folder, limit
         self.hits = self.misses = self.writes = 0
 
-    def path(self, key: str) -> Path:
-        return self.folder / (hashlib.sha256(key.encode()).hexdigest() + SUFFIX)
+    def path(self, key: str, kind: str = KERNEL) -> Path:
+        return self.folder / (hashlib.sha256(key.encode()).hexdigest() + kind)
 
-    def get(self, key: str) -> bytes | None:
-        path = self.path(key)
+    def get(self, key: str, kind: str = KERNEL) -> bytes | None:
+        path = self.path(key, kind)
         try:
             raw = path.read_bytes()
         except OSError:
@@ -45,7 +46,7 @@ class Cache:
         self.hits += 1
         return code
 
-    def put(self, key: str, code: bytes) -> None:
+    def put(self, key: str, code: bytes, kind: str = KERNEL) -> None:
         """Write an entry in full, then give it its name: other processes never see half of one."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ class Cache:
         try:
             with open(number, "wb") as f:
                 f.write(hashlib.sha256(code).digest() + code)
-            os.replace(name, self.path(key))
+            os.replace(name, self.path(key, kind))
         except OSError:  # a full disk
             with contextlib.suppress(OSError):
                 os.unlink(name)
@@ -68,35 +69,36 @@ class Cache:
         """Note that all of a family is there; shrinking and clearing forget it."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.path(key).with_suffix(MARK).touch()
+            self.path(key, MARK).touch()
 
     def is_marked(self, key: str) -> bool:
-        return self.path(key).with_suffix(MARK).exists()
+        return self.path(key, MARK).exists()
 
-    def _files(self, suffix: str) -> list[tuple[float, int, str]]:
-        """(time of last use, bytes, path) of all files of a kind, oldest first."""
+    def _files(self, *suffixes: str) -> list[tuple[float, int, str]]:
+        """(time of last use, bytes, path) of all files of these kinds, oldest first."""
         rows = []
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
             os.scandir(self.folder) as found,
         ):
             for entry in found:
-                if entry.name.endswith(suffix):
+                if entry.name.endswith(suffixes):
                     with contextlib.suppress(OSError):  # another process removed it
                         s = entry.stat()
                         rows.append((s.st_mtime, s.st_size, entry.path))
         return sorted(rows)
 
-    def entries(self) -> list[Path]:
-        return [Path(path) for _, _, path in self._files(SUFFIX)]
+    def entries(self, *kinds: str) -> list[Path]:
+        """The entries of some kinds, or of all."""
+        return [Path(path) for _, _, path in self._files(*(kinds or KINDS))]
 
     def size(self) -> int:
         """Bytes of all entries."""
-        return sum(size for _, size, _ in self._files(SUFFIX))
+        return sum(size for _, size, _ in self._files(*KINDS))
 
     def shrink(self) -> None:
         """Remove the entries used longest ago until the folder keeps its limit."""
-        rows = self._files(SUFFIX)
+        rows = self._files(*KINDS)
         total, going = sum(size for _, size, _ in rows), []
         for _, size, path in rows:
             if total <= self.limit:
@@ -119,10 +121,10 @@ class Cache:
 
 
 def source_stamp() -> str:
-    """Changes whenever the code that makes kernels does."""
+    """Changes whenever the code that makes kernels and Programs does."""
     root = Path(__file__).resolve().parents[1]
     rows = []
-    for folder in ("ir", "ops", "compiler", "codegen", "runtime"):
+    for folder in ("ir", "ops", "compiler", "codegen", "runtime", "engine"):
         for path in sorted((root / folder).rglob("*.py")):
             s = path.stat()
             rows.append(f"{path.name}:{s.st_size}:{s.st_mtime_ns}")

@@ -7,13 +7,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from amity.core import flags
 from amity.ir import text
 from amity.ir.target import Target
 
 from .cache import cache, source_stamp
+
+
+class Found(NamedTuple):
+    """A kernel, loaded; its name fixes its code."""
+
+    address: int
+    name: str
 
 
 class Kernels:
@@ -25,8 +32,9 @@ class Kernels:
 
         self.codegen, self._llvm, self.math = cpu, llvm, expand
         self.target: Target = cpu.host_target()
-        self._stamp = f"{source_stamp()}|{self.target.key}"
-        self._address: dict[tuple, int] = {}
+        self.stamp = f"{source_stamp()}|{self.target.key}"
+        self._found: dict[tuple, Found] = {}
+        self._address: dict[str, int] = {}
         self.names: dict[int, str] = {}  # of kernels, by their addresses
         self._built: set[tuple] = set()
         self._complete: set[tuple] = set()
@@ -37,13 +45,11 @@ class Kernels:
 
     def text_object(self, code: str) -> bytes:
         """The object of LLVM IR text that is no kernel (the runtime's glue)."""
-        return self._cached(f"{self._stamp}|{hashlib.sha256(code.encode()).hexdigest()}",
+        return self._cached(f"{self.stamp}|{hashlib.sha256(code.encode()).hexdigest()}",
                             lambda: self._llvm.emit_object(code, self.target))  # fmt: skip
 
     def _cached(self, key: str, make: Callable[[], bytes]) -> bytes:
-        code = (
-            None if flags.show or flags.check else cache.get(key)
-        )  # these look at each as it is made
+        code = cache.get(key) if self.are_kept else None
         if code is None:
             start = time.perf_counter()
             code = make()
@@ -52,15 +58,37 @@ class Kernels:
             cache.put(key, code)
         return code
 
-    def address(self, key: tuple, build: Callable[..., Any], label: str) -> int:
-        """Where the kernel of that key is, building it if need be."""
-        found = self._address.get(key)
+    @property
+    def are_kept(self) -> bool:
+        """Whether what is on disk may be used: some settings look at all that is made."""
+        return not (flags.show or flags.check)
+
+    def find(self, key: tuple, build: Callable[..., Any], label: str) -> Found:
+        """The kernel of that key, built if need be."""
+        found = self._found.get(key)
         if found is None:
             with self.lock:
-                found = self._address.get(key)
+                found = self._found.get(key)
                 if found is None:
-                    found = self._address[key] = self._get(key, build, label)
+                    found = self._found[key] = self._get(key, build, label)
         return found
+
+    def load_named(self, name: str) -> int | None:
+        """Where the kernel of that name is, if it was built before, here or elsewhere."""
+        address = self._address.get(name)
+        if address is None:
+            with self.lock:
+                code = cache.get(f"{self.stamp}|{name}")
+                if code is not None:
+                    address = self._loaded(code, name)
+        return address
+
+    def _loaded(self, code: bytes, name: str) -> int:
+        address = self._address.get(name)
+        if address is None:
+            address = self._address[name] = self.load(code, [name])[0]
+            self.names[address] = name
+        return address
 
     def complete(
         self, used: Sequence[tuple[tuple, tuple]], family: Callable[[], Iterable[tuple]]
@@ -71,18 +99,18 @@ class Kernels:
         disk says that all are there.
         """
         names = tuple(used)
-        if names in self._complete or flags.show or flags.check:  # which look at those that run
+        if names in self._complete or not self.are_kept:
             return
         with self.lock:
-            mark = f"{self._stamp}|family|{names}"
+            mark = f"{self.stamp}|family|{names}"
             is_new = any(key in self._built for key, _ in names)
             if is_new or not cache.is_marked(mark):
                 for code in family():
-                    self.address(*code)
+                    self.find(*code)
                 cache.mark(mark)
             self._complete.add(names)
 
-    def _get(self, key: tuple, build: Callable[..., Any], label: str) -> int:
+    def _get(self, key: tuple, build: Callable[..., Any], label: str) -> Found:
         words = repr(key)
         name = f"{label}_{hashlib.sha256(words.encode()).hexdigest()[:24]}"
 
@@ -95,10 +123,10 @@ class Kernels:
                 self._show(kernel, words, time.perf_counter() - start)
             return code
 
-        code = self._cached(f"{self._stamp}|{words}", make)
-        address = self.load(code, [name])[0]
-        self.names[address] = name
-        return address
+        address = self._address.get(name)
+        if address is None:
+            address = self._loaded(self._cached(f"{self.stamp}|{name}", make), name)
+        return Found(address, name)
 
     def _show(self, kernel: Any, key: str, seconds: float) -> None:
         out = sys.stderr

@@ -56,13 +56,21 @@ class Paper:
     profiles call it.
     """
 
-    graph: Graph
+    source: Graph | Callable[[], Graph]
     inputs: Sequence[Layout]
     given: dict[int, int]
     weak: Sequence[Any]
     makes: Sequence[Layout | None]
     plan: Callable[[], plan.Plan]  # with all its steps
     name: str
+    meaning: bytes = b""  # a digest of all but plan and name, made when first asked for
+
+    @property
+    def graph(self) -> Graph:
+        """What it computes."""
+        if not isinstance(self.source, Graph):
+            self.source = self.source()
+        return self.source
 
 
 def build(
@@ -82,26 +90,35 @@ def build(
     """
     from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
 
-    machine = device.machine()
+    machine, given = device.machine(), dict(given or {})
     target, threads = device.kernels().target, machine.workers.threads
-    lowered = lower(pipeline.run(graph), inputs, target, threads, given, roots)
+
+    def lowering() -> Lowered:
+        return lower(pipeline.run(graph), inputs, target, threads, given, roots)
+
+    fresh = len(graph.outputs) - len(given)
     if mode is None:
-        fresh = len(graph.outputs) - len(given or {})
         mode = TENSOR if fresh == 1 else TUPLE if fresh else NONE
-    hosts = [s for s in lowered.steps if isinstance(s, HostCall)]
-    if hosts:
-        if len(lowered.steps) != 1 or given:
-            raise HostInside(hosts[0].op.name)
-        return HostProgram(lowered, hosts[0], mode)
     weak = [n.spec.is_weak and n.spec.dtype.kind for n in graph.inputs]
-    outline = _outline(lowered, inputs, weak, given or {}, bumps, mode)
-    makes = [o.layout if o.source < 0 else None for o in outline.outputs]
+    lowered, outputs = None, []
+    if fresh or not deferral.is_on or _hosts(graph):
+        lowered = lowering()
+        hosts = [s for s in lowered.steps if isinstance(s, HostCall)]
+        if hosts:
+            if len(lowered.steps) != 1 or given:
+                raise HostInside(hosts[0].op.name)
+            return HostProgram(lowered, hosts[0], mode)
+        made = [p for o, p in enumerate(lowered.outputs) if o not in given]
+        outputs = [_output(lowered.places[p], len(weak)) for p in made]
+    kinds = kinds_of(inputs, weak, given)
+    outline = plan.Plan(inputs, kinds, outputs, mode, list(bumps), flags=plan.UNBUILT)
+    makes = [o.layout if o.source < 0 else None for o in outputs]
 
     def whole() -> plan.Plan:
-        return _with_steps(lowered, outline, set(given or {}), roots is None)
+        return _with_steps(lowered or lowering(), outline, set(given), roots is None)
 
     name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
-    paper = Paper(graph, inputs, dict(given or {}), weak, makes, whole, name)
+    paper = Paper(graph, inputs, given, weak, makes, whole, name)
     if deferral.is_on:
         return machine.program(outline, paper)
     built = whole()
@@ -118,21 +135,17 @@ class HostInside(Exception):
     """A graph of several steps holds a NumPy call: it must run op by op."""
 
 
-def _outline(
-    lowered: Lowered,
-    inputs: Sequence[Layout],
-    weak: Sequence[Any],
-    given: dict[int, int],
-    bumps: Sequence[int],
-    mode: int,
-) -> plan.Plan:
-    """The plan (its form: runtime/plan.py) of a lowered graph without its steps."""
-    fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
+def _hosts(graph: Graph) -> bool:
+    """Whether a graph holds a NumPy call."""
+    return any(n.op is not None and n.op.kind == "host" for n in graph.nodes())
+
+
+def kinds_of(inputs: Sequence[Layout], weak: Sequence[Any], given: dict[int, int]) -> list[int]:
+    """The kinds of arguments of these layouts, of which some are numbers and some receive outputs."""
     kinds = [KINDS.get(w, plan.INT) for w in weak]
     for a in given.values():
         kinds[a] = plan.FILLED if inputs[a].is_dense else plan.FILLED_IN_PART
-    outputs = [_output(lowered.places[p], len(weak)) for p in fresh]
-    return plan.Plan(inputs, kinds, outputs, mode, list(bumps), flags=plan.UNBUILT)
+    return kinds
 
 
 def _with_steps(lowered: Lowered, outline: plan.Plan, given: set[int], is_lone: bool) -> plan.Plan:
@@ -146,10 +159,12 @@ def _with_steps(lowered: Lowered, outline: plan.Plan, given: set[int], is_lone: 
     for step in lowered.steps:
         if not step.grid:
             continue  # nothing to compute: its results have no elements
-        address = device.kernels().address(step.key, step.build, step.label)
+        address, name = device.kernels().find(step.key, step.build, step.label)
         used = [places[p] for p in step.buffers]
         buffers = [(slots[x.base], x.offset + sizes.get(x.base, 0)) for x in used]
-        steps.append(plan.Step(address, array("q", step.meta), step.grid, step.grain, buffers))
+        steps.append(
+            plan.Step(address, array("q", step.meta), step.grid, step.grain, buffers, name)
+        )
         bits |= plan.SCRATCH if step.has_scratch else 0
         units = step.grid * (GRAIN_WORK // max(step.grain, 1) if step.grain < GRAIN_WORK else 1)
         work += max(units, sum(x.layout.numel for x in used))  # products have few units, long ones

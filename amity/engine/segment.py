@@ -11,48 +11,39 @@ Python runs each time, so nothing that it does is missed.
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amity.compiler.assemble import inline, seen
-from amity.core.layout import Layout, layout
-from amity.ir.graph import Graph, Node, Spec
-from amity.runtime.cpu.notes import object_at
+from amity.core.layout import Layout
+from amity.ir.graph import Graph
 
-from . import deferral, device, program
+from . import deferral, device, program, template
+from .noted import Call, Noted
 
 SEGMENTS_KEPT = 1024
 
 
 @dataclass(slots=True)
-class Call:
-    """One noted call: what it does, the memory (root, offset in bytes, whether a copy is read) of the
-    tensors it takes, None for a number, and the memory that it makes, None for a view of what it takes.
-    """
-
-    payload: Any
-    takes: list[tuple[int, int, bool] | None]
-    makes: list[tuple[int, Layout] | None]
-
-    @property
-    def paper(self) -> program.Paper:
-        return self.payload.paper
-
-
-@dataclass(slots=True)
 class Segment:
-    """A compiled segment: what runs it over the notes, if it does anything its program, and whence."""
+    """A compiled segment: what runs it over the notes, if it does anything its program, and what the
+    notes told, whose payloads live as long as the key.
+    """
 
     run: Callable[[], None]
     program: Callable | None
-    targets: Sequence[int]  # roots made in the segment, to be filled, or read through other layouts
-    graph: Graph
-    calls: list[Call]  # whose payloads live as long as the key that tells of them
+    noted: Noted
     end: str = ""  # why it ended, when it was first met
     seconds: float = 0.0  # to compile it
     uses: int = 0
+
+    @property
+    def calls(self) -> list[Call]:
+        return self.noted.calls
+
+    @property
+    def graph(self) -> Graph:
+        return self.noted.graph
 
 
 class Recorder:
@@ -204,7 +195,7 @@ class Recorder:
         if watcher is None or segment.program is None:
             segment.run()
         else:
-            watcher.replay(program.paper_of(segment.program), segment.targets)
+            watcher.replay(program.paper_of(segment.program), segment.noted.targets)
         if self.copies:
             self.copies = []
 
@@ -217,96 +208,13 @@ class Recorder:
         return segment
 
 
-def read_notes(key: bytes) -> tuple[list[Call], Sequence[int]]:
-    """The calls that sealed words tell of, and the roots that live on."""
-    words = iter(array("q", key))
-    calls = []
-    while address := next(words):
-        payload = object_at(address)
-        takes: list[tuple[int, int, bool] | None] = []
-        for is_number in payload.paper.weak:
-            if is_number:
-                takes.append(None)
-                continue
-            root, offset = next(words), next(words)
-            takes.append((~root, offset, True) if root < 0 else (root, offset, False))
-        makes = [None if lay is None else (next(words), lay) for lay in payload.paper.makes]
-        calls.append(Call(payload, takes, makes))
-    return calls, list(words)
-
-
 def compile_notes(key: bytes, number: int = 0) -> Segment:
     """The segment that sealed words tell of, as one Program; its name has the number."""
-    calls, alive = read_notes(key)
-    inputs: dict[tuple, Node] = {}  # by root, offset and layout of memory as it was
-    copied: set[tuple] = set()  # those of which a copy is read
-    numbers: list[Node] = []
-    holds: dict[int, tuple[Node, Layout]] = {}
-    made: set[int] = set()
-    for call in calls:
-        paper, values = call.paper, []
-        for take, lay in zip(call.takes, paper.inputs, strict=True):
-            if take is None:
-                values.append(Node(None, (), Spec((), lay.dtype, True)))
-                numbers.append(values[-1])
-                continue
-            root, offset, is_copy = take
-            if root in holds:
-                values.append(seen(*holds[root], lay, offset))
-                continue
-            at = (root, offset, lay)
-            if at not in inputs:
-                inputs[at] = Node(None, (), Spec(tuple(lay.shape), lay.dtype))
-            if is_copy:
-                copied.add(at)
-            values.append(inputs[at])
-        results = inline(paper.graph, values)
-        fresh = iter(call.makes)
-        for o, value in enumerate(results):
-            if o in paper.given:
-                a = paper.given[o]
-                holds[call.takes[a][0]] = value, paper.inputs[a]
-            elif (new := next(fresh)) is not None:
-                holds[new[0]] = value, new[1]
-                made.add(new[0])
-    wanted = [*alive, *[r for r in holds if r not in made]]
-    name = f"segment {number}"
-    return Segment(*_program(inputs, copied, numbers, holds, wanted, name), calls)
-
-
-def _program(
-    inputs: dict[tuple, Node],
-    copied: set[tuple],
-    numbers: list[Node],
-    holds: dict[int, tuple[Node, Layout]],
-    wanted: Sequence[int],
-    name: str,
-) -> tuple[Callable[[], None], Callable | None, Sequence[int], Graph]:
-    """What gives the wanted roots what they hold in the end."""
-    places, nodes = list(inputs), list(inputs.values())
-    targets: list[int] = []
-    outputs: list[Node] = []
-    given: dict[int, int] = {}
-    for root in wanted:
-        value, lay = holds[root]
-        at = (root, 0, lay)
-        if at not in inputs or at in copied:
-            given[len(outputs)] = len(places)
-            places.append(at)
-            nodes.append(Node(None, (), Spec(tuple(lay.shape), lay.dtype)))
-            targets.append(root)
-        else:
-            given[len(outputs)] = places.index(at)
-        outputs.append(value)
-    graph = Graph([*nodes, *numbers], outputs)
-    if not outputs:  # results that nobody looks at
-        return device.machine().forget, None, (), graph
-    roots = [-1 - i if at in copied and i < len(inputs) else at[0] for i, at in enumerate(places)]
-    most = max(roots) + 1
-    roots += range(most, most + len(numbers))
-    layouts = [lay for _, _, lay in places] + [layout(n.spec.dtype, ()) for n in numbers]
-    run = program.build(graph, layouts, given, (), program.NONE, roots, name)
-    return device.machine().replayer(run, targets), run, targets, graph
+    noted, machine = Noted(key), device.machine()
+    if not noted.given:  # results that nobody looks at
+        return Segment(machine.forget, None, noted)
+    run = template.build(noted, f"segment {number}")
+    return Segment(machine.replayer(run, noted.targets), run, noted)
 
 
 class Aside:

@@ -53,6 +53,7 @@ class Step:
     grid: int
     grain: int
     buffers: Sequence[tuple[int, int]]
+    name: str = ""  # of the kernel
 
 
 @dataclass(slots=True)

@@ -65,7 +65,7 @@ def two_kernels(tmp_path, monkeypatch):
 
 def test_cache_shows_what_it_holds(two_kernels, capsys):
     assert main(["cache"]) == main(["cache", "show"]) == 0
-    line = f"{two_kernels.folder}: 2 kernels, {size(two_kernels.size())} of at most 1.0 MB\n"
+    line = f"{two_kernels.folder}: 2 kernels, 0 programs, {size(two_kernels.size())} of at most 1.0 MB\n"
     assert capsys.readouterr().out == line * 2
     assert len(two_kernels.entries()) == 2
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amity.engine import cache as module
-from amity.engine.cache import ABANDONED, SHRINK_EVERY, SUFFIX, UNFINISHED, Cache
+from amity.engine.cache import ABANDONED, KERNEL, SHRINK_EVERY, UNFINISHED, Cache
 
 ROOT = Path(__file__).resolve().parents[2]
 SUM = """
@@ -39,7 +39,7 @@ def run(folder, code: str = SUM, **settings: str) -> list[str]:
 def test_the_second_run_compiles_nothing(tmp_path):
     total, compiled, hits = run(tmp_path)
     assert (total, hits) == ("10000.0", "0") and int(compiled) >= 3
-    assert len(list(tmp_path.glob("*" + SUFFIX))) == int(compiled)
+    assert len(list(tmp_path.glob("*" + KERNEL))) == int(compiled)
     total, again, hits = run(tmp_path)
     assert (total, again) == ("10000.0", "0") and 3 <= int(hits) <= int(compiled)
 
@@ -66,7 +66,7 @@ def a_folder(path: Path) -> None:
 @pytest.mark.parametrize("spoil", [truncate, flip, empty])
 def test_a_spoilt_entry_is_built_again(tmp_path, spoil):
     _, compiled, _ = run(tmp_path)
-    for path in tmp_path.glob("*" + SUFFIX):
+    for path in tmp_path.glob("*" + KERNEL):
         spoil(path)
     assert run(tmp_path) == ["10000.0", compiled, "0"]
     assert run(tmp_path)[:2] == ["10000.0", "0"]
@@ -74,7 +74,7 @@ def test_a_spoilt_entry_is_built_again(tmp_path, spoil):
 
 def test_a_folder_in_an_entrys_place_only_costs_time(tmp_path):
     _, compiled, _ = run(tmp_path)
-    for path in tmp_path.glob("*" + SUFFIX):
+    for path in tmp_path.glob("*" + KERNEL):
         a_folder(path)
     assert run(tmp_path) == ["10000.0", compiled, "0"]
     assert list(tmp_path.glob("*" + UNFINISHED)) == []
@@ -197,5 +197,5 @@ def test_the_command_shows_and_clears(tmp_path):
 
     assert amity_cache().startswith(f"{tmp_path}: {compiled} kernels, ")
     assert amity_cache("clear").startswith(f"removed {compiled} kernels")
-    assert amity_cache("show").startswith(f"{tmp_path}: 0 kernels, 0 bytes")
+    assert amity_cache("show").startswith(f"{tmp_path}: 0 kernels, 0 programs, 0 bytes")
     assert run(tmp_path)[1] == compiled

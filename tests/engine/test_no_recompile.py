@@ -208,7 +208,7 @@ def test_another_structure_does_compile():
     x = normal(17)
     before = compiled()
     _ = x.sin().cos().tan(), ops.softmin(x.to(amity.float64) * 3.25, 0), x.to(amity.int16) // 3
-    device.kernels().address(("nothing", before), lambda *a: _empty(*a), "nothing")
+    device.kernels().find(("nothing", before), lambda *a: _empty(*a), "nothing")
     assert compiled() > before
 
 

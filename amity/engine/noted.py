@@ -1,0 +1,161 @@
+"""What sealed notes tell: calls, the memory that they find and fill, and the graph that they amount to."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from amity.compiler.assemble import inline, seen
+from amity.core.layout import Layout, layout
+from amity.ir.graph import Graph, Node, Spec
+from amity.runtime.cpu.notes import object_at
+
+from . import program
+
+Memory = tuple[int, int, Layout]  # root, offset in bytes, and how it is seen
+
+
+@dataclass(slots=True)
+class Call:
+    """One noted call: what it does, the memory (root, offset in bytes, whether a copy is read) of the
+    tensors it takes, None for a number, and the memory that it makes, None for a view of what it takes.
+    """
+
+    payload: Any
+    takes: list[tuple[int, int, bool] | None]
+    makes: list[tuple[int, Layout] | None]
+
+    @property
+    def paper(self) -> program.Paper:
+        return self.payload.paper
+
+
+class Noted:
+    """Calls, and the arguments of a Program that does them all: memory read as it was found, then
+    roots that receive results (`targets`), then numbers. Output `o` goes to argument `given[o]`.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self.calls, self.alive = read(key)
+        self._found: dict[Memory, int] = {}  # arguments that are read
+        self._copied: set[Memory] = set()  # those of which a copy is read
+        self._holds: dict[int, Layout] = {}
+        self._made: set[int] = set()
+        self._numbers: list[Layout] = []
+        for call in self.calls:
+            self._follow(call)
+        self._wanted = [*self.alive, *[r for r in self._holds if r not in self._made]]
+        self._places = list(self._found)
+        self.targets: list[int] = []
+        self.given: dict[int, int] = {}
+        for root in self._wanted:
+            self._give(root, (root, 0, self._holds[root]))
+
+    def _follow(self, call: Call) -> None:
+        paper = call.paper
+        for take, lay in zip(call.takes, paper.inputs, strict=True):
+            if take is None:
+                self._numbers.append(layout(lay.dtype, ()))
+                continue
+            root, offset, is_copy = take
+            if root not in self._holds:
+                self._found.setdefault((root, offset, lay), len(self._found))
+                if is_copy:
+                    self._copied.add((root, offset, lay))
+        for write in _writes(call):
+            if write is not None:
+                root, held, is_made = write
+                self._holds[root] = held
+                if is_made:
+                    self._made.add(root)
+
+    def _give(self, root: int, at: Memory) -> None:
+        """Choose the argument that receives what a root holds in the end."""
+        argument = self._found.get(at)
+        if argument is None or at in self._copied:
+            argument = len(self._places)
+            self._places.append(at)
+            self.targets.append(root)
+        self.given[len(self.given)] = argument
+
+    @property
+    def layouts(self) -> list[Layout]:
+        """Of the arguments."""
+        return [lay for _, _, lay in self._places] + self._numbers
+
+    @property
+    def weak(self) -> list[Any]:
+        """Which arguments are numbers, and of what kind."""
+        return [False] * len(self._places) + [lay.dtype.kind for lay in self._numbers]
+
+    @property
+    def roots(self) -> list[int]:
+        """Numbers that are equal where arguments share memory."""
+        read = len(self._found)
+        is_copy = [i < read and at in self._copied for i, at in enumerate(self._places)]
+        roots = [
+            -1 - i if c else at[0]
+            for i, (at, c) in enumerate(zip(self._places, is_copy, strict=True))
+        ]
+        most = max(roots, default=-1) + 1
+        return [*roots, *range(most, most + len(self._numbers))]
+
+    @cached_property
+    def graph(self) -> Graph:
+        """All calls as one graph: a root holds a value, a write renews it."""
+        inputs = [Node(None, (), Spec(tuple(m[2].shape), m[2].dtype)) for m in self._places]
+        numbers: list[Node] = []
+        holds: dict[int, tuple[Node, Layout]] = {}
+        for call in self.calls:
+            values = []
+            for take, lay in zip(call.takes, call.paper.inputs, strict=True):
+                if take is None:
+                    numbers.append(Node(None, (), Spec((), lay.dtype, True)))
+                    values.append(numbers[-1])
+                elif take[0] in holds:
+                    values.append(seen(*holds[take[0]], lay, take[1]))
+                else:
+                    values.append(inputs[self._found[take[0], take[1], lay]])
+            results = inline(call.paper.graph, values)
+            for value, write in zip(results, _writes(call), strict=True):
+                if write is not None:
+                    holds[write[0]] = value, write[1]
+        return Graph([*inputs, *numbers], [holds[r][0] for r in self._wanted])
+
+
+def _writes(call: Call) -> list[tuple[int, Layout, bool] | None]:
+    """For each output of a call the root that it fills, the layout that this then holds, and whether
+    the call made it; None for a view.
+    """
+    paper, made = call.paper, iter(call.makes)
+    found: list[tuple[int, Layout, bool] | None] = []
+    for o in range(len(paper.given) + len(paper.makes)):
+        if o in paper.given:
+            take = call.takes[paper.given[o]]
+            assert take is not None  # numbers receive nothing
+            found.append((take[0], paper.inputs[paper.given[o]], False))
+        else:
+            new = next(made)
+            found.append(None if new is None else (*new, True))
+    return found
+
+
+def read(key: bytes) -> tuple[list[Call], Sequence[int]]:
+    """The calls that sealed words tell of, and the roots that live on."""
+    words = iter(array("q", key))
+    calls = []
+    while address := next(words):
+        payload = object_at(address)
+        takes: list[tuple[int, int, bool] | None] = []
+        for is_number in payload.paper.weak:
+            if is_number:
+                takes.append(None)
+                continue
+            root, offset = next(words), next(words)
+            takes.append((~root, offset, True) if root < 0 else (root, offset, False))
+        makes = [None if lay is None else (next(words), lay) for lay in payload.paper.makes]
+        calls.append(Call(payload, takes, makes))
+    return calls, list(words)
