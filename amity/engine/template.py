@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from amity.core import flags
+from amity.compiler import pipeline
 from amity.core.dtype import get_default_dtype
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
@@ -102,7 +102,7 @@ def meaning(noted: Noted) -> str:
     """A digest of all that a Program of these notes depends on, but for the machine."""
     known: dict[int, int] = {}
     words: list[int] = [device.machine().workers.threads]
-    settings = get_default_dtype().name, sorted(flags.passes)
+    settings = get_default_dtype().name, sorted(pipeline.switched_off())
     digest = hashlib.sha256(str(settings).encode())
     for call in noted.calls:
         at = known.get(id(call.payload))
