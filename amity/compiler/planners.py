@@ -26,6 +26,7 @@ from .nest import Access, Instruction, make_nest
 from .pad import plan_embed, plan_pad, plan_pad_back
 from .plan import Code, Launch
 from .pool import plan_pool
+from .recurrence import plan_recurrence
 from .resample import plan_resample
 from .scan import plan_scan
 from .scatter import plan_index_put, plan_scatter
@@ -164,6 +165,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "pad": plan_pad,
     "pad_back": plan_pad_back,
     "pool": plan_pool,
+    "recurrence": plan_recurrence,
     "scatter": plan_scatter,
     "index_put": plan_index_put,
     "resample": plan_resample,

@@ -170,7 +170,8 @@ def run(op: Op, values: Sequence[Any]) -> tuple[Any, list[Any]]:
         out = op(*plain)
     elif way_of(op) == "apart":
         free = [Tensor._of(None, v.layout) if is_batched(v) else v for v in values]
-        return untaped(op.apart(*free)), values
+        out = op.apart(*free)
+        return tuple(map(untaped, out)) if isinstance(out, tuple) else untaped(out), values
     else:
         size = next(p.shape[0] for p, m in zip(plain, is_mapped, strict=True) if m)
         out = batched(op, size, is_mapped, plain)

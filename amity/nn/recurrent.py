@@ -1,97 +1,73 @@
 """Recurrent networks: RNN, LSTM and GRU over sequences.
 
 Letters: T steps, B batch, I input size, H hidden size, G gates times H, D directions.
-The products with the inputs are taken for all steps at once; each step adds the recurrent one.
+The products with the inputs are taken for all steps at once; the steps are one op of their own.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from amity import ops
 from amity.frontend import create
-from amity.frontend.autograd import Function
-from amity.frontend.casting import lowered
+from amity.frontend.casting import cast, lowered, region
+from amity.frontend.grad_mode import is_grad_enabled
 from amity.frontend.tensor import Tensor
 from amity.nn import init
 from amity.nn.module import Module
 from amity.nn.parameter import Parameter
 from amity.nn.recurrent_cell import GATES, STEPS, State
 from amity.nn.utils.rnn import PackedSequence
+from amity.ops.recurrence import STEPS as ALL_STEPS
 
 Weights = list[Tensor]
+Sizes = tuple[int, ...]  # rows of each step of packed input, else none
 
 
-def _run(
-    step: Callable, parts: list[Tensor], state: State, recurrent: list, is_reverse: bool
-) -> tuple[list[Tensor], State]:
-    """Step through `parts`, whose batch shrinks with time if the sequences end early.
-
-    Forward, the states of sequences that end are set aside; in reverse, sequences that begin
-    late take their initial state when they join.
-    """
-    outputs = []
-    if is_reverse:
-        first, running = state, tuple(s[: parts[-1].shape[0]] for s in state)
-        for x in reversed(parts):
-            done, size = running[0].shape[0], x.shape[0]
-            if size > done:
-                running = tuple(
-                    ops.cat([r, s[done:size]]) for r, s in zip(running, first, strict=True)
-                )
-            running = step(x, running, *recurrent)
-            outputs.append(running[0])
-        outputs.reverse()
-        return outputs, running
-    ended: list[State] = []
-    for x in parts:
-        size = x.shape[0]
-        if size < state[0].shape[0]:
-            ended.append(tuple(s[size:] for s in state))
-            state = tuple(s[:size] for s in state)
-        state = step(x, state, *recurrent)
-        outputs.append(state[0])
-    if ended:
-        columns = zip(state, *reversed(ended), strict=True)
-        state = tuple(ops.cat(list(column)) for column in columns)
-    return outputs, state
+def _all_steps(
+    mode: str, x: Tensor, sizes: Sizes, state: State, weights: Weights, is_reverse: bool
+) -> tuple[Tensor, State]:
+    """All steps as one op; `weights` are the state's, with its bias where that stands alone."""
+    values = [x, weights[0], *state, *weights[1:]]
+    if region.is_on:  # x came in 16 bits: a state that is summed up keeps its dtype
+        values = cast(values, x.dtype if mode.startswith("RNN") else state[0].dtype)
+    is_kept = is_grad_enabled() and any(v.requires_grad for v in values)
+    out, _, *pairs = ALL_STEPS[mode](sizes, is_reverse, is_kept)(*values)
+    return out, tuple(pairs[1::2])
 
 
-def _joined(steps: Sequence[Tensor], sizes: list[int] | None) -> Tensor:
-    """All steps in one tensor: [T, B, *], or [rows, *] where the steps differ in size."""
-    rows = ops.cat(steps)
-    return rows if sizes is not None else rows.reshape(len(steps), *steps[0].shape)
-
-
-class _Parts(Function):
-    """The steps of `gates` as views; their gradients are joined once, not each put into zeros."""
-
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, sizes: list[int] | None) -> tuple:
-        ctx.sizes = sizes
-        return tuple(gates.unbind(0) if sizes is None else gates.split(sizes))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple:
-        return _joined(grads, ctx.sizes), None
+def _projected_steps(
+    x: Tensor, sizes: Sizes, state: State, weights: list, is_reverse: bool
+) -> tuple[Tensor, State]:
+    """The steps of an LSTM whose output is projected, one by one."""
+    counts = sizes or (x.shape[1],) * x.shape[0]
+    parts = enumerate(x.split(list(counts)) if sizes else x.unbind(0))
+    outputs: dict[int, Tensor] = {}
+    for t, part in reversed(list(parts)) if is_reverse else parts:
+        n = counts[t]
+        new = STEPS["LSTM"](part, tuple(s[:n] for s in state), *weights)
+        outputs[t] = new[0]
+        pairs = zip(new, state, strict=True)
+        state = tuple(a if n == len(s) else ops.cat([a, s[n:]]) for a, s in pairs)
+    rows = ops.cat([outputs[t] for t in range(len(counts))])
+    return rows if sizes else rows.reshape(*x.shape[:2], rows.shape[-1]), state
 
 
 def _direction(
-    step: Callable,
-    input: Tensor,
-    sizes: list[int] | None,
-    state: State,
-    weights: list,
-    is_reverse: bool,
+    mode: str, input: Tensor, sizes: Sizes, state: State, weights: list, is_reverse: bool
 ) -> tuple[Tensor, State]:
     """One layer in one direction over input[T, B, I], or over packed input[rows, I]."""
     w_ih, w_hh, b_ih, b_hh, *w_hr = weights
-    parts = _Parts.apply(ops.linear(input, w_ih, b_ih), sizes)
-    outputs, state = _run(step, list(parts), state, [w_hh, b_hh, *w_hr], is_reverse)
-    return _joined(outputs, sizes), state
+    if w_hr:
+        x = ops.linear(input, w_ih, b_ih)
+        return _projected_steps(x, sizes, state, [w_hh, b_hh, *w_hr], is_reverse)
+    if mode == "GRU":  # its state's bias is weighed by the reset gate
+        own = [w_hh, create.zeros(w_hh.shape[0], dtype=w_hh.dtype) if b_hh is None else b_hh]
+    else:
+        own, b_ih = [w_hh], None if b_ih is None else b_ih + b_hh
+    return _all_steps(mode, ops.linear(input, w_ih, b_ih), sizes, state, own, is_reverse)
 
 
 class RNNBase(Module):
@@ -232,9 +208,9 @@ class RNNBase(Module):
             state.append(tensor)
         return tuple(state)
 
-    def _layers(self, input: Tensor, sizes: list[int] | None, state: State) -> tuple[Tensor, State]:
+    def _layers(self, input: Tensor, sizes: Sizes, state: State) -> tuple[Tensor, State]:
         """All layers in all directions."""
-        step, count = STEPS[self.mode], 2 if self.bidirectional else 1
+        count = 2 if self.bidirectional else 1
         last_states = []
         rows = list(zip(*(s.unbind(0) for s in state), strict=True))
         for layer in range(self.num_layers):
@@ -244,7 +220,9 @@ class RNNBase(Module):
                 weights = [getattr(self, name) for name in self._all_weights[index]]
                 if not self.bias:
                     weights[2:2] = [None, None]
-                output, last = _direction(step, input, sizes, rows[index], weights, direction == 1)
+                output, last = _direction(
+                    self.mode, input, sizes, rows[index], weights, direction == 1
+                )
                 outputs.append(output)
                 last_states.append(last)
             input = outputs[0] if count == 1 else ops.cat(outputs, -1)
@@ -264,7 +242,7 @@ class RNNBase(Module):
         if input.shape[0] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         state = self._first_state(hx, input, input.shape[1], is_batched)
-        output, state = self._layers(input, None, state)
+        output, state = self._layers(input, (), state)
         if not is_batched:
             return output.squeeze(1), tuple(s.squeeze(1) for s in state)
         return (output.transpose(0, 1) if self.batch_first else output), state
@@ -274,7 +252,7 @@ class RNNBase(Module):
     ) -> tuple[PackedSequence, State]:
         data, batch_sizes, order, back = packed
         self._check_input(data, is_packed=True)
-        sizes = batch_sizes.tolist()
+        sizes = tuple(batch_sizes.tolist())
         state = self._first_state(hx, data, sizes[0], True)
         if hx is not None and order is not None:
             state = tuple(s.index_select(1, order) for s in state)
@@ -350,8 +328,8 @@ class LSTM(RNNBase):
     def _state_sizes(self) -> list[int]:
         return [self.proj_size or self.hidden_size, self.hidden_size]
 
-    def _layers(self, input: Tensor, sizes: list[int] | None, state: State) -> tuple[Tensor, State]:
-        if sizes is None and not self.proj_size:  # what autocast's list of PyTorch has as one op
+    def _layers(self, input: Tensor, sizes: Sizes, state: State) -> tuple[Tensor, State]:
+        if not (sizes or self.proj_size):  # what autocast's list of PyTorch has as one op
             input, state = lowered((input, state))
         return super()._layers(input, sizes, state)
 

@@ -40,6 +40,7 @@ from .pooling import *
 from .position import *
 from .power import *
 from .rearrange import *
+from .recurrence import *
 from .recurrent import *
 from .reduce import *
 from .resize import *

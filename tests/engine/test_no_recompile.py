@@ -35,6 +35,8 @@ def below(limit, *shape):
 
 SIZES = (0, 2, 3, 5, 7, 11, 16, 31, 64, 97)  # after 8; a case adds its large ones
 
+LAYERS = {"lstm": nn.LSTM(4, 20), "gru": nn.GRU(4, 20, batch_first=True)}
+
 # name: (function, tensors of a size, large sizes)
 MAPS = {
     "add": (lambda a, b: a + b, lambda n: (normal(n, 3 * n), normal(n, 3 * n)), (509,)),
@@ -77,6 +79,15 @@ CASES = {
     "softmax": (lambda a: ops.softmax(a, -1) ** 2, lambda n: (normal(9, n),), (4099, 70_001)),
     "softmax of few": (lambda a: ops.softmax(a, -1) ** 2, lambda n: (normal(2, n),), (140_009,)),
     "softmax of columns": (lambda a: ops.softmax(a, 0), lambda n: (normal(20, n),), (4099,)),
+    "lstm": (
+        lambda x: LAYERS["lstm"](x)[0], lambda n: (normal(3, n, 4),), (109,)
+    ),
+    "lstm of many steps": (
+        lambda x: LAYERS["lstm"](x)[0], lambda n: (normal(n, 9, 4),), (109,)
+    ),
+    "gru of a batch in front": (
+        lambda x: LAYERS["gru"](x)[0], lambda n: (normal(n, 3, 4),), (109,)
+    ),
     "cumsum": (lambda a: a.cumsum(-1), lambda n: (normal(n, 2 * n),), (509,)),
     "layer_norm": (
         lambda a, w, b: ops.layer_norm(a, tuple(w.shape), w, b),

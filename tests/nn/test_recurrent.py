@@ -152,3 +152,92 @@ def test_wrong_inputs():
         cell(ones(1, 4), ones(1, 4))
     with pytest.raises(RuntimeError, match="Unknown nonlinearity: gelu"):
         nn.RNNCell(4, 3, nonlinearity="gelu")(ones(1, 4))
+
+
+def compare(ours, theirs, inputs, tolerance):
+    """Outputs, last states and all gradients of a layer, amity's and PyTorch's."""
+    given = [amity.from_numpy(a.copy()).requires_grad_() for a in inputs]
+    wanted = [torch.from_numpy(a.copy()).requires_grad_() for a in inputs]
+
+    def run(layer, x, *state):
+        y, last = layer(x, state if len(state) > 1 else state[0] if state else None)
+        parts = [y, *(last if isinstance(last, tuple) else (last,))]
+        (y * y).sum().backward()
+        return parts
+
+    for a, b in zip(run(ours, *given), run(theirs, *wanted), strict=True):
+        np.testing.assert_allclose(array(a), array(b), rtol=tolerance, atol=tolerance)
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    for p, q in [*zip(given, wanted, strict=True), *pairs]:
+        scale = np.abs(array(q.grad)).max() + 1e-30
+        np.testing.assert_allclose(array(p.grad) / scale, array(q.grad) / scale, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(
+    "batch, hidden, threads", [(1, 40, 1), (13, 37, 1), (70, 19, 2), (7, 3, 1)]
+)
+def test_sizes(name, batch, hidden, threads):
+    """Rows and hidden numbers that fill tiles and vectors, and that do not; several tasks."""
+    theirs, ours = pair(name, 5, hidden)
+    before = amity.get_num_threads()
+    amity.set_num_threads(threads)
+    try:
+        states = [rng.standard_normal((1, batch, hidden)).astype(np.float32)]
+        x = rng.standard_normal((6, batch, 5)).astype(np.float32)
+        compare(ours, theirs, [x, *states * (2 if name == "LSTM" else 1)], 2e-5)
+    finally:
+        amity.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_float64_and_relu(name):
+    more = {"nonlinearity": "relu"} if name == "RNN" else {}
+    theirs = getattr(torch.nn, name)(5, 9, 2, bidirectional=True, dtype=torch.float64, **more)
+    ours = getattr(nn, name)(5, 9, 2, bidirectional=True, dtype=amity.float64, **more)
+    state = {k: amity.from_numpy(v.numpy()) for k, v in theirs.state_dict().items()}
+    ours.load_state_dict(state)
+    compare(ours, theirs, [rng.standard_normal((7, 4, 5))], 1e-10)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_gradients_of_gradients(name):
+    theirs, ours = pair(name, 3, 4)
+    x = rng.standard_normal((5, 2, 3)).astype(np.float32)
+
+    def run(lib, layer, x):
+        y, _ = layer(x)
+        first = lib.autograd.grad((y * y * y).sum(), [x, *layer.parameters()], create_graph=True)
+        lib.autograd.backward(sum((g * g).sum() for g in first))
+        return [x.grad, *(p.grad for p in layer.parameters())]
+
+    got = run(amity, ours, amity.from_numpy(x.copy()).requires_grad_())
+    expected = run(torch, theirs, torch.from_numpy(x.copy()).requires_grad_())
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(array(a), array(b), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_mapped_over_weights(name):
+    """Two layers at once, by vmap, and the gradients of both."""
+    layers = [getattr(nn, name)(3, 4) for _ in range(2)]
+    parameters, _ = amity.func.stack_module_state(layers)
+    x = amity.from_numpy(rng.standard_normal((5, 2, 3)).astype(np.float32))
+
+    def loss(parameters, x):
+        return (amity.func.functional_call(layers[0], parameters, (x,))[0] ** 2).sum()
+
+    got = amity.func.vmap(amity.func.grad(loss), in_dims=(0, None))(parameters, x)
+    for i, layer in enumerate(layers):
+        (layer(x)[0] ** 2).sum().backward()
+        for key, p in layer.named_parameters():
+            np.testing.assert_allclose(array(got[key][i]), array(p.grad), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_kept_without_gradients():
+    m, x = nn.LSTM(3, 4), amity.ones(5, 2, 3)
+    with amity.no_grad():
+        y, _ = m(x)
+    assert not y.requires_grad
+    np.testing.assert_allclose(array(y), array(m(x)[0]))
+    assert m(x)[0].requires_grad
