@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from amity.core.dtype import BY_CODE
-from amity.core.layout import Layout, layout, like
+from amity.core.layout import Layout, layout, like, ordered
 from amity.ir.graph import Graph, Node
 from amity.ir.target import Target
 
@@ -124,6 +124,12 @@ class _Lowering:
             return target
         lay = layout(spec.dtype, spec.shape) if preferred is None else like(preferred, spec.dtype)
         return self._new(lay)
+
+    def _in_order(self, node: Node, order: Layout | None) -> int:
+        """A place for a kernel's result, in the order of dimensions of an input if there is one."""
+        if order is None or self.writes.target(node) is not None:
+            return self._for_result(node)
+        return self._new(ordered(order, node.spec.dtype, node.spec.shape))
 
     def _may_write(self, argument: int, group: Group | None) -> bool:
         inside = {id(n) for n in group.nodes} if group is not None else set()
@@ -286,31 +292,33 @@ class _Lowering:
                 same[n.index] = n
         return same
 
-    def _results(self, node: Node) -> list[int]:
+    def _results(self, node: Node, inputs: Sequence[Layout]) -> list[int]:
         places = []
+        orders = node.op.orders(*inputs)
         specs = node.op.infer(*(x.spec for x in node.inputs))
         specs = specs if isinstance(specs, tuple) else (specs,)
-        for spec, n in zip(specs, self._siblings(node), strict=True):
+        for spec, n, order in zip(specs, self._siblings(node), orders, strict=True):
             if n is None:
                 places.append(self._new(layout(spec.dtype, spec.shape)))
             else:
-                places.append(self._for_result(n))
+                places.append(self._in_order(n, order))
                 self.place[id(n)] = places[-1]
         return places
 
     def _host(self, node: Node) -> None:
-        inputs = [self._read(x)[0] for x in node.inputs]
+        inputs = [self._read(x) for x in node.inputs]
         self._flush()
-        self.out.steps.append(HostCall(node.op, inputs, self._results(node)))
+        results = self._results(node, [lay for _, lay in inputs])
+        self.out.steps.append(HostCall(node.op, [p for p, _ in inputs], results))
         self.done.add(id(node))
 
     def _kernel(self, node: Node) -> None:
         inputs = [self._read(x) for x in node.inputs]
         self._flush()
-        results = self._results(node)
+        layouts = [lay for _, lay in inputs]
+        results = self._results(node, layouts)
         places = self.out.places
         plan: Callable = PLANNERS[node.op.planner]
-        layouts = [lay for _, lay in inputs]
         launches, temporaries = plan(
             node.op, layouts, [places[p].layout for p in results], self.target, self.threads
         )
@@ -334,7 +342,7 @@ class _Lowering:
         op = node.op
         inputs = [self._read(x) for x in node.inputs]
         self._flush()
-        place = self._results(node)[0]
+        place = self._results(node, [lay for _, lay in inputs])[0]
         lay = self.out.places[place].layout
         walks = [
             [0 if n == 1 else s for n, s in zip(i.shape, i.strides, strict=True)] for _, i in inputs

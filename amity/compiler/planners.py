@@ -15,6 +15,7 @@ from amity.ir.kernel import register_type
 from amity.ir.target import Target
 from amity.ops.elementwise import MUL
 
+from .attention_plan import plan_attention
 from .bag import plan_bag
 from .conv import plan_conv
 from .ctc import plan_ctc
@@ -153,6 +154,7 @@ def plan_running(
 
 
 PLANNERS: dict[str, Callable[..., Plan]] = {
+    "attention": plan_attention,
     "matmul": plan_matmul,
     "linear": plan_linear,
     "conv": plan_convolution,

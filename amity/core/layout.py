@@ -131,6 +131,11 @@ def like(source: Layout, dtype: DType | None = None, shape: Shape | None = None)
     return layout(dtype, source.shape, sorted_strides(source.shape, source.strides), source.device)
 
 
+def ordered(source: Layout, dtype: DType, shape: Sequence[int]) -> Layout:
+    """The layout of a fresh result of any shape in the order of a source of as many dimensions."""
+    return layout(dtype, shape, sorted_strides(shape, source.strides), source.device)
+
+
 def formatted(op: str, source: Layout, wanted: MemoryFormat | None) -> Layout:
     """The source's shape in a memory format; None and `preserve_format` keep its order."""
     if wanted is None or wanted is preserve_format:

@@ -8,13 +8,16 @@ import numpy as np
 
 from amity.core.dtype import bool_
 from amity.core.errors import ShapeError, fail
+from amity.core.shape import broadcast_shapes
+from amity.ir.graph import Spec
 
 from .activation import softmax
 from .dropout import dropout
 from .matmul import matmul
+from .movement import expand
 from .position import Position
 from .rearrange import repeat_interleave
-from .record import ErrorSample, Sample, composite
+from .record import ErrorSample, Op, Sample, composite, opmath, unlike
 from .select import where
 
 F = "f"
@@ -76,19 +79,172 @@ def scaled_dot_product_attention(
     _check(query, key, value, attn_mask, is_causal)
     if enable_gqa:
         key, value = _share_heads(query, key, value)
-    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = matmul(query, key.transpose(-2, -1))
+    scale = 1.0 / math.sqrt(query.shape[-1] or 1) if scale is None else scale
+    if dropout_p == 0.0 and not (attn_mask is not None and attn_mask.requires_grad):
+        return _whole(query, key, value, attn_mask, is_causal, float(scale))
+    mask = () if attn_mask is None else (attn_mask,)
+    weights = _of_scores(matmul(query, key.transpose(-2, -1)), is_causal, scale, *mask)
+    return matmul(dropout(weights, dropout_p) if dropout_p > 0.0 else weights, value)
+
+
+def _whole(query, key, value, mask, is_causal: bool, scale: float):
+    """Attention in one kernel: all that leads is given to each argument."""
+    tensors = (query, key, value) if mask is None else (query, key, value, mask)
+    lead = broadcast_shapes(_NAME, *(t.shape[:-2] for t in tensors))
+    lasts = [tuple(t.shape[-2:]) for t in (query, key, value)]
+    lasts.append((query.shape[-2], key.shape[-2]))
+    shapes = [(*lead, *last) for last in lasts]
+    wide = [t if tuple(t.shape) == s else expand(t, s) for t, s in zip(tensors, shapes)]
+    return Attention(bool(is_causal), scale)(*wide)[0]
+
+
+def _weights(scores: np.ndarray, is_causal: bool, mask: tuple) -> tuple:
+    """NumPy's weights of scaled scores, and the logarithms of their sums."""
     if is_causal:
-        weights = causal_softmax(scores, scale)
-    elif attn_mask is None:
-        weights = softmax(scores * scale, -1)
-    elif attn_mask.dtype is bool_:
-        weights = shown_softmax(scores, attn_mask, scale)
-    else:
-        weights = masked_softmax(scores, attn_mask, scale)
-    if dropout_p > 0.0:
-        weights = dropout(weights, dropout_p)
-    return matmul(weights, value)
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
+    if mask:
+        given = mask[0]
+        is_bool = given.dtype == bool
+        scores = (
+            np.where(given, scores, -np.inf) if is_bool else scores + given.astype(scores.dtype)
+        )
+    peak = scores.max(-1, keepdims=True, initial=-np.inf)
+    weights = np.exp(scores - np.where(peak == -np.inf, 0, peak))
+    total = weights.sum(-1, keepdims=True)
+    seen = np.where(total == 0, 1, total)
+    lse = np.where(total == 0, 0, np.where(peak == -np.inf, 0, peak) + np.log(seen))
+    return weights / seen, lse[..., 0]
+
+
+def _widened(*arrays: np.ndarray) -> list[np.ndarray]:
+    return [a.astype(np.float64 if a.dtype == np.float64 else np.float32) for a in arrays]
+
+
+def _wholes(size: int, is_mapped, inputs) -> list:
+    """All inputs with a new first dimension."""
+    pairs = zip(inputs, is_mapped, strict=True)
+    return [t if m else expand(t, (size, *t.shape)) for t, m in pairs]
+
+
+class Attention(Op):
+    """`softmax(q @ k^T * scale + mask) @ v`, and the logarithms of the softmax's sums: a by-product.
+
+    shape: q [*, L, E], k [*, S, E], v [*, S, Ev], mask [*, L, S] -> [*, L, Ev], [*, L]
+    """
+
+    name = "attention"
+    kind = "kernel"
+    planner = "attention"
+    results = 2
+    byproducts = (1,)
+    carries = "own"
+    is_causal: bool
+    scale: float
+    samples = (
+        Sample(((2, 3, 4), F), ((2, 5, 4), F), ((2, 5, 3), F), is_causal=False, scale=0.5),
+        Sample(((6, 4), F), ((6, 4), F), ((6, 4), F), is_causal=True, scale=0.7),
+        Sample(((3, 4), F), ((5, 4), F), ((5, 2), F), ((3, 5), "b"), is_causal=False, scale=0.5),
+    )
+    errors = (
+        ErrorSample(*[((2, 2), "i")] * 3, is_causal=False, scale=1.0, error=NotImplementedError,
+                    says="'Long'"),
+    )  # fmt: skip
+
+    def infer(self, q: Spec, k: Spec, v: Spec, *mask: Spec):
+        if q.dtype.kind != "f":
+            raise unlike(_NAME, q.dtype, "f")
+        return Spec((*q.shape[:-1], v.shape[-1]), q.dtype), Spec(q.shape[:-1], opmath(q.dtype))
+
+    def orders(self, q, *others):
+        return q, None
+
+    def reference(self, q, k, v, *mask):
+        dtype = q.dtype
+        q, k, v = _widened(q, k, v)
+        weights, lse = _weights(q @ np.swapaxes(k, -1, -2) * self.scale, self.is_causal, mask)
+        return (weights @ v).astype(dtype), lse.astype(q.dtype)
+
+    def batch(self, size, is_mapped, *inputs):
+        return self(*_wholes(size, is_mapped, inputs))
+
+    def grad(self, gs, q, k, v, result0, result1, *mask):
+        back = AttentionGrad(self.is_causal, self.scale)
+        return (*back(q, k, v, result0, result1, gs[0], *mask), *[None] * len(mask))
+
+
+def _of_sample(q, k, v, g, *mask) -> tuple:
+    """A call's gradients as other ops see them: behind its results."""
+    return q, k, v, *Attention(False, 0.5)(q, k, v, *mask), g, *mask
+
+
+class AttentionGrad(Op):
+    """The gradients of queries, keys and values, from the results and the result's gradient."""
+
+    name = "attention_grad"
+    kind = "kernel"
+    planner = "attention"
+    results = 3
+    carries = "own"
+    is_causal: bool
+    scale: float
+    samples = (
+        Sample(((2, 3, 4), F), ((2, 5, 4), F), ((2, 5, 3), F), ((2, 3, 3), F), is_causal=False,
+               scale=0.5, through=_of_sample),
+    )  # fmt: skip
+    errors = (
+        ErrorSample(*[((2, 2), "i")] * 6, is_causal=False, scale=1.0, error=NotImplementedError,
+                    says="'Long'"),
+    )  # fmt: skip
+
+    def infer(self, q: Spec, k: Spec, v: Spec, o: Spec, lse: Spec, g: Spec, *mask: Spec):
+        if q.dtype.kind != "f":
+            raise unlike(_NAME, q.dtype, "f")
+        return tuple(Spec(x.shape, x.dtype) for x in (q, k, v))
+
+    def orders(self, q, k, v, *others):
+        return q, k, v
+
+    def reference(self, q, k, v, o, lse, g, *mask):
+        dtype = q.dtype
+        q, k, v, o, g = _widened(q, k, v, o, g)
+        weights, _ = _weights(q @ np.swapaxes(k, -1, -2) * self.scale, self.is_causal, mask)
+        turned = np.swapaxes
+        slopes = g @ turned(v, -1, -2) - (g * o).sum(-1, keepdims=True)
+        slopes = slopes * weights * self.scale
+        grads = slopes @ k, turned(slopes, -1, -2) @ q, turned(weights, -1, -2) @ g
+        return tuple(x.astype(dtype) for x in grads)
+
+    def batch(self, size, is_mapped, *inputs):
+        return self(*_wholes(size, is_mapped, inputs))
+
+    def grad(self, gs, q, k, v, g, *mask):
+        """With all weights in memory: gradients of gradients are rare. What the results bring
+        themselves is in those of queries, keys and values."""
+        weights = _of_scores(matmul(q, k.transpose(-2, -1)), self.is_causal, self.scale, *mask)
+        gq, gk, gv = (x.new_zeros(x.shape) if y is None else y for x, y in zip((q, k, v), gs))
+        across = matmul(g, v.transpose(-2, -1))
+        apart = across - (weights * across).sum(-1, True)
+        slopes = weights * apart * self.scale
+        asked = matmul(gq, k.transpose(-2, -1)) + matmul(q, gk.transpose(-2, -1))
+        asked = asked * self.scale
+        mean = (weights * asked).sum(-1, True)
+        further = weights * (asked - mean)
+        changed = matmul(g, gv.transpose(-2, -1)) + asked * apart - across * mean
+        changed = weights * (changed - (weights * changed).sum(-1, True)) * self.scale
+        dq = matmul(changed, k) + matmul(slopes, gk)
+        dk = matmul(changed.transpose(-2, -1), q) + matmul(slopes.transpose(-2, -1), gq)
+        dv = matmul(further.transpose(-2, -1), g)
+        dg = matmul(further, v) + matmul(weights, gv)
+        return dq, dk, dv, None, None, dg, *[None] * len(mask)
+
+
+def _of_scores(scores, is_causal: bool, scale: float, *mask):
+    """The weights that scores mean."""
+    if is_causal:
+        return causal_softmax(scores, scale)
+    if not mask:
+        return softmax(scores * scale, -1)
+    return (shown_softmax if mask[0].dtype is bool_ else masked_softmax)(scores, *mask, scale)
 
 
 @composite(

@@ -29,6 +29,7 @@ from amity.core.dtype import (
     get_default_dtype,
     int64,
 )  # fmt: skip
+from amity.core.layout import Layout
 from amity.core.shape import broadcast_shapes
 from amity.ir.graph import Spec
 
@@ -150,6 +151,10 @@ class Op:
     def check_of(self, *specs: Spec) -> Callable[..., None] | None:
         """What to ask of the values before each run: kernels cannot raise."""
         return None
+
+    def orders(self, *inputs: Layout) -> Sequence[Layout | None]:
+        """Of each result of a kernel, an input whose order of dimensions in memory it takes over."""
+        return (None,) * self.results
 
     # -- what a record defines
     def infer(self, *specs: Spec) -> Spec | tuple[Spec, ...]:

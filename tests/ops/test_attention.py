@@ -47,6 +47,59 @@ def test_shapes(shapes, options):
     both([f(*s) for s in shapes], **options)
 
 
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_keys_in_several_blocks(is_causal):
+    both([f(2, 300, 20), f(2, 523, 20), f(2, 523, 33)], is_causal=is_causal)
+    both([f(1, 531, 8), f(1, 260, 8), f(1, 260, 16)], is_causal=is_causal)
+    if not is_causal:
+        both([f(1, 70, 8), f(1, 300, 8), f(1, 300, 4)], attn_mask=rng.random((70, 300)) > 0.5)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_halves(kind):
+    arrays, ours, expected = [f(2, 37, 24) for _ in range(3)], [], []
+    for lib, function, out in ((amity, attend, ours), (torch, theirs, expected)):
+        tensors = [lib.from_numpy(a).to(getattr(lib, kind)).requires_grad_(True) for a in arrays]
+        y = function(*tensors, is_causal=True)
+        y.backward(y)
+        out += [t.detach().float().numpy() for t in (y, *(x.grad for x in tensors))]
+    for a, b in zip(ours, expected, strict=True):
+        assert abs(a - b).max() < 0.02 * abs(b).max()
+
+
+def test_memory_keeps_the_order_of_the_queries():
+    q, k, v = (amity.randn(2, 5, 3, 4).transpose(1, 2) for _ in range(3))
+    q.requires_grad_(True)
+    y = attend(q, k, v)
+    assert y.transpose(1, 2).is_contiguous()
+    y.sum().backward()
+    assert q.grad.shape == q.shape
+
+
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"attn_mask": None}], ids=str)
+def test_gradients_of_gradients(options):
+    if "attn_mask" in options:
+        options = {"attn_mask": rng.random((3, 4)) > 0.3}
+    arrays = [f(2, n, w, dtype=np.float64) for n, w in ((3, 2), (4, 2), (4, 3))]
+
+    def run(lib, function):
+        given = {
+            k: lib.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in options.items()
+        }
+        tensors = [lib.from_numpy(a.copy()).requires_grad_(True) for a in arrays]
+        if lib is torch:  # its fused kernels have no second derivative
+            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+                y = function(*tensors, **given)
+        else:
+            y = function(*tensors, **given)
+        grads = lib.autograd.grad((y * y * y).sum(), tensors, create_graph=True)
+        total = sum((g * g).sum() for g in grads)
+        return [g.numpy() for g in lib.autograd.grad(total, tensors)]
+
+    for ours, expected in zip(run(amity, attend), run(torch, theirs), strict=True):
+        np.testing.assert_allclose(ours, expected, 1e-8, 1e-10)
+
+
 QKV = [f(2, 3, 4, 5), f(2, 3, 6, 5), f(2, 3, 6, 7)]
 
 
