@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from amity.core.layout import Layout
-from amity.ir.graph import Graph, Node
+from amity.ir.graph import NOWHERE, Graph, Node, Where
 from amity.ops.movement import Permute, Reshape
 from amity.ops.strided import AsStrided
 
 
-def apply(op: Any, *inputs: Node) -> Node:
-    """An op of one result on nodes."""
-    return Node(op, inputs, op.infer(*[x.spec for x in inputs]))
+def apply(op: Any, x: Node) -> Node:
+    """A view of a node."""
+    return Node(op, (x,), op.infer(x.spec), 0, x.where)
 
 
-def inline(graph: Graph, values: Sequence[Node]) -> list[Node]:
+def inline(graph: Graph, values: Sequence[Node], where: Where = NOWHERE) -> list[Node]:
     """The results of a graph on other inputs."""
     table = dict(zip(graph.inputs, values, strict=True))
     for n in graph.nodes():
         if n not in table:
-            table[n] = Node(n.op, [table[x] for x in n.inputs], n.spec, n.index)
+            table[n] = Node(n.op, [table[x] for x in n.inputs], n.spec, n.index, where)
     return [table[o] for o in graph.outputs]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from amity.compiler.assemble import inline, seen
 from amity.core.layout import Layout, layout
-from amity.ir.graph import Graph, Node, Spec
+from amity.ir.graph import Graph, Node, Spec, Where
 from amity.runtime.cpu.notes import object_at
 
 from . import program
@@ -27,6 +27,7 @@ class Call:
     payload: Any
     takes: list[tuple[int, int, bool] | None]
     makes: list[tuple[int, Layout] | None]
+    where: Where = field(default_factory=Where)
 
     @property
     def paper(self) -> program.Paper:
@@ -119,7 +120,7 @@ class Noted:
                     values.append(seen(*holds[take[0]], lay, take[1]))
                 else:
                     values.append(inputs[self._found[take[0], take[1], lay]])
-            results = inline(call.paper.graph, values)
+            results = inline(call.paper.graph, values, call.where)
             for value, write in zip(results, _writes(call), strict=True):
                 if write is not None:
                     holds[write[0]] = value, write[1]

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
-import sys
 import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
 from amity.runtime import plan
 
-from . import device, program
+from . import device, lines, program
 
 NOW = time.perf_counter_ns
 KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, ctypes.c_void_p)
-OWN = str(Path(__file__).resolve().parents[1]) + os.sep
-FRAMES = 64  # of a stack
 SURPLUS = 18  # digits of a kernel's name that tables do without
 OP, RUN, RANGE = "cpu_op", "kernel", "user_annotation"  # kinds of events
 
@@ -226,19 +220,7 @@ class Watch:
             event.input_shapes = [list(m.shape) if m else [] for m in layouts]
             event.input_types = [m.dtype.name if m else "Scalar" for m in layouts]
         if self.stacks:
-            event.stack = user_stack()
-
-
-def user_stack() -> list[str]:
-    """The user's frames, innermost first; amity's own are left out."""
-    frame: FrameType | None = sys._getframe(1)
-    out: list[str] = []
-    while frame is not None and len(out) < FRAMES:
-        name = frame.f_code.co_filename
-        if not name.startswith(OWN) and name[:1] != "<":
-            out.append(f"{name}({frame.f_lineno}): {frame.f_code.co_name}")
-        frame = frame.f_back
-    return out
+            event.stack = lines.stack()
 
 
 def flops_of(graph: Graph) -> int:

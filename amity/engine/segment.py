@@ -13,15 +13,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
+from amity.core.errors import OutOfMemoryError
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
 
 from . import deferral, device, program, template
+from .lines import Lines, line
 from .noted import Call, Noted
 
 SEGMENTS_KEPT = 1024
+CALLS_TOLD = 8  # calls of a function whose lines are noted, at some microseconds for each op
 
 
 @dataclass(slots=True)
@@ -33,9 +37,19 @@ class Segment:
     run: Callable[[], None]
     program: Callable | None
     noted: Noted
-    end: str = ""  # why it ended, when it was first met
+    end: str = ""  # why it ended, and where, when it was first met
     seconds: float = 0.0  # to compile it
+    kernels: int = 0  # that were compiled for it
+    kernel_seconds: float = 0.0  # of its time
     uses: int = 0
+    has_lines: bool = False  # whether its calls know theirs
+
+    @property
+    def about(self) -> str:
+        """Which part of the function it is, and the memory that its kernels share."""
+        first, last = (self.calls[i].where.line or "?" for i in (0, -1))
+        arena = program.paper_of(self.program).plan().arena if self.program else 0
+        return f"in what was noted from {first} to {last}, with {arena} bytes between its kernels"
 
     @property
     def calls(self) -> list[Call]:
@@ -55,12 +69,29 @@ class Recorder:
         self.machine = device.machine()
         self.notes = self.machine.notes
         self.aside = Aside(self)
+        self.lines: Lines | None = None  # if they are noted, which every call is told of for
+        self.calls_told = 0  # of the function
+        self.lacks_lines = True  # whether a segment may be told its lines next time
         self.copies: list[Any] = []  # of memory that others may write
+
+    def begin(self) -> None:
+        """The function begins. Lines are noted where there are segments without, a few times."""
+        if self.lacks_lines and self.calls_told < CALLS_TOLD:
+            self.lines, self.lacks_lines = Lines(), False
+            self.calls_told += 1
+        self.start()
 
     def start(self) -> None:
         """Note this thread's calls from now on."""
         deferral.start(self)
-        self.machine.note(self)
+        self.listen()
+
+    def listen(self) -> None:
+        """Have calls noted by native code, or, for their lines, all by this recorder."""
+        if self.lines is None:
+            self.machine.note(self)
+        else:
+            self.machine.record(self, get_ident())
 
     def stop(self) -> None:
         """Run calls again."""
@@ -88,10 +119,18 @@ class Recorder:
         notes.make_room(len(args) + len(paper.makes))
         try:
             self._note(payload, result, args, copies)
+            if self.lines is not None:
+                self.lines.note()
         except BaseException:  # a key was pressed: what was noted in part cannot be run
-            self.machine.forget()
+            self.forget()
             raise
         return result
+
+    def forget(self) -> None:
+        """Drop all notes."""
+        self.machine.forget()
+        if self.lines is not None:
+            self.lines.clear()
 
     def _copies(self, paper: program.Paper, args: Sequence[Any]) -> dict[tuple, Any]:
         """Copies of what a call is the first to read in memory that others may write meanwhile."""
@@ -171,40 +210,66 @@ class Recorder:
         try:
             self._run("the function ends")
         except BaseException:
-            self.machine.forget()
+            self.forget()
             raise
+        finally:
+            if self.lines is not None:
+                self.lines.end()
+                self.lines = None
 
     def flush(self, reason: str = "a value is looked at") -> None:
         """Run what was noted."""
         if self.is_whole and not self.notes.is_empty:
             raise RuntimeError(
-                f"compile: got fullgraph=True, but here {reason}; expected one graph"
+                f"compile: got fullgraph=True, but at {line()} {reason}; expected one graph"
             )
-        self._run(reason)
+        self._run(reason, is_early=True)
 
-    def _run(self, reason: str) -> None:
+    def _run(self, reason: str, is_early: bool = False) -> None:
         key = self.machine.seal()
         if key is None:
             return
         segment = self.segments.get(key)
         if segment is None:
             with Pause(self):
-                segment = self._compiled(key, reason)
+                segment = self._compiled(key)
+            segment.end = f"{reason} ({line()})" if is_early else reason
+        if self.lines is not None:
+            self._tell(segment)
+        elif not segment.has_lines:
+            self.lacks_lines = True
         segment.uses += 1
         watcher = device.watcher()
-        if watcher is None or segment.program is None:
-            segment.run()
-        else:
-            watcher.replay(program.paper_of(segment.program), segment.noted.targets)
+        try:
+            if watcher is None or segment.program is None:
+                segment.run()
+            else:
+                watcher.replay(program.paper_of(segment.program), segment.noted.targets)
+        except OutOfMemoryError as error:
+            error.add_note(segment.about)
+            raise
         if self.copies:
             self.copies = []
 
-    def _compiled(self, key: bytes, reason: str) -> Segment:
+    def _tell(self, segment: Segment) -> None:
+        """Tell a segment the lines of its calls."""
+        if not segment.has_lines:
+            for call, asked in zip(segment.calls, self.lines.calls, strict=True):
+                call.where.line = asked
+            segment.has_lines = True
+        self.lines.clear()
+
+    def _compiled(self, key: bytes) -> Segment:
         if len(self.segments) >= SEGMENTS_KEPT:
             self.segments.clear()
-        start = time.perf_counter()
+        kernels, start = device.kernels(), time.perf_counter()
+        count, seconds = kernels.compiled, kernels.seconds
         segment = self.segments[key] = compile_notes(key, len(self.segments))
-        segment.end, segment.seconds = reason, time.perf_counter() - start
+        segment.seconds = time.perf_counter() - start
+        segment.kernels, segment.kernel_seconds = (
+            kernels.compiled - count,
+            kernels.seconds - seconds,
+        )
         return segment
 
 
@@ -221,13 +286,13 @@ class Aside:
     """Inside, calls run at once, and what others would see is the same."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.recorder, self.note = recorder, recorder.machine.note
+        self.recorder = recorder
 
     def __enter__(self) -> None:
         device.note(None)
 
     def __exit__(self, *exc: object) -> None:
-        self.note(self.recorder)
+        self.recorder.listen()
 
 
 class Pause:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from amity.engine import deferral
+from amity.engine import deferral, lines
 
 from .function import Function as Function
 from .function import once_differentiable as once_differentiable
@@ -81,15 +81,16 @@ def run(
     else:
         for root, seed in roots:
             _push(grads, heap, root, seed)
+    around = lines.backward
     _drain(grads, heap, node, g, keep_graph, create_graph, captures, wanted)
+    lines.backward = around
 
 
-def _drain(
-    grads: dict[int, Any], heap: list, node: list | None, g: Any, keep_graph: bool,
-    create_graph: bool, captures: dict[int, Any] | None, wanted: set[int] | None,
+def _drain(grads: dict[int, Any], heap: list, node: list | None, g: Any, keep_graph: bool,
+           create_graph: bool, captures: dict[int, Any] | None, wanted: set[int] | None,
 ) -> None:  # fmt: skip
     """Visit `node`, given its gradient, and then the latest node that waits until none is left."""
-    is_checked = modes.checks_nan
+    is_checked, has_lines = modes.checks_nan, lines.are_noted()
     is_plain = captures is None and not create_graph
     while node is not None or heap:
         if node is None:
@@ -107,6 +108,8 @@ def _drain(
                 accumulate(node, g, create_graph, 3)  # g, the argument and getrefcount's
             node = None
             continue
+        if has_lines:
+            lines.backward = node[SEQ]
         try:
             out = rule.apply(node, g)
         except Exception as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
+from amity.engine import deferral
 from amity.engine.difference import difference
 from amity.engine.segment import Recorder, Segment
 
@@ -24,16 +25,18 @@ class Compiled:
         self.segments: dict[bytes, Segment] = {}
         self.recorder: Recorder | None = None
         self.has_warned = False
+        self.crowded = 0  # calls that ran eagerly, as another thread's deferred
         update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _turn.acquire(False):  # inside another, or while another thread's runs
+            self.crowded += deferral.recorder() is None
             return self.function(*args, **kwargs)
         try:
             recorder = self.recorder
             if recorder is None:
                 recorder = self.recorder = Recorder(self.segments, self.fullgraph)
-            recorder.start()
+            recorder.begin()
             try:
                 return self.function(*args, **kwargs)
             finally:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from amity.compiler import pipeline
 from amity.engine.difference import difference
 from amity.engine.program import paper_of
+from amity.engine.segment import Segment
+from amity.ir.graph import Graph
 
 from .compiled import Compiled
 
 
 def explain(function: Compiled) -> str:
-    """What became of a compiled function so far: its segments, why each ended and is new, calls,
-    nodes, kernels, memory and seconds; printed, and returned.
+    """What became of a compiled function so far: its segments, why and where each ended, why it is
+    new and what that cost, calls, nodes, kernels and memory; printed, and returned.
 
     errors: TypeError for what is not compiled
     """
@@ -20,21 +25,43 @@ def explain(function: Compiled) -> str:
         )
     segments = list(function.segments.values())
     lines = [f"{function.name}: {len(segments)} segments"]
+    if function.crowded:
+        lines.append(
+            f"  {function.crowded} calls ran eagerly, as they came while another thread's call of a "
+            "compiled function was noted"
+        )
     for i, segment in enumerate(segments):
-        plan = paper_of(segment.program).plan() if segment.program else None
-        steps = plan.steps if plan else []
-        reads = sum(n.op is None and not n.spec.is_weak for n in segment.graph.nodes())
-        nodes = sum(n.op is not None for n in segment.graph.nodes())
-        lines += [
-            f"segment {i}: used {segment.uses} times, compiled in {segment.seconds * 1e3:.0f} ms; "
-            f"it ended as {segment.end}",
-            f"  {len(segment.calls)} eager calls became {nodes} nodes in {len(steps)} launches of "
-            f"{len({s.kernel for s in steps})} kernels",
-            f"  reads {reads} tensors, writes {len(segment.graph.outputs)}, and uses "
-            f"{plan.arena if plan else 0} bytes in between",
-        ]
+        lines += _of_segment(i, segment)
         if i:
             lines.append(f"  it is new as {difference(segment.calls, segments[:i])}")
     text = "\n".join(lines)
     print(text)
     return text
+
+
+def _of_segment(i: int, segment: Segment) -> Iterator[str]:
+    yield f"segment {i}: used {segment.uses} times; it ended as {segment.end}"
+    first, last = (segment.calls[k].where.line for k in (0, -1))
+    if first and last:
+        yield f"  from {first} to {last}"
+    plan = paper_of(segment.program).plan() if segment.program else None
+    steps, arena = (plan.steps, plan.arena) if plan else ([], 0)
+    yield (
+        f"  {len(segment.calls)} eager calls became {_size(segment.graph)} nodes, "
+        f"{_size(pipeline.run(segment.graph))} after passes, in {len(steps)} launches of "
+        f"{len({s.kernel for s in steps})} kernels"
+    )
+    reads = sum(n.op is None and not n.spec.is_weak for n in segment.graph.nodes())
+    yield (
+        f"  it reads {reads} tensors, writes {len(segment.graph.outputs)}, and uses {arena} bytes in "
+        "between"
+    )
+    yield (
+        f"  it cost {segment.seconds * 1e3:.0f} ms, {segment.kernel_seconds * 1e3:.0f} of them to "
+        f"compile {segment.kernels} kernels that were nowhere yet"
+    )
+
+
+def _size(graph: Graph) -> int:
+    """How many nodes do something."""
+    return sum(n.op is not None for n in graph.nodes())

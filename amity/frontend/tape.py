@@ -16,10 +16,13 @@ from itertools import count
 from typing import Any
 from weakref import ref
 
+from amity.engine import lines
+
 SEQ, RULE, EDGES, SAVED, VERSIONS, LAYOUTS, HOOKS, WHERE = range(8)
 next_seq = count(-1, -1).__next__
 next_leaf = count(1).__next__
 FREED = object()
+lines.install(next_seq)
 
 
 class Modes(threading.local):

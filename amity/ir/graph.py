@@ -33,6 +33,21 @@ class Spec:
         return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]{weak}"
 
 
+class Where:
+    """Who asked for some nodes: `file:line` of the user's program, empty as long as nobody said."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: str = "") -> None:
+        self.line = line
+
+    def __repr__(self) -> str:
+        return self.line
+
+
+NOWHERE = Where()
+
+
 class Node:
     """One op applied to nodes. `op` is a bound record, or None for an input of the graph.
 
@@ -42,7 +57,7 @@ class Node:
     __slots__ = ("index", "inputs", "op", "spec", "where")
 
     def __init__(
-        self, op: Any, inputs: Sequence[Node], spec: Spec, index: int = 0, where: str = ""
+        self, op: Any, inputs: Sequence[Node], spec: Spec, index: int = 0, where: Where = NOWHERE
     ) -> None:
         self.op, self.inputs, self.spec, self.index, self.where = (
             op,
