@@ -43,6 +43,14 @@ def settle(storage: Any, to_write: bool = False) -> None:
         found.flush()
 
 
+def apart() -> Any:
+    """Inside, calls run at once: for what looks at no memory that waits, such as state that a first
+    call makes and later ones find, so that all do the same work.
+    """
+    found = recorder()
+    return _AS_IT_IS if found is None else found.aside
+
+
 def aside(storage: Any) -> Any:
     """Inside, calls that look at this memory run at once."""
     found = recorder()

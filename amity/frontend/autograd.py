@@ -276,7 +276,8 @@ def _seed(op: str, t: Tensor, g: Any) -> Any:
                 return t._ones_like()
             if len(_ones) > ONES_KEPT:
                 _ones.clear()
-            one = _ones[t.layout] = t._ones_like()
+            with deferral.apart():
+                one = _ones[t.layout] = t._ones_like()
         return one
     if not isinstance(g, Tensor):
         raise TypeError(

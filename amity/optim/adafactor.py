@@ -8,6 +8,7 @@ from typing import Any
 from amity import ops
 from amity.core.dtype import finfo
 from amity.core.errors import fail
+from amity.engine import deferral
 from amity.frontend import create
 from amity.frontend.grad_mode import enable_grad, no_grad
 from amity.frontend.tensor import Tensor
@@ -75,7 +76,8 @@ class Adafactor(Optimizer):
         g = -p.grad if group["maximize"] else p.grad
         state = self.state[p]
         if not state:
-            state.update(_start(g))
+            with deferral.apart():
+                state.update(_start(g))
         t = state["step"] = state["step"] + 1.0
         lr, (eps1, eps2) = float(group["lr"]), group["eps"]
         smallest = finfo(p.dtype).eps if eps1 is None else eps1

@@ -14,6 +14,7 @@ from typing import Any
 
 from amity.core.dtype import float32, float64
 from amity.core.errors import fail
+from amity.engine import deferral
 from amity.frontend import foreach
 from amity.frontend.grad_mode import enable_grad, recording
 from amity.frontend.tape import modes, with_grads
@@ -51,7 +52,7 @@ class Elementwise(Optimizer):
     _counters = ("step",)
 
     def start(self, p: Tensor, group: Group) -> State:
-        """The state of a parameter that has not moved yet."""
+        """The state of a parameter that has not moved yet, whatever its values are."""
         raise NotImplementedError
 
     def is_stateless(self, group: Group) -> bool:
@@ -100,7 +101,8 @@ class Elementwise(Optimizer):
             p = moving[i]
             state = self.state.get(p)
             if not state:
-                state = self.state[p] = self.start(p, group)
+                with deferral.apart():
+                    state = self.state[p] = self.start(p, group)
             clock = self.advance(p, state, group)
             if clock not in batches:
                 batches[clock] = [], []

@@ -9,6 +9,7 @@ from typing import Any
 from amity import ops
 from amity.core.dtype import bfloat16
 from amity.core.errors import fail
+from amity.engine import deferral
 from amity.frontend import create
 from amity.frontend.grad_mode import enable_grad, no_grad
 from amity.frontend.tensor import Tensor
@@ -80,7 +81,8 @@ class Muon(Optimizer):
     def _step_matrix(self, p: Tensor, group: Group) -> None:
         state, momentum, lr = self.state[p], group["momentum"], float(group["lr"])
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = create.zeros_like(p.grad)
+            with deferral.apart():
+                state["momentum_buffer"] = create.zeros_like(p.grad)
         buf = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
         update = ops.lerp(p.grad, buf, momentum) if group["nesterov"] else buf
         update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])

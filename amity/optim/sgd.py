@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amity.core.errors import fail
+from amity.engine import deferral
 from amity.frontend import create
 from amity.frontend.tensor import Tensor
 from amity.optim import check
@@ -17,9 +18,9 @@ def plain(p, g, *, lr, decay, **flags) -> tuple:
     return (p - lr * g,)
 
 
-def with_momentum(p, g, buf, *, lr, decay, momentum, gain, nesterov, is_first, **flags) -> tuple:
+def with_momentum(p, g, buf, *, lr, decay, momentum, kept, gain, nesterov, **flags) -> tuple:
     g = descent(p, g, decay, **flags)
-    buf = g if is_first else momentum * buf + gain * g
+    buf = kept * buf + gain * g
     return p - lr * (g + momentum * buf if nesterov else buf), buf
 
 
@@ -77,10 +78,10 @@ class SGD(Elementwise):
         return {"momentum_buffer": None}
 
     def advance(self, p: Tensor, state: State, group: Group) -> bool:
-        # The first buffer is the gradient itself, without dampening.
         is_first = state["momentum_buffer"] is None
         if is_first:
-            state["momentum_buffer"] = create.zeros_like(p)
+            with deferral.apart():
+                state["momentum_buffer"] = create.zeros_like(p)
         return is_first
 
     def rule(self, group: Group, clock: bool) -> Rule:
@@ -89,6 +90,8 @@ class SGD(Elementwise):
         scalars = {"lr": number(group, "lr"), "decay": weight_decay}
         if group["momentum"] == 0:
             return bound(plain, **flags), (), scalars
-        scalars |= {"momentum": group["momentum"], "gain": 1 - group["dampening"]}
-        rule = bound(with_momentum, **flags, nesterov=group["nesterov"], is_first=clock)
+        # The first buffer is the gradient itself, without dampening.
+        kept, gain = (0.0, 1.0) if clock else (group["momentum"], 1 - group["dampening"])
+        scalars |= {"momentum": group["momentum"], "kept": kept, "gain": gain}
+        rule = bound(with_momentum, **flags, nesterov=group["nesterov"])
         return rule, ("momentum_buffer",), scalars
