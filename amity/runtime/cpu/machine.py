@@ -20,6 +20,7 @@ from .notes import Notes
 FASTCALL, ONE_ARGUMENT, NO_ARGUMENTS = 0x80, 8, 4
 FUNCTIONS = (
     "run",
+    "differs",
     "seal",
     "replay",
     "forget",
@@ -226,6 +227,14 @@ class Machine:
         pointer = ctypes.c_int64.from_address(id(payload) + abi.PAYLOAD)
         payload.before, payload.keep = payload.keep, (words, plan)  # another thread may run the old
         pointer.value = words.buffer_info()[0]
+
+    def guard(self, words: array) -> Callable[[], int | None]:
+        """What tells the number of the first pair of words, an address and what was there, that
+        differs now; None if there is none.
+        """
+        payload = _PlanBytes(self._words(words.buffer_info()[0], len(words) // 2))
+        payload.keep = words
+        return self._builtin("differs", NO_ARGUMENTS, payload)
 
     def record(self, recorder: Callable, thread: int) -> None:
         """Tell `recorder` of all calls of a thread instead of running them, until `note` is called."""

@@ -12,6 +12,7 @@ from string import Template
 
 from .abi import CELLS
 from .blocks import ADVICE, NO_ADVICE
+from .guard_code import GUARD
 from .heap_code import HEAP
 from .note_code import NOTES
 from .replay_code import REPLAY
@@ -58,7 +59,7 @@ def code(slots: dict[str, int], platform: str) -> str:
         result, params = signature.split(" ", 1)
         lines.append(f"declare {result} @{name}{params}")
     advice = [_advice(name, number) for name, number in ADVICE.get(platform, NO_ADVICE).items()]
-    parts = [HEAP, ALLOCATOR, TENSORS, NOTES, REPLAY, RUNNER, BUILTINS]
+    parts = [HEAP, ALLOCATOR, TENSORS, NOTES, REPLAY, RUNNER, GUARD, BUILTINS]
     whole = "\n".join([*lines, GLOBALS, *advice, *parts])
     return Template(whole).substitute(slots)
 

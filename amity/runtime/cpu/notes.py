@@ -151,6 +151,17 @@ class Notes:
     def _root(self, number: int, field: int) -> int:
         return self._buffers[ROOTS][number * ROOT_WORDS + field]
 
+    def numbers(self) -> list[int]:
+        """The bits of the numbers noted so far."""
+        return self._buffers[NUMBERS][: self.head[NUMBERS + 1]]
+
+    def met(self) -> tuple[list[Any], list[bool]]:
+        """The storages of all roots, None for one that is gone, and which of them calls made."""
+        count = range(self.head[ROOTS + 1])
+        found = [self._root(r, STORAGE) for r in count]
+        made = [self._root(r, IS_MADE) != 0 for r in count]
+        return [object_at(a) if a else None for a in found], made
+
     # -- ending; generated code has the same in replay_code.py
     def seal(self) -> bytes | None:
         """The key of what was noted, if anything was; roots that calls made and nobody holds are let
