@@ -34,12 +34,22 @@ def recorder() -> Any:
     return _recorder if is_on and _thread == get_ident() else None
 
 
+def witness() -> Any:
+    """Who is told what this thread's call leans on, if anybody."""
+    found = recorder() if is_on else None
+    return None if found is None else found.witness
+
+
 def settle(storage: Any, to_write: bool = False) -> None:
     """Run what was noted, if someone is about to look at memory that waits for it, or to write to
     memory that it reads.
     """
     found = recorder()
-    if found is not None and (found.knows(storage) if to_write else found.is_pending(storage)):
+    if found is None:
+        return
+    if found.witness is not None:
+        found.witness.looks()
+    if found.knows(storage) if to_write else found.is_pending(storage):
         found.flush()
 
 
@@ -51,11 +61,13 @@ def apart() -> Any:
     return _AS_IT_IS if found is None else found.aside
 
 
-def aside(storage: Any) -> Any:
-    """Inside, calls that look at this memory run at once."""
+def checking(tensor: Any, low: int, high: int, except_for: int | None) -> Any:
+    """Inside, calls that look at a tensor, to see that its elements are in a range, run at once."""
     found = recorder()
     if found is None:
         return _AS_IT_IS
-    if found.is_pending(storage):
+    if found.is_pending(tensor.storage):
         found.flush()
+    if found.witness is not None:
+        found.witness.checks.append((tensor, low, high, except_for))
     return found.aside

@@ -36,7 +36,7 @@ class Call:
 
 class Noted:
     """Calls, and the arguments of a Program that does them all: memory read as it was found, then
-    roots that receive results (`targets`), then numbers. Output `o` goes to argument `given[o]`.
+    roots that receive results (`targets`), both told by `places`, then numbers. Output `o` goes to argument `given[o]`.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -49,7 +49,7 @@ class Noted:
         for call in self.calls:
             self._follow(call)
         self._wanted = [*self.alive, *[r for r in self._holds if r not in self._made]]
-        self._places = list(self._found)
+        self.places = list(self._found)
         self.targets: list[int] = []
         self.given: dict[int, int] = {}
         for root in self._wanted:
@@ -77,29 +77,29 @@ class Noted:
         """Choose the argument that receives what a root holds in the end."""
         argument = self._found.get(at)
         if argument is None or at in self._copied:
-            argument = len(self._places)
-            self._places.append(at)
+            argument = len(self.places)
+            self.places.append(at)
             self.targets.append(root)
         self.given[len(self.given)] = argument
 
     @property
     def layouts(self) -> list[Layout]:
         """Of the arguments."""
-        return [lay for _, _, lay in self._places] + self._numbers
+        return [lay for _, _, lay in self.places] + self._numbers
 
     @property
     def weak(self) -> list[Any]:
         """Which arguments are numbers, and of what kind."""
-        return [False] * len(self._places) + [lay.dtype.kind for lay in self._numbers]
+        return [False] * len(self.places) + [lay.dtype.kind for lay in self._numbers]
 
     @property
     def roots(self) -> list[int]:
         """Numbers that are equal where arguments share memory."""
         read = len(self._found)
-        is_copy = [i < read and at in self._copied for i, at in enumerate(self._places)]
+        is_copy = [i < read and at in self._copied for i, at in enumerate(self.places)]
         roots = [
             -1 - i if c else at[0]
-            for i, (at, c) in enumerate(zip(self._places, is_copy, strict=True))
+            for i, (at, c) in enumerate(zip(self.places, is_copy, strict=True))
         ]
         most = max(roots, default=-1) + 1
         return [*roots, *range(most, most + len(self._numbers))]
@@ -107,7 +107,7 @@ class Noted:
     @cached_property
     def graph(self) -> Graph:
         """All calls as one graph: a root holds a value, a write renews it."""
-        inputs = [Node(None, (), Spec(tuple(m[2].shape), m[2].dtype)) for m in self._places]
+        inputs = [Node(None, (), Spec(tuple(m[2].shape), m[2].dtype)) for m in self.places]
         numbers: list[Node] = []
         holds: dict[int, tuple[Node, Layout]] = {}
         for call in self.calls:

@@ -23,6 +23,7 @@ from amity.ir.graph import Graph
 from . import deferral, device, program, template
 from .lines import Lines, line
 from .noted import Call, Noted
+from .witness import Witness
 
 SEGMENTS_KEPT = 1024
 CALLS_TOLD = 8  # calls of a function whose lines are noted, at some microseconds for each op
@@ -73,6 +74,7 @@ class Recorder:
         self.calls_told = 0  # of the function
         self.lacks_lines = True  # whether a segment may be told its lines next time
         self.copies: list[Any] = []  # of memory that others may write
+        self.witness: Witness | None = None  # of what the call leans on
 
     def begin(self) -> None:
         """The function begins. Lines are noted where there are segments without, a few times."""
@@ -239,6 +241,8 @@ class Recorder:
         elif not segment.has_lines:
             self.lacks_lines = True
         segment.uses += 1
+        if self.witness is not None:
+            self.witness.ran(segment)
         watcher = device.watcher()
         try:
             if watcher is None or segment.program is None:
@@ -290,8 +294,12 @@ class Aside:
 
     def __enter__(self) -> None:
         device.note(None)
+        if self.recorder.witness is not None:
+            self.recorder.witness.is_checking = True
 
     def __exit__(self, *exc: object) -> None:
+        if self.recorder.witness is not None:
+            self.recorder.witness.is_checking = False
         self.recorder.listen()
 
 

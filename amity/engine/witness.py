@@ -10,42 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from amity.runtime.cpu.notes import object_at
-
-from . import deferral
-
-
-@dataclass(slots=True)
-class Check:
-    """Elements of a tensor had to lie in [low, high), or be the exception."""
-
-    tensor: Any
-    low: int
-    high: int
-    except_for: int | None
-
-
-@dataclass(slots=True)
-class Update:
-    """An optimizer's update: where its numbers begin among those noted, and how many there are."""
-
-    optimizer: Any
-    first: int
-    count: int
-
-
-@dataclass(slots=True)
-class Draw:
-    """A generator gave numbers: what it was asked for, and what it said."""
-
-    generator: Any
-    count: int
-    place: tuple[int, int]
-
 
 @dataclass(slots=True)
 class Run:
-    """A segment that ran: the roots that its notes had, the numbers, and which of them are alive."""
+    """A segment that ran: the storages of the roots that its notes had, None for one that is gone,
+    which of them calls made, and the bits of the numbers.
+    """
 
     segment: Any
     roots: list[Any]
@@ -54,19 +24,38 @@ class Run:
 
 
 @dataclass(slots=True)
-class Witness:
-    """Of one call."""
+class Draw:
+    """Numbers taken from a generator, at a place of its stream."""
 
-    reasons: list[str] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
-    updates: list[Update] = field(default_factory=list)
+    generator: Any
+    seed: int
+    offset: int
+    count: int
+
+
+@dataclass(slots=True)
+class Update:
+    """An update by an optimizer: how many numbers were noted before it, and its own."""
+
+    first: int
+    function: Any
+    numbers: list[float]
+
+
+@dataclass(slots=True)
+class Witness:
+    """Of one call, of which `notes` are made."""
+
+    notes: Any
+    reasons: list[str] = field(default_factory=list)  # why Python cannot be skipped
+    checks: list[tuple] = field(default_factory=list)  # tensors with low, high, and an exception
     draws: list[Draw] = field(default_factory=list)
+    updates: list[Update] = field(default_factory=list)
+    optimizers: list[Any] = field(default_factory=list)  # that stepped, in order
     runs: list[Run] = field(default_factory=list)
-    steps: list[Any] = field(default_factory=list)  # optimizers that stepped
     is_checking: bool = False
 
     def refuse(self, reason: str) -> None:
-        """Say why Python cannot be skipped."""
         if reason not in self.reasons:
             self.reasons.append(reason)
 
@@ -75,13 +64,17 @@ class Witness:
         if not self.is_checking:
             self.refuse("Python reads what a tensor holds")
 
-    def ran(self, segment: Any, notes: Any) -> None:
-        """A segment is about to run over its notes."""
-        roots, made = notes.met()
-        self.runs.append(Run(segment, roots, made, notes.numbers()))
+    def ran(self, segment: Any) -> None:
+        """A segment is about to run over the notes."""
+        roots, made = self.notes.met()
+        self.runs.append(Run(segment, roots, made, self.notes.numbers()))
 
+    def steps(self, optimizer: Any, has_closure: bool) -> None:
+        """An optimizer steps."""
+        self.optimizers.append(optimizer)
+        if has_closure:
+            self.refuse("an optimizer's step calls a closure")
 
-def current() -> Witness | None:
-    """The witness of this thread's call, if there is one."""
-    found = deferral.recorder()
-    return None if found is None else found.witness
+    def updates_by(self, function: Any, numbers: list[float]) -> None:
+        """An optimizer's update is about to be noted."""
+        self.updates.append(Update(len(self.notes.numbers()), function, numbers))

@@ -270,6 +270,8 @@ def _seed(op: str, t: Tensor, g: Any) -> Any:
     if g is None:
         if t.layout.numel != 1:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        if deferral.is_on and deferral.recorder() is not None:
+            return t._ones_like()  # a constant, which a graph folds
         one = _ones.get(t.layout)
         if one is None or one.storage.version:  # a hook may have written to it
             if t.storage is None:

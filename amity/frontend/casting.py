@@ -185,7 +185,7 @@ def around({free}):
 def _entrance(count: int) -> CodeType:
     """The other code, with as many free variables as the function's own: Python asks for that."""
     names = [f"v{i}" for i in range(count)]
-    space: dict[str, Any] = {}
+    space: dict[str, Any] = {"__name__": __name__}
     source = ENTRANCE.format(free=", ".join(names))
     exec(compile(source, "<function in a region of autocast>", "exec"), space)
     return space["around"](*names).__code__

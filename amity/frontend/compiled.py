@@ -12,16 +12,25 @@ from amity.engine import deferral
 from amity.engine.difference import difference
 from amity.engine.segment import Recorder, Segment
 
+from .reach import Reach
+from .static import MISSED
+from .statics import Statics
+
 SEGMENTS_EXPECTED = 64  # more than that, and something changes at every call
 
 _turn = threading.Lock()  # one thread defers at a time; others run eagerly
 
 
 class Compiled:
-    """A function that runs as Python each time, while its tensors' work runs as few Programs."""
+    """A function whose tensors' work runs as few Programs. Python runs each time, but for calls that
+    a static one stands for.
+    """
 
-    def __init__(self, function: Callable, fullgraph: bool = False) -> None:
-        self.function, self.fullgraph = function, fullgraph
+    def __init__(
+        self, function: Callable, fullgraph: bool = False, static: bool | None = None
+    ) -> None:
+        self.function, self.fullgraph, self.static = function, fullgraph, static
+        self.statics = Statics(function, static)
         self.segments: dict[bytes, Segment] = {}
         self.recorder: Recorder | None = None
         self.has_warned = False
@@ -29,6 +38,11 @@ class Compiled:
         update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        statics = self.statics
+        if statics.found and deferral.recorder() is None:
+            result = statics.call(args, kwargs)
+            if result is not MISSED:
+                return result
         if not _turn.acquire(False):  # inside another, or while another thread's runs
             self.crowded += deferral.recorder() is None
             return self.function(*args, **kwargs)
@@ -38,6 +52,8 @@ class Compiled:
                 recorder = self.recorder = Recorder(self.segments, self.fullgraph)
             recorder.begin()
             try:
+                if statics.is_due():
+                    return statics.run(recorder, args, kwargs)
                 return self.function(*args, **kwargs)
             finally:
                 try:
@@ -58,6 +74,9 @@ class Compiled:
             stacklevel=3,
         )
 
+    def __reach__(self, reach: Reach, where: str) -> None:
+        reach.follow(self.function, where)
+
     @property
     def name(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
@@ -74,7 +93,11 @@ class Compiled:
         return lambda *args, **kwargs: self(instance, *args, **kwargs)
 
     def __reduce__(self) -> Any:
-        return type(self), (self.function, self.fullgraph)  # a copy has its own Programs to come
+        return type(self), (
+            self.function,
+            self.fullgraph,
+            self.static,
+        )  # a copy has its own Programs to come
 
     def __repr__(self) -> str:
         return f"<compiled {self.function!r}>"
@@ -84,6 +107,7 @@ def compile(
     model: Callable | None = None,
     *,
     fullgraph: bool = False,
+    static: bool | None = None,
     dynamic: bool | None = None,
     backend: str | Callable = "inductor",
     mode: str | None = None,
@@ -93,10 +117,12 @@ def compile(
     """Make a function or module run its tensors' work as whole Programs.
 
     Python runs at each call, so whatever it does happens each time; kernels wait until a value is
-    looked at or the function ends, and then run as one Program, compiled when first met. Sizes are
-    arguments of kernels: `dynamic`, like `backend`, `mode` and `options`, chooses nothing here.
+    looked at or the function ends, and then run as one Program, compiled when first met. Where two
+    calls show that Python would do the same again, as nothing that it can see changed, later ones skip
+    it while that holds; `static=True` insists on that, False never does it. Sizes are arguments of kernels: `dynamic`, like `backend`, `mode` and `options`, chooses nothing here.
 
-    errors: RuntimeError at the line that ends a graph, with `fullgraph`
+    errors: RuntimeError at the line that ends a graph, with `fullgraph`; where Python cannot be
+    skipped, with `static=True`
 
     >>> import amity
     >>> @amity.compile
@@ -106,7 +132,9 @@ def compile(
     tensor(2.)
     """
     if model is None:
-        return lambda function: compile(function, fullgraph=fullgraph, disable=disable)
+        return lambda function: compile(
+            function, fullgraph=fullgraph, static=static, disable=disable
+        )
     if not callable(model):
         raise TypeError(f"compile: got {type(model).__name__}; expected a function or a Module")
-    return model if disable else Compiled(model, fullgraph)
+    return model if disable else Compiled(model, fullgraph, static)

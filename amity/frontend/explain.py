@@ -11,6 +11,21 @@ from amity.engine.segment import Segment
 from amity.ir.graph import Graph
 
 from .compiled import Compiled
+from .statics import Statics
+
+
+def static_lines(statics: Statics) -> list[str]:
+    """Which calls skip Python, and why others do not."""
+    if statics.is_wanted is False and not statics.found:
+        return [f"Python runs at each call, as {statics.reason}"]
+    lines = []
+    for static in statics.found:
+        guards = f"{static.facts} words of memory, and the layouts of {len(static.recipe.given)} arguments"
+        lines.append(f"static: Python was skipped {static.uses} times; guarded by {guards}")
+    lines += [f"a static call was given up, as {end}" for end in statics.ends]
+    if not statics.found:
+        lines.append(f"Python runs at each call, as {statics.reason}")
+    return lines
 
 
 def explain(function: Compiled) -> str:
@@ -24,7 +39,7 @@ def explain(function: Compiled) -> str:
             f"explain: got {type(function).__name__}; expected what amity.compile returned"
         )
     segments = list(function.segments.values())
-    lines = [f"{function.name}: {len(segments)} segments"]
+    lines = [f"{function.name}: {len(segments)} segments", *static_lines(function.statics)]
     if function.crowded:
         lines.append(
             f"  {function.crowded} calls ran eagerly, as they came while another thread's call of a "

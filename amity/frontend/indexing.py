@@ -275,11 +275,11 @@ def first_outside(self: Tensor, low: int, high: int, except_for: int | None = No
             return None
         test = _test_of(self, low, high, except_for)
     if deferral.is_on:
-        with deferral.aside(self.storage):
-            is_there = test(self)
+        with deferral.checking(self, low, high, except_for):
+            is_there = test(self).item()
     else:
-        is_there = test(self)
-    if not is_there.item():
+        is_there = test(self).item()
+    if not is_there:
         return None
     array = engine.array_of(self.storage, self.layout)
     bad = (array < low) | (array >= high)

@@ -30,7 +30,7 @@ def _compiled(source: str, about: str) -> CodeType:
 
 def _function(source: str, about: str, **space: Any) -> Callable:
     """The one function that some source defines."""
-    space |= {"modes": modes, "next_seq": next_seq, "device": device}
+    space |= {"modes": modes, "next_seq": next_seq, "device": device, "__name__": __name__}
     exec(_compiled(source, about), space)
     return space["call"]
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from amity.core.device import CPU, Device, placed
 from amity.core.dtype import DType, as_dtype, bool_, finfo, float32, get_default_dtype, int64, uint8
+from amity.engine import deferral
+from amity.engine.witness import Draw
 from amity.ops.random import Bits, Normal, Uniform
 from amity.ops.sorting import argsort
 
@@ -81,7 +83,11 @@ class Generator:
         with self._lock:
             offset = self._offset
             self._offset = (offset + max(count, 1)) & (1 << 64) - 1
-        return _signed(self._seed), _signed(offset)
+        seed, offset = _signed(self._seed), _signed(offset)
+        witness = deferral.witness()
+        if witness is not None:
+            witness.draws.append(Draw(self, seed, offset, count))
+        return seed, offset
 
     def place(self) -> tuple[int, int]:
         """Where the stream is."""

@@ -12,6 +12,7 @@ from amity.core.errors import fail
 from amity.frontend import create
 from amity.frontend.compiled import compile
 from amity.frontend.grad_mode import no_grad
+from amity.frontend.reach import Reach
 from amity.frontend.tape import drop_grads
 from amity.frontend.tensor import Tensor
 from amity.nn import hooks, state
@@ -83,6 +84,10 @@ class Module(Members):
         ):
             return hooks.call(self, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def __reach__(self, reach: Reach, where: str) -> None:
+        reach.instance(self, where)
+        reach.follow(EVERY, "hooks of all modules")
 
     def compile(self, **options: Any) -> None:
         """Compile this module's forward in place, with the options of `amity.compile`."""

@@ -17,9 +17,10 @@ from amity.core.errors import fail
 from amity.engine import deferral
 from amity.frontend import foreach
 from amity.frontend.grad_mode import enable_grad, recording
+from amity.frontend.reach import Reach
 from amity.frontend.tape import modes, with_grads
 from amity.frontend.tensor import Tensor
-from amity.optim.optimizer import Group, Optimizer, counter_dtype
+from amity.optim.optimizer import EVERY_STEP, Group, Optimizer, counter_dtype
 
 State = dict[str, Any]
 Rule = tuple[Callable[..., tuple], tuple[str, ...], dict[str, Any]]
@@ -79,6 +80,8 @@ class Elementwise(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure` returns."""
         loss = None
+        if deferral.is_on and (witness := deferral.witness()) is not None:
+            witness.steps(self, closure is not None)
         if closure is not None:
             with enable_grad():
                 loss = closure()
@@ -86,16 +89,30 @@ class Elementwise(Optimizer):
         before, modes.grad = modes.grad, recording(True) if is_taped else False
         try:
             for group in self.param_groups:
-                moving = with_grads(group["params"])
-                if self.is_stateless(group):
-                    _move(group, moving, None, *self.rule(group, None))
-                else:
-                    self._move_with_state(group, moving)
+                for moving, states, rule in self._batches(group):
+                    _move(group, moving, states, *rule)
         finally:
             modes.grad = before
         return loss
 
-    def _move_with_state(self, group: Group, moving: list[Tensor]) -> None:
+    def advance_all(self) -> list[tuple[Callable, dict[str, Any]]]:
+        """Advance the counters as a step does; the rule and the scalars of each of its updates."""
+        rules = [rule for group in self.param_groups for _, _, rule in self._batches(group)]
+        return [(rule, scalars) for rule, _, scalars in rules]
+
+    def __reach__(self, reach: Reach, where: str) -> None:
+        for group in self.param_groups:
+            reach.moves(group, ("lr",))
+        for state in self.state.values():
+            reach.moves(state, self._counters)
+        reach.instance(self, where)
+        reach.follow(EVERY_STEP, "hooks of all optimizers")
+
+    def _batches(self, group: Group) -> list[tuple[list[Tensor], list[State] | None, Rule]]:
+        """Parameters, each followed by its gradient, their state if they have any, and their rule."""
+        moving = with_grads(group["params"])
+        if self.is_stateless(group):
+            return [(moving, None, self.rule(group, None))]
         batches: dict[Hashable, tuple[list[Tensor], list[State]]] = {}
         for i in range(0, len(moving), 2):
             p = moving[i]
@@ -109,8 +126,7 @@ class Elementwise(Optimizer):
             same, states = batches[clock]
             same += moving[i : i + 2]
             states.append(state)
-        for clock, (same, states) in batches.items():
-            _move(group, same, states, *self.rule(group, clock))
+        return [(*batch, self.rule(group, clock)) for clock, batch in batches.items()]
 
 
 def _move(
@@ -124,6 +140,8 @@ def _move(
     if names:
         rows = zip(moving[::2], moving[1::2], states)
         moving = [t for p, g, state in rows for t in (p, g, *[state[name] for name in names])]
+    if deferral.is_on and (witness := deferral.witness()) is not None:
+        witness.updates_by(rule, list(scalars.values()))
     foreach.update(rule, moving, 2 + len(names), scalars)
 
 

@@ -24,6 +24,7 @@ HOOKS += ("load_state_dict_pre", "load_state_dict_post")
 
 _every_step_pre: OrderedDict = OrderedDict()
 _every_step_post: OrderedDict = OrderedDict()
+EVERY_STEP = (_every_step_pre, _every_step_post)
 
 
 class _Required:

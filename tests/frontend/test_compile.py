@@ -33,7 +33,7 @@ def agree(a, b):
     return a == pytest.approx(b, rel=1e-5, abs=2e-6) if isinstance(a, float) else a == b
 
 
-def same_calls(make, calls=4, inputs=None, same=lambda a, b: str(a) == str(b)):
+def same_calls(make, calls=7, inputs=None, same=lambda a, b: str(a) == str(b)):
     """`make()` gives a function and what it changes; both ways of calling it must agree."""
     outcomes = []
     for wrap in (lambda f: f, amity.compile):

@@ -182,14 +182,18 @@ class Machine:
         self._keep.append(words)
         return ctypes.addressof(words)
 
-    def allocate(self, nbytes: int):
-        """A fresh Storage of at least that many bytes."""
+    def allocator(self, nbytes: int) -> Callable[[], Any]:
+        """What makes fresh Storages of at least that many bytes."""
         size = size_class(nbytes)
         make = self._allocators.get(size)
         if make is None:
             make = self._builtin("allocate", NO_ARGUMENTS, self._words(self.pool(size)))
             self._allocators[size] = make
-        return make()
+        return make
+
+    def allocate(self, nbytes: int):
+        """A fresh Storage of at least that many bytes."""
+        return self.allocator(nbytes)()
 
     def share(self, storage: Any) -> None:
         """Note that others may write the memory of a storage that has it alone so far."""

@@ -1,0 +1,234 @@
+"""Calls that skip Python: a Program stands for a call while all that the call could see is the same.
+
+What it takes that a Program may do so is found out by trial.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from amity.core import tree
+from amity.core.dtype import get_default_dtype
+from amity.core.layout import Layout
+from amity.engine import device
+from amity.engine.witness import Draw
+from amity.runtime.cpu import objects
+
+from .batched import running
+from .casting import region
+from .reach import GRAD, Reach, Refused, Sight, slot_words
+from .tape import modes, next_seq
+from .tensor import Tensor
+
+MISSED = object()  # what a static call gives where it does not stand for the function's
+
+
+def state() -> tuple:
+    """What ops ask for at each call, besides their arguments."""
+    return (
+        modes.grad, modes.inference, modes.anomaly, modes.checks_nan, get_default_dtype(),
+        region.is_on, region.dtype, len(running()), device.watcher(),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Given:
+    """A tensor argument: which leaf of the arguments, its layout, and the Program's arguments that it is."""
+
+    leaf: int
+    layout: Layout
+    places: list[tuple[int, Layout, int]]  # with the layout that each reads, so many bytes in
+
+
+@dataclass(slots=True)
+class Fresh:
+    """Memory that each call makes: the Program's argument, and the leaf of the tape whose gradient it is."""
+
+    place: int
+    layout: Layout
+    leaf: list | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """A leaf of what the function returns: `value` itself, a leaf of its arguments, or a tensor made of the
+    Program's argument at `place`, under a layout and so many bytes in, with a node of the tape.
+    """
+
+    value: Any = None
+    argument: int = -1
+    place: int = -1
+    layout: Layout | None = None
+    offset: int = 0
+    node: list | None = None
+    is_view: bool = False
+    is_other: bool = False  # the place's own tensor stands elsewhere among the results
+
+
+@dataclass(slots=True)
+class Recipe:
+    """What a call does."""
+
+    program: Callable
+    arguments: list[Any]  # of the Program; None where each call has its own
+    nest: tree.Nest  # of the function's arguments
+    same: list[tuple[int, Any]]  # leaves of them that are always the same
+    given: list[Given]
+    fresh: list[Fresh]
+    kept: list[tuple[list, Tensor]]  # leaves of the tape whose gradients are written again
+    steady: list[tuple[list, Any]]  # and those whose gradients stay
+    roots: dict[int, Any]  # memory that arguments must not share
+    written: list[Any]  # storages, or leaves of arguments, whose version grows, once for each time
+    checks: list[tuple]  # ((tensor or leaf, layout, bytes in), low, high, exception)
+    optimizers: list[Any]
+    rules: list[Any]  # of their updates
+    scalars: list[tuple[int, int]]  # where their numbers go, and how many
+    draws: list[tuple[int, Draw]]
+    results: list[Result] = field(default_factory=list)
+    result_nest: tree.Nest = tree.LEAF
+
+
+class Static:
+    """A recipe, and what must hold for it to stand for a call."""
+
+    def __init__(self, recipe: Recipe, reach: Reach, sight: Sight) -> None:
+        self.recipe, self.reach, self.sight = recipe, reach, sight
+        self.state = state()
+        self.is_plain = recipe.nest == tree.flatten(((None,) * recipe.nest.parts[0].count, {}))[1]
+        machine = device.machine()
+        self.bump, self.make = machine.bump, machine.make
+        self.fresh = [(f, machine.allocator(max(f.layout.nbytes, 1))) for f in recipe.fresh]
+        self.has_numbers = bool(recipe.optimizers or recipe.draws)
+        self.differs: Callable[[], int | None] | None = None
+        self.facts = 0  # words that tell of what is reached, before those of gradients
+        self.uses = 0
+        self.end: str | None = None  # why it stands for no call any more
+
+    def __call__(self, args: tuple, kwargs: dict) -> Any:
+        """What the function would give, having done what it would do; or MISSED."""
+        recipe = self.recipe
+        if self.is_plain and not kwargs:
+            if len(args) != recipe.nest.count:
+                return MISSED
+            leaves: Sequence[Any] = args
+        else:
+            leaves, nest = tree.flatten((args, kwargs))
+            if nest != recipe.nest:
+                return MISSED
+        if self.state != state() or not self._fits(leaves):
+            return MISSED
+        differs = self.differs
+        if (differs is None or differs() is not None) and not self._still_holds():
+            return MISSED
+        for (x, lay, offset), low, high, except_for in recipe.checks:
+            t = x if type(x) is not int else leaves[x]._view(lay, offset)
+            if t._first_outside(low, high, except_for) is not None:
+                return MISSED  # Python finds it again, and says where
+        values = recipe.arguments.copy()  # after guards, which count references
+        for g in recipe.given:
+            t = leaves[g.leaf]
+            for k, lay, offset in g.places:
+                values[k] = t if lay is g.layout and not offset else t._view(lay, offset)
+        for f, allocate in self.fresh:
+            t = values[f.place] = self.make(allocate(), f.layout)
+            if f.leaf is not None:
+                f.leaf[GRAD] = t
+        if self.has_numbers and not self._move(values):
+            return MISSED
+        recipe.program(*values)
+        for s in recipe.written:
+            self.bump(leaves[s].storage if type(s) is int else s)
+        self.uses += 1
+        return self._give(leaves, values)
+
+    def _fits(self, leaves: Sequence[Any]) -> bool:
+        """Whether the arguments are of those that the recipe is for."""
+        recipe = self.recipe
+        for g in recipe.given:
+            t = leaves[g.leaf]
+            if type(t) is not Tensor or t.layout is not g.layout or t.tape is not None:
+                return False
+            if id(t.storage.root) in recipe.roots:
+                return False
+        if len(recipe.given) > 1:
+            if len({id(leaves[g.leaf].storage.root) for g in recipe.given}) != len(recipe.given):
+                return False
+        return all(leaves[i] is x or is_equal(leaves[i], x) for i, x in recipe.same)
+
+    def _still_holds(self) -> bool:
+        """Look at all facts again, as memory may have moved; if they hold, guard where they are now."""
+        if self.differs is not None and (self.differs() or 0) >= self.facts:
+            self.end = "a gradient was replaced, or somebody else holds it"
+            return False
+        try:
+            now = self.sight.walk()
+        except Refused as refused:
+            self.end = str(refused)
+            return False
+        where = self.reach.difference(now)
+        if where is not None:
+            self.end = f"{where} changed"
+            return False
+        if any(leaf[GRAD] is not g for leaf, g in self.gradients()):
+            self.end = "a gradient was replaced"
+            return False
+        words = now.words()
+        self.facts = len(words) // 2
+        words.extend(self._gradient_words())  # on its own: a loop's variable is a reference
+        guard = device.machine().guard(words)
+        if guard() is not None:
+            self.end = "a gradient was replaced, or somebody else holds it"
+            return False
+        self.differs = guard
+        return True
+
+    def _gradient_words(self) -> list[int]:
+        """That gradients are what they were."""
+        pairs = [objects.of_item(leaf, GRAD) for leaf, _ in self.gradients()]
+        for _, g in self.recipe.kept:
+            pairs += [objects.references(g, 3), *slot_words(g), objects.references(g.storage, 1)]
+        return [word for pair in pairs for word in pair]
+
+    def gradients(self) -> list[tuple[list, Any]]:
+        """Leaves of the tape, and the gradients that they must have before a call."""
+        fresh = [(f.leaf, None) for f in self.recipe.fresh if f.leaf is not None]
+        return [*fresh, *self.recipe.steady, *self.recipe.kept]
+
+    def _move(self, values: list[Any]) -> bool:
+        """Numbers that are others at each call."""
+        recipe = self.recipe
+        moved = [m for o in recipe.optimizers for m in o.advance_all()]
+        if [rule for rule, _ in moved] != recipe.rules:
+            raise RuntimeError(
+                "compile: got an optimizer whose steps changed while it was in use; expected that its options "
+                "are set between calls"
+            )
+        for (first, count), (_, scalars) in zip(recipe.scalars, moved, strict=True):
+            values[first : first + count] = scalars.values()
+        for first, draw in recipe.draws:
+            values[first : first + 2] = draw.generator.take(draw.count)
+        return True
+
+    def _give(self, leaves: Sequence[Any], values: list[Any]) -> Any:
+        results = [self._result(r, leaves, values) for r in self.recipe.results]
+        nest = self.recipe.result_nest
+        return results[0] if nest is tree.LEAF else nest.fill(results)
+
+    def _result(self, r: Result, leaves: Sequence[Any], values: list[Any]) -> Any:
+        if r.place < 0:
+            return r.value if r.argument < 0 else leaves[r.argument]
+        t = whole = values[r.place]
+        if r.is_view:
+            t = whole._view(r.layout, r.offset)
+        elif r.is_other:
+            t = self.make(whole.storage, r.layout)
+        if r.node is not None:
+            t.tape = [next_seq(), *r.node[1:]]
+        return t
+
+
+def is_equal(a: Any, b: Any) -> bool:
+    """Whether one argument does for another: numbers, by their bits, and strings."""
+    return type(a) is type(b) and isinstance(a, (int, float, str)) and repr(a) == repr(b)
