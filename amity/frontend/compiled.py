@@ -117,9 +117,10 @@ def compile(
     """Make a function or module run its tensors' work as whole Programs.
 
     Python runs at each call, so whatever it does happens each time; kernels wait until a value is
-    looked at or the function ends, and then run as one Program, compiled when first met. Where two
-    calls show that Python would do the same again, as nothing that it can see changed, later ones skip
-    it while that holds; `static=True` insists on that, False never does it. Sizes are arguments of kernels: `dynamic`, like `backend`, `mode` and `options`, chooses nothing here.
+    looked at or the function ends, and then run as one Program, compiled when first met. Where a
+    call shows that Python would do the same again, as nothing that it can see has changed, later
+    ones skip it for as long as that holds; `static=True` insists on that, False never does it. Sizes
+    are arguments of kernels: `dynamic`, like `backend`, `mode` and `options`, chooses nothing here.
 
     errors: RuntimeError at the line that ends a graph, with `fullgraph`; where Python cannot be
     skipped, with `static=True`

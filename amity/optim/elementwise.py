@@ -112,7 +112,7 @@ class Elementwise(Optimizer):
         """Parameters, each followed by its gradient, their state if they have any, and their rule."""
         moving = with_grads(group["params"])
         if self.is_stateless(group):
-            return [(moving, None, self.rule(group, None))]
+            return [(moving, None, self.rule(group, None))] if moving else []
         batches: dict[Hashable, tuple[list[Tensor], list[State]]] = {}
         for i in range(0, len(moving), 2):
             p = moving[i]
