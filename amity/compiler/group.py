@@ -130,7 +130,10 @@ class Group:
             for x, d in zip(node.inputs, wanted, strict=True)
         ]
         dtype = register_type(node.spec.dtype.code)
-        self._add(node, Instruction("pointwise", op, tuple(args), dtype), axes)
+        if op.is_identity(*(x.spec for x in node.inputs)):
+            self._know(node, args[0], axes)
+        else:
+            self._add(node, Instruction("pointwise", op, tuple(args), dtype), axes)
 
     def add_reduce(self, node: Node, dims: tuple[int, ...], read: Any) -> None:
         self.reduced = dims
@@ -148,7 +151,10 @@ class Group:
         self._add(node, Instruction("reduce", op.combine, (source,), accumulate), axes)
 
     def _add(self, node: Node, instruction: Instruction, axes: Axes) -> None:
-        self.value[id(node)] = self._append(instruction)
+        self._know(node, self._append(instruction), axes)
+
+    def _know(self, node: Node, value: int, axes: Axes) -> None:
+        self.value[id(node)] = value
         self.axes[id(node)] = axes
         self.nodes.append(node)
 

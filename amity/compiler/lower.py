@@ -24,14 +24,15 @@ def lower(
     threads: int,
     given: dict[int, int] | None = None,
     roots: Sequence[int] | None = None,
+    makes: Sequence[Layout | None] = (),
 ) -> Lowered:
     """Launches for a graph whose inputs have these layouts.
 
     `given` maps an output to the argument whose memory it is written to; arguments of which some
-    memory is the same have the same number in `roots`.
+    memory is the same have the same number in `roots`; `makes` are layouts that outputs shall have.
     """
 
-    how = graph, inputs, target, threads, given or {}, roots
+    how = graph, inputs, target, threads, given or {}, roots, makes
     splits = pipeline.is_on("split")
     lowering = _Lowering(*how, None if splits else False)
     out = lowering.run()
@@ -49,6 +50,7 @@ class _Lowering:
         threads: int,
         given: dict[int, int],
         roots: Sequence[int] | None,
+        makes: Sequence[Layout | None],
         split: bool | None,
     ) -> None:
         self.graph, self.given, self.target, self.threads = graph, given, target, threads
@@ -67,6 +69,8 @@ class _Lowering:
             for x in n.inputs:
                 self.users.setdefault(id(x), []).append(n)
         self.wanted = {id(n) for n in graph.outputs}
+        pairs = zip(graph.outputs, makes, strict=False)
+        self.laid = {id(n): lay for n, lay in pairs if lay is not None}
 
     def run(self) -> Lowered:
         for node in self.nodes:
@@ -119,6 +123,8 @@ class _Lowering:
         """A place for a result: the argument it is meant for, if all has been read of that that will
         be, or a new buffer."""
         spec = node.spec
+        if id(node) in self.laid:
+            return self._new(self.laid[id(node)])
         target = self.writes.target(node)
         if target is not None and pipeline.is_on("in_place") and self._may_write(target, group):
             return target

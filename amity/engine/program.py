@@ -81,12 +81,14 @@ def build(
     mode: int | None = None,
     roots: Sequence[int] | None = None,
     name: str = "",
+    makes: Sequence[Layout | None] = (),
 ) -> Callable:
     """A native callable for a graph over inputs of these layouts.
 
     `given` maps outputs to arguments that receive them; `bumps` are arguments whose version grows;
     `roots` tells which arguments share memory, by equal numbers. While calls are recorded, kernels
-    are left to the first call that runs. `name`: see `Paper`.
+    are left to the first call that runs. `name`: see `Paper`. `makes`: layouts that outputs shall
+    have.
     """
     from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
 
@@ -94,7 +96,7 @@ def build(
     target, threads = device.kernels().target, machine.workers.threads
 
     def lowering() -> Lowered:
-        return lower(pipeline.run(graph), inputs, target, threads, given, roots)
+        return lower(pipeline.run(graph), inputs, target, threads, given, roots, makes)
 
     fresh = len(graph.outputs) - len(given)
     if mode is None:
@@ -108,17 +110,17 @@ def build(
             if len(lowered.steps) != 1 or given:
                 raise HostInside(hosts[0].op.name)
             return HostProgram(lowered, hosts[0], mode)
-        made = [p for o, p in enumerate(lowered.outputs) if o not in given]
-        outputs = [_output(lowered.places[p], len(weak)) for p in made]
+        fresh_places = [p for o, p in enumerate(lowered.outputs) if o not in given]
+        outputs = [_output(lowered.places[p], len(weak)) for p in fresh_places]
     kinds = kinds_of(inputs, weak, given)
     outline = plan.Plan(inputs, kinds, outputs, mode, list(bumps), flags=plan.UNBUILT)
-    makes = [o.layout if o.source < 0 else None for o in outputs]
+    made = [o.layout if o.source < 0 else None for o in outputs]
 
     def whole() -> plan.Plan:
         return _with_steps(lowered or lowering(), outline, set(given), roots is None)
 
     name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
-    paper = Paper(graph, inputs, given, weak, makes, whole, name)
+    paper = Paper(graph, inputs, given, weak, made, whole, name)
     if deferral.is_on:
         return machine.program(outline, paper)
     built = whole()

@@ -18,7 +18,6 @@ from . import autograd, create, foreach, inplace, view_memo
 from .batched import Batched, all_entries, held, is_batched, through
 from .bind import bind, fast_binary, fast_unary, fast_whole
 from .fused import bind_composite
-from .grad_mode import no_grad
 from .inplace import apply_inplace, write_again
 from .tape import ACCUMULATE, RULE, Rule, keep_grad, modes, next_seq
 from .tensor import Tensor
@@ -253,9 +252,7 @@ def clone(self: Tensor, *, memory_format: Any = None) -> Tensor:
 def _clone(self: Tensor, lay: Any) -> Tensor:
     if type(self.layout) is Symbol:
         return self
-    out = create.allocate(lay)
-    with no_grad():
-        inplace.write(out, self)
+    out = inplace.duplicate(self, lay)
     if self.tape is not None and modes.grad:
         out.tape = [next_seq(), CLONE, (self.tape,), (), (), (self.layout,), None, None]
     return out

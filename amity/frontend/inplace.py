@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
-from amity.core.dtype import bfloat16, bool_, can_cast, float16, float32, float64, int16, int64
+from amity.core.dtype import bool_, can_cast, float16, float32, float64, int64
 from amity.core.layout import Layout, layout
 from amity.engine import device as engine
 from amity.engine import program
@@ -172,7 +172,10 @@ def write_again(op: Op, t: Tensor, other: Any) -> Tensor | None:
 
 def _keep(key: tuple, graph: Graph, layouts: Sequence[Layout]) -> Callable:
     name = f"{getattr(key[0], 'name', key[0])}_"
-    plan = program.build(graph, layouts, {0: 0}, [0], program.FIRST, name=name)
+    return _remember(key, program.build(graph, layouts, {0: 0}, [0], program.FIRST, name=name))
+
+
+def _remember(key: tuple, plan: Callable) -> Callable:
     if len(_plans) > PLANS_KEPT:
         _plans.clear()
     _plans[key] = plan
@@ -193,13 +196,25 @@ def write(t: Tensor, source: Tensor) -> None:
     plan = _plans.get(key)
     if plan is None:
         layouts = [t.layout, source.layout]
-        if t.layout.dtype is source.layout.dtype and t.layout.dtype in (float16, bfloat16):
-            layouts = [layout(int16, m.shape, m.strides) for m in layouts]  # NaNs keep their bits
         nodes = [Node(None, (), Spec(tuple(m.shape), m.dtype)) for m in layouts]
         cast = Cast(layouts[0].dtype)
         x = Node(cast, nodes[1:], cast.infer(nodes[1].spec))
         plan = _keep(key, Graph(nodes, [x]), layouts)
     plan(t, source)
+
+
+def duplicate(t: Tensor, lay: Layout) -> Tensor:
+    """The same values in memory of their own, laid out otherwise; off the tape."""
+    if t.storage is None:
+        return create.allocate(lay)
+    key = ("duplicate", t.layout, lay)
+    plan = _plans.get(key)
+    if plan is None:
+        x = Node(None, (), Spec(tuple(lay.shape), lay.dtype))
+        y = Node(Cast(lay.dtype), (x,), x.spec)
+        plan = program.build(Graph([x], [y]), [t.layout], name="clone", makes=[lay])
+        _remember(key, plan)
+    return plan(t)
 
 
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:

@@ -27,6 +27,9 @@ class Cast(Pointwise):
     def argument_dtypes(self, x: Spec):
         return (x.dtype,)
 
+    def is_identity(self, x: Spec) -> bool:
+        return x.dtype is self.dtype and not x.is_weak
+
     @property
     def structure(self):
         return ("cast", self.dtype.code)

@@ -297,6 +297,10 @@ class Pointwise(Op):
             return Spec(shape, bool_)
         return Spec(shape, dtype, all(s.is_weak for s in specs) and dtype is float64)
 
+    def is_identity(self, *specs: Spec) -> bool:
+        """Whether it gives its first input as it is."""
+        return False
+
     def emit(self, k: Any, *values: Any) -> Any:
         return type(self).code(k, *values)
 
