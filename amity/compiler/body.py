@@ -26,9 +26,11 @@ class Point:
 class Body:
     """Evaluates a nest's instructions wherever the schedule's loops stand."""
 
-    def __init__(self, nest: Nest, b: Builder, target: Target) -> None:
+    def __init__(
+        self, nest: Nest, b: Builder, target: Target, first_word: int = 0, first_buffer: int = 0
+    ) -> None:
         self.nest, self.b, self.target = nest, b, target
-        self.words = words(nest)
+        self.words = words(nest, first_word)
         self.width = nest.lanes(target.vector_bytes)
         self.has_masks = "masks" in target.has
         self.rows = nest.dims.count("r")
@@ -39,7 +41,7 @@ class Body:
         self.spilled: dict[int, int] = {}
         self.sizes = [self.size(d) for d in range(len(nest.dims))]
         self.strides = {key: b.param(word) for key, word in self.words.strides.items()}
-        self.pointers = [b.pointer(i) for i in range(len(nest.operands))]
+        self.pointers = [b.pointer(first_buffer + i) for i in range(len(nest.operands))]
         self.zero = b.const(0, "i64")
         self.fixed = self._fixed()
 
@@ -95,7 +97,7 @@ class Body:
                 out[v] = b.convert(out[i.args[0]], i.dtype)
         return out
 
-    def _store_all(self, p: Point) -> None:
+    def store_all(self, p: Point) -> None:
         for operand, value in self.nest.stores:
             self._store(p, operand, value)
 

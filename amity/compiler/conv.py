@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 from amity.core.shape import contiguous_strides
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
 
-from . import conv_grad, conv_product, conv_strip, winograd
+from . import conv_grad, conv_product, conv_rows, conv_strip, winograd
 from .conv_problem import Array, Conv, Stage, forward_product, grad_input_products
+from .ending import Ending
+from .nest import Nest
 from .plan import Code, Launch
 
 BUILD = {
@@ -23,7 +26,10 @@ BUILD = {
     "fold": conv_grad.build_fold,
     "spectrum": winograd.build_spectrum,
     "tiles": winograd.build_tiles,
+    "row_weights": conv_rows.build_row_weights,
 }
+ENDED = {"rows": conv_rows.build_rows}  # those that end with a nest
+LANES = 16  # output channels of a group that are worth vectors of them
 FEW = 8  # output channels of a group up to which windows are read in place
 PIECES = 16  # of a grid for each thread: enough to even out, few enough to cost little
 OPERANDS = {"forward": "xwy", "grad_input": "ywx", "grad_weight": "xyw"}  # the result is the last
@@ -46,7 +52,7 @@ def plan_conv(
     stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int = 1,
     has_bias: bool = False, x_strides: Sequence[int] | None = None,
     w_strides: Sequence[int] | None = None, y_strides: Sequence[int] | None = None,
-    y_shape: Sequence[int] | None = None, threads: int = 1,
+    y_shape: Sequence[int] | None = None, threads: int = 1, ending: Ending | None = None,
 ) -> ConvPlan:  # fmt: skip
     """How to compute `forward` (y), `grad_input` (x) or `grad_weight` (w) from the other two.
 
@@ -54,7 +60,8 @@ def plan_conv(
 
     shape: x `[N, C, *spatial]`, w `[O, C / groups, *kernel]`, one to three spatial axes; y follows
     from them where it is not given. The weight gradient is written row-major; other strides (in
-    elements) are free.
+    elements) are free. With an ending, which y must suit (`can_end`), its operands take the place of
+    the result.
     """
     missing = 3 - (len(x_shape) - 2)
     y_shape = y_shape or (x_shape[0], w_shape[0]) + tuple(
@@ -66,16 +73,25 @@ def plan_conv(
         (1,) * missing + tuple(stride), (0,) * missing + tuple(padding),
         (1,) * missing + tuple(dilation), groups, has_bias, threads,
     )  # fmt: skip
-    names = OPERANDS[op][:2] + ("b" if has_bias else "") + OPERANDS[op][2]
-    at = {name: i for i, name in enumerate(names)}
+    inputs = OPERANDS[op][:2] + ("b" if has_bias else "")
+    at: dict[str | int, int] = {name: i for i, name in enumerate(inputs)}
+    if ending is None:
+        results, nest = 1, None
+        at[OPERANDS[op][2]] = len(inputs)
+        stages = _stages(target, op, conv)
+        family, kin = partial(_family, op, conv), (op, _may_be_winograd(op, conv))
+    else:
+        results, nest = len(ending.places), ending.nest
+        at |= {i: len(inputs) + i for i in range(results)}
+        stages = conv_rows.plan(target, forward_product(conv), ending)
+        family, kin = None, ()
     launches, temporaries = [], []
-    family, kin = partial(_family, op, conv), (op, _may_be_winograd(op, conv))
-    for stage in _stages(target, op, conv):
-        at["t"] = len(names) + len(temporaries)
+    for stage in stages:
+        at["t"] = len(inputs) + results + len(temporaries)
         temporaries += [stage.temporary] if stage.temporary else []
         launches += [
             Launch(
-                *_code(what, dtype)[:2],
+                *_code(what, dtype, nest)[:2],
                 meta=meta,
                 buffers=[at[n] for n in buffers],
                 grid=grid,
@@ -90,8 +106,17 @@ def plan_conv(
     return ConvPlan(launches, temporaries)
 
 
-def _code(what: str, dtype: str) -> Code:
-    return Code(("conv", what, dtype), partial(BUILD[what], dtype), f"conv_{what}")
+def _code(what: str, dtype: str, nest: Nest | None = None) -> Code:
+    label = f"conv_{what}"
+    if nest is None or what not in ENDED:
+        return Code(("conv", what, dtype), partial(BUILD[what], dtype), label)
+    return Code(("conv", what, dtype, nest.key), partial(ENDED[what], dtype, nest), label)
+
+
+def can_end(op: str, w: Sequence[int], groups: int) -> bool:
+    """Whether a convolution, if its result has its channels side by side, is to take an ending: one
+    that has enough channels to fill vectors."""
+    return op == "forward" and w[0] // groups >= LANES and prod(w) > 0
 
 
 def _may_be_winograd(op: str, conv: Conv) -> bool:

@@ -80,9 +80,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Stage:
-    """Runs of kernels, `(what, meta, buffers, grid)`, that share one temporary, called `t`."""
+    """Runs of kernels, `(what, meta, buffers, grid)`, that share one temporary, called `t`; the
+    operands of an ending are called by number.
+    """
 
-    runs: tuple[tuple[str, tuple[int, ...], str, int], ...]
+    runs: tuple[tuple[str, tuple[int, ...], Sequence[str | int], int], ...]
     temporary: int = 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from amity.core.layout import Layout
@@ -10,6 +11,7 @@ from amity.core.shape import numel
 from amity.ir.graph import Node
 from amity.ir.kernel import register_type
 
+from . import ending
 from .nest import Access, Instruction, make_nest
 from .plan import GRAIN_WORK, Code, Launch, Place
 from .schedule import BLOCK, COLUMN_BLOCK, build_nest
@@ -18,6 +20,16 @@ from .turn import turn_code, turn_launch
 Axes = tuple[int | None, ...]  # for each dimension of a value: the domain's, or None for size 1
 ACCUMULATE = {"f16": "f32", "bf16": "f32"}
 SPLIT_OVER = 1 << 17  # elements of a whole-tensor reduction that are worth splitting
+
+
+@dataclass(frozen=True)
+class Head:
+    """A kernel whose result a group uses: what it reads (places), and how its result is to lie."""
+
+    node: Node
+    inputs: Sequence[int]
+    layout: Layout
+    column: int  # the dimension that vectors run along
 
 
 class Group:
@@ -34,6 +46,7 @@ class Group:
         self.nodes: list[Node] = []
         self.operands: list[tuple[int, Access]] = []  # (place, access), inputs
         self.loads: dict[tuple, int] = {}
+        self.head: Head | None = None
 
     # -- what fits
     def axes_for(self, node: Node) -> Axes | None:
@@ -110,6 +123,11 @@ class Group:
         """
         n = len(roots)
         lay = places[argument].layout
+        if self.head is not None and any(
+            places[p].base < n and roots[places[p].base] == roots[argument]
+            for p in self.head.inputs
+        ):
+            return False
         strides = tuple(0 if m == 1 else s for m, s in zip(lay.shape, lay.strides, strict=True))
         return (
             tuple(lay.shape) == self.domain
@@ -122,6 +140,33 @@ class Group:
         )
 
     # -- adding
+    def begin(self, head: Head) -> None:
+        """Take in the result of a kernel that is not launched yet."""
+        self.head = head
+        instruction = ending.head(head.layout.dtype.code)
+        self._add(head.node, instruction, tuple(range(len(self.domain))))
+
+    def settle(self, place: int, layout: Layout) -> None:
+        """Read the head's result where it is after all."""
+        first, self.head = self.body[0], None
+        strides = tuple(0 if n == 1 else s for n, s in zip(layout.shape, layout.strides))
+        self.operands.append((place, Access(layout.dtype.code, strides)))
+        self.body[0] = Instruction("load", len(self.operands) - 1, (), first.dtype)
+
+    def ending(self, outputs: list[tuple[Node, int, Layout]]) -> ending.Ending | None:
+        """The group as what its head does to its sums, if all of it fits there."""
+        operands, stores = list(self.operands), []
+        for node, place, layout in outputs:
+            stores.append((len(operands), self.value[id(node)]))
+            access = Access(layout.dtype.code, self.output_strides(node, layout))
+            operands.append((place, access))
+        if self.reduced or any(
+            self.axes[id(n)] != self.axes[id(self.head.node)] for n, _, _ in outputs
+        ):
+            return None
+        n = len(self.operands)
+        return ending.make_ending(self.domain, self.head.column, operands, n, self.body, stores)
+
     def add_pointwise(self, node: Node, axes: Axes, read: Any) -> None:
         op = node.op
         wanted = op.argument_dtypes(*(x.spec for x in node.inputs))
@@ -210,6 +255,8 @@ class Group:
 
     def preferred(self, node: Node, layouts: Sequence[Layout]) -> Layout | None:
         """The memory order a full result takes over from the operands it is made of."""
+        if self.head is not None and node.spec.shape == self.domain:
+            return self.head.layout
         same = [m for m in layouts if m.shape == tuple(node.spec.shape) and m.is_dense]
         return same[0] if same and not any(m.is_contiguous for m in same) else None
 

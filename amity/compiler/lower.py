@@ -10,10 +10,12 @@ from amity.ir.graph import Graph, Node
 from amity.ir.target import Target
 
 from . import pipeline
-from .group import Group, copy_launch, nest_launch
+from .ending import Ending, plain_ending
+from .group import Group, Head, copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
+from .orders import channels_last, channels_side_by_side
 from .plan import HostCall, Lowered, Place
-from .planners import PLANNERS
+from .planners import ENDERS, PLANNERS
 from .writes import Writes
 
 
@@ -71,6 +73,8 @@ class _Lowering:
         self.wanted = {id(n) for n in graph.outputs}
         pairs = zip(graph.outputs, makes, strict=False)
         self.laid = {id(n): lay for n, lay in pairs if lay is not None}
+        chooses = pipeline.is_on("order")
+        self.sideways = channels_side_by_side(self.nodes, self.wanted) if chooses else set()
 
     def run(self) -> Lowered:
         for node in self.nodes:
@@ -229,8 +233,25 @@ class _Lowering:
                 place = self._for_result(node, group.preferred(node, layouts), group)
                 self.place[id(node)] = place
                 outputs.append((node, place, self.out.places[place].layout))
-        self.out.steps += group.launches(outputs, self._partial)
+        if group.head is not None:
+            outputs = self._launch_head(group, outputs)
+        if outputs:
+            self.out.steps += group.launches(outputs, self._partial)
         self.done |= inside
+
+    def _launch_head(self, group: Group, outputs: list) -> list:
+        """Launch the kernel that a group begins with; gives the outputs that are left to compute."""
+        head = group.head
+        end = group.ending(outputs) if pipeline.is_on("end") else None
+        if end is not None:
+            self._launch(head.node, head.inputs, [head.layout], end.places, end)
+            return []
+        place = self.place.get(id(head.node))
+        place = self._new(head.layout) if place is None else place
+        lay = self.out.places[place].layout
+        self._launch(head.node, head.inputs, [lay], [place], plain_ending(lay, head.column, place))
+        group.settle(place, lay)
+        return [o for o in outputs if o[0] is not head.node]
 
     def _constant(self, node: Node) -> None:
         if id(node) in self.wanted:
@@ -298,6 +319,12 @@ class _Lowering:
                 same[n.index] = n
         return same
 
+    def _wanted_layout(self, node: Node) -> Layout:
+        """How a kernel's result is to lie in memory."""
+        spec = node.spec
+        strides = channels_last(spec.shape) if id(node) in self.sideways else None
+        return layout(spec.dtype, spec.shape, strides)
+
     def _results(self, node: Node, inputs: Sequence[Layout]) -> list[int]:
         places = []
         orders = node.op.orders(*inputs)
@@ -321,14 +348,33 @@ class _Lowering:
     def _kernel(self, node: Node) -> None:
         inputs = [self._read(x) for x in node.inputs]
         self._flush()
+        ender, places = ENDERS.get(node.op.planner), [p for p, _ in inputs]
         layouts = [lay for _, lay in inputs]
+        if ender is not None:
+            wanted = self._wanted_layout(node)
+            is_apt = id(node) in self.sideways or ender.column == node.spec.ndim - 1
+            if is_apt and ender.can_end(node.op, layouts, wanted):
+                self.group = Group(node.spec.shape, self.split)
+                self.group.begin(Head(node, places, wanted, ender.column))
+                return
         results = self._results(node, layouts)
-        places = self.out.places
+        self._launch(node, places, [self.out.places[p].layout for p in results], results)
+        self.done.add(id(node))
+
+    def _launch(
+        self,
+        node: Node,
+        inputs: Sequence[int],
+        outs: Sequence[Layout],
+        results: Sequence[int],
+        end: Ending | None = None,
+    ) -> None:
+        """Plan a kernel's launches; with an ending, its operands take the place of the results."""
         plan: Callable = PLANNERS[node.op.planner]
-        launches, temporaries = plan(
-            node.op, layouts, [places[p].layout for p in results], self.target, self.threads
-        )
-        known = [p for p, _ in inputs] + results
+        ins = [self.out.places[p].layout for p in inputs]
+        how = {} if end is None else {"ending": end}
+        launches, temporaries = plan(node.op, ins, outs, self.target, self.threads, **how)
+        known = [*inputs, *results]
         known += [self._new(layout(BY_CODE["u8"], (n,))) for n in temporaries]
         for launch in launches:
             launch.buffers = [
@@ -336,7 +382,6 @@ class _Lowering:
                 for i in launch.buffers
             ]
             self.out.steps.append(launch)
-        self.done.add(id(node))
 
     def _part(self, place: int, offset: int) -> int:
         """A place further on in another's memory."""

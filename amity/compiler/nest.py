@@ -37,8 +37,8 @@ class Operand:
 class Instruction:
     """One value of a nest's body.
 
-    `op` is load, const, number (a constant that `meta` holds), cast, pointwise, reduce, index or
-    indexed.
+    `op` is load, const, number (a constant that `meta` holds), cast, pointwise, reduce, index,
+    indexed, or head: what the kernel has computed that the nest is the ending of (ending.py).
     """
 
     op: str
@@ -142,10 +142,11 @@ class Words:
     total: int = 0  # word of the whole reduced size, when split
 
 
-def words(nest: Nest) -> Words:
-    """The layout of `meta`: sizes, strides of class `s`, numbers, indexed operands, parameters of ops."""
-    n = len(nest.dims)
-    out = Words(list(range(n)), {}, {}, {}, {})
+def words(nest: Nest, first: int = 0) -> Words:
+    """The layout of `meta` from word `first` on: sizes, strides of class `s`, numbers, indexed operands,
+    parameters of ops."""
+    n = first + len(nest.dims)
+    out = Words(list(range(first, n)), {}, {}, {}, {})
     at = n
     if nest.split:
         out.total = at
@@ -290,7 +291,7 @@ def make_nest(
         strides = [[*s, 0] for s in strides]
     if keep_order:
         body = _renumbered(body, flags)
-    body, constants = _lift(body)
+    body, constants = lift(body)
     form = Form(out, dims, [s if a.whole is None else [] for a, s in zip(accesses, strides)])
     can_turn = form.can_turn and not (keep_order and "d" not in dims)
     can_spill = "d" in dims and any(getattr(i.what, "is_costly", False) for i in body)
@@ -350,7 +351,7 @@ def _operands(
     return tuple(operands), numbers
 
 
-def _lift(body: Sequence[Instruction]) -> tuple[list[Instruction], list[int]]:
+def lift(body: Sequence[Instruction]) -> tuple[list[Instruction], list[int]]:
     """Constants as run-time words, so that a size or a rate among them needs no kernel of its own."""
     out, numbers = [], []
     for i in body:

@@ -28,6 +28,8 @@ PASSES = (
     Pass("share", "equal nodes are one", share),
     Pass("defer", "updates of arguments come last, together"),
     Pass("fuse", "pointwise ops and reductions over one domain become one kernel"),
+    Pass("end", "pointwise ops that follow a kernel are done to its sums before they are stored"),
+    Pass("order", "results of convolutions have their channels side by side"),
     Pass("split", "a few long rows are reduced in chunks, by more threads"),
     Pass("in_place", "results meant for arguments are written there, and not copied"),
     Pass("reuse", "values between kernels whose lives do not meet share memory"),

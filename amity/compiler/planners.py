@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from amity.core.layout import Layout, layout
 from amity.ir.kernel import register_type
@@ -17,8 +17,9 @@ from amity.ops.elementwise import MUL
 
 from .attention_plan import plan_attention
 from .bag import plan_bag
-from .conv import plan_conv
+from .conv import can_end, plan_conv
 from .ctc import plan_ctc
+from .ending import Ending
 from .fold import plan_fold
 from .gemm import build_gemm
 from .gemm_plan import GemmKey, plan_gemm
@@ -110,17 +111,23 @@ def broadcast_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def plan_convolution(
-    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
-) -> Plan:
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int,
+    ending: Ending | None = None,
+) -> Plan:  # fmt: skip
     """A convolution or one of its gradients, as `op.role` says."""
     (out,) = outs
     x, w, y = op.operands(ins, out)
     plan = plan_conv(
         target, op.role, out.dtype.code, x.shape, w.shape, stride=op.stride, padding=op.padding,
         dilation=op.dilation, groups=op.groups, has_bias=len(ins) == 3, x_strides=x.strides,
-        w_strides=w.strides, y_strides=y.strides, y_shape=y.shape, threads=threads,
+        w_strides=w.strides, y_strides=y.strides, y_shape=y.shape, threads=threads, ending=ending,
     )  # fmt: skip
     return list(plan.launches), list(plan.temporaries)
+
+
+def can_end_convolution(op: Any, ins: Sequence[Layout], out: Layout) -> bool:
+    """Whether a convolution can end with what uses its result: see `can_end`."""
+    return can_end(op.role, ins[1].shape, op.groups)
 
 
 def plan_cat(
@@ -153,6 +160,18 @@ def plan_running(
     return [copy, scan], [flat.nbytes]
 
 
+class Ender(NamedTuple):
+    """A planner that takes an `Ending`, whose operands then take the place of the result.
+
+    `column` is the dimension of the result that vectors run along; `can_end(op, inputs, result)`
+    tells which layouts it can serve.
+    """
+
+    column: int
+    can_end: Callable[[Any, Sequence[Layout], Layout], bool]
+
+
+ENDERS = {"conv": Ender(1, can_end_convolution)}
 PLANNERS: dict[str, Callable[..., Plan]] = {
     "attention": plan_attention,
     "matmul": plan_matmul,

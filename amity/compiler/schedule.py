@@ -90,14 +90,14 @@ class _Schedule(Body):
             n = self.sizes[0]
             lo, hi = b.lo * BLOCK, b.min(b.hi * BLOCK, n)
             offsets = [self.zero] * len(self.nest.operands)
-            self._vectors(lo, hi, lambda at, w, m: self._store_all(Point(w, m, at, offsets, {})))
+            self._vectors(lo, hi, lambda at, w, m: self.store_all(Point(w, m, at, offsets, {})))
             return
         with b.loop(b.lo, b.hi) as L:
             offsets, indices = self._walk_rows(L.index, range(last))
             self._vectors(
                 self.zero,
                 self.sizes[last],
-                lambda at, w, m: self._store_all(Point(w, m, at, offsets, indices)),
+                lambda at, w, m: self.store_all(Point(w, m, at, offsets, indices)),
             )
 
     # -- reductions along memory

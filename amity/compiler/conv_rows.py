@@ -1,0 +1,443 @@
+"""Convolutions whose result has its channels side by side: pixels by channels, one matrix product.
+
+A row is an output pixel, a column an output channel, and the depth counts (tap, channel): what a pixel
+sees is gathered side by side for a block of pixels at a time, or read in place where each pixel sees
+itself alone. Images whose columns lie side by side instead are gathered line by line; their depth
+counts (channel, tap). Weights are laid out in panels, whose first row is the bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from amity.ir.kernel import Builder, Kernel, Value, itemsize
+from amity.ir.target import Target
+
+from .conv_problem import Product, Stage
+from .conv_product import kind_of, split_index
+from .ending import Ending, EndingBody, merged_stride
+from .nest import Nest
+from .pack import transpose
+from .tile import Tile, best_tile, k_loop
+from .window import IMAGE, Kind, Words, first_lanes, lane_mask, round_up, scaled_iota, signature
+
+AXIS = "size step offset tap taps count"
+AXES = " ".join(f"{a}.{n}" for a in "dhw" for n in AXIS.split())
+WEIGHTS = Words(
+    "w.start w.group w.out w.channel w.plane w.row w.column outs channels d h w bias is_linear "
+    "channel_row tap_row"
+)
+ROWS = Words(
+    f"{AXES} {IMAGE} images groups channels outs taps by_line in_place pitch m.block m.blocks "
+    "n.block n.blocks tap_chunk channel_chunk at.sums sums.row sums.panel"
+)
+DEPTH = 512  # of a product, that a block aims at
+BLOCK_BYTES = 384 << 10  # of what a block of pixels sees
+SUMS_BYTES = 1 << 20  # of sums that wait for the rest of their depth
+
+
+def row_sizes(tile: Tile) -> list[int]:
+    """The row counts of register tiles, falling: a block's rows are shared out evenly."""
+    return [tile.rows, tile.rows - 1, *range((tile.rows - 2) & -2, 0, -2), 1]
+
+
+# -- weights
+
+
+def build_row_weights(dtype: str, name: str, target: Target, math: Callable) -> Kernel:
+    """`(w, bias, out)`: for each panel of output channels the bias, then a row for each depth.
+
+    One unit is one panel of one group; columns beyond the last are garbage.
+    """
+    kind = kind_of(target, dtype)
+    tile = best_tile(target, kind.compute)
+    b = Builder(name, target, math)
+    width = tile.columns * kind.size
+    with b.entry():
+        w, bias, out = (b.pointer(i) for i in range(3))
+        read = lambda names: WEIGHTS.read(b, b.meta, names)  # noqa: E731
+        start, wg, wo, outs, has_bias = read("w.start w.group w.out outs bias")
+        channels, d, h, columns, is_linear = read("channels d h w is_linear")
+        panels = (outs + (tile.columns - 1)) // tile.columns
+        depth = channels * d * h * columns
+        with b.loop(b.lo, b.hi) as unit:
+            g, panel = split_index(unit.index, panels)
+            to = b.offset(out, unit.index * (depth + 1) * width)
+            for v in range(tile.vectors):
+                m = panel * tile.columns + v * kind.lanes
+                place = b.offset(to, v * kind.lanes * kind.size)
+                left = b.max(outs - m, 0)
+                known = first_lanes(b, b.select(has_bias.ne(0), left, 0), kind.lanes)
+                first = b.load(bias, g * outs + m, dtype, kind.lanes, known)
+                b.store(place, 0, first.to(kind.compute), kind.compute)
+                m = b.min(m, outs - 1)
+                source = b.offset(w, (start + g * wg + m * wo) * itemsize(dtype))
+                rows = b.offset(place, width)
+                with b.branch(is_linear.ne(0)):
+                    _turned(b, kind, source, rows, width, outs - m, depth)
+                with b.branch(is_linear.eq(0)):
+                    _scattered(b, kind, source, rows, width, left)
+    return b.kernel
+
+
+def _turned(b: Builder, kind: Kind, source, rows, width: int, outs: Value, depth: Value) -> None:
+    """A vector of output channels of weights without gaps: squares, transposed in registers."""
+    lanes, storage = kind.lanes, itemsize(kind.storage)
+    wo, channels, channel_row, tap_row = WEIGHTS.read(
+        b, b.meta, "w.out channels channel_row tap_row"
+    )
+    taps = depth // b.max(channels, 1)
+    lines = [b.offset(source, b.min(outs - 1, i) * wo * storage) for i in range(lanes)]
+    with b.loop(0, depth, lanes) as k:
+        mask = first_lanes(b, depth - k.index, lanes)
+        at = k.index * storage
+        square = [
+            b.load(b.offset(p, at), 0, kind.storage, lanes, mask).to(kind.compute) for p in lines
+        ]
+        for i, x in enumerate(transpose(b, square, lanes)):
+            with b.branch(depth - k.index > i):
+                c = (k.index + i) // taps
+                row = c * channel_row + (k.index + i - c * taps) * tap_row
+                b.store(b.offset(rows, row * width), 0, x, kind.compute)
+
+
+def _scattered(b: Builder, kind: Kind, source, rows, width: int, outs: Value) -> None:
+    """A vector of output channels of weights with any strides."""
+    lanes, storage = kind.lanes, itemsize(kind.storage)
+    read = lambda names: WEIGHTS.read(b, b.meta, names)  # noqa: E731
+    wo, wc, wd, wh, ww = read("w.out w.channel w.plane w.row w.column")
+    channels, d, h, w, channel_row, tap_row = read("channels d h w channel_row tap_row")
+    spread, mask = scaled_iota(b, wo, lanes), first_lanes(b, outs, lanes)
+    with b.loop(0, channels) as c, b.loop(0, d) as i, b.loop(0, h) as j, b.loop(0, w) as k:
+        at = c.index * wc + i.index * wd + j.index * wh + k.index * ww
+        x = b.load(b.offset(source, at * storage), spread, kind.storage, lanes, mask)
+        tap = (i.index * h + j.index) * w + k.index
+        row = c.index * channel_row + tap * tap_row
+        b.store(b.offset(rows, row * width), 0, x.to(kind.compute), kind.compute)
+
+
+# -- what pixels see
+
+GATHER = signature("meta* x* to* m0 m1 t0 t1 c0 c1")
+
+
+def gather(b: Builder, kind: Kind) -> None:
+    """The functions `by_pixel` and `by_line`: what output pixels m0 to m1 see of some taps and
+    channels, one row of `pitch` bytes each. Rows are written up to a vector past their end.
+    """
+    for name, body in (("by_pixel", _by_pixel), ("by_line", _by_line)):
+        with b.function(name, GATHER) as (meta, x, to, m0, m1, *part):
+            d_count, h_count, columns, pitch = ROWS.read(b, meta, "d.count h.count w.count pitch")
+            with b.loop(m0 // columns, (m1 + (columns - 1)) // columns) as line:
+                n, qd, qh = split_index(line.index, d_count, h_count)
+                start = line.index * columns
+                lo, hi = b.max(m0 - start, 0), b.min(m1 - start, columns)
+                target = b.offset(to, (start - m0) * pitch)
+                body(b, kind, meta, x, target, pitch, (n, qd, qh), (lo, hi), part)
+
+
+def _tap_line(b: Builder, meta: Value, q, i: Value, j: Value) -> tuple[Value, Value]:
+    """The place of a tap's plane and row in the image, and whether they are inside."""
+    at, inside = b.const(0, "i64"), b.const(True, "bool")
+    for axis, start, tap, stride in (("d", q[1], i, "x.plane"), ("h", q[2], j, "x.row")):
+        size, step, offset, tap_step, x = ROWS.read(
+            b, meta, f"{axis}.size {axis}.step {axis}.offset {axis}.tap {stride}"
+        )
+        z = start * step + offset + tap * tap_step
+        inside = inside & (z >= 0) & (z < size)
+        at = at + z * x
+    return at, inside
+
+
+def _by_pixel(b: Builder, kind: Kind, meta, x, to, pitch, q, span, part) -> None:
+    """Tap by tap: the channels of neighbouring pixels, copied, or zeros outside the image."""
+    t0, t1, c0, c1 = part
+    lo, hi = span
+    lanes, storage = kind.lanes, itemsize(kind.storage)
+    h_taps, w_taps, xn, xw = ROWS.read(b, meta, "h.taps w.taps x.image x.column")
+    size, step, offset, tap = ROWS.read(b, meta, "w.size w.step w.offset w.tap")
+    some = c1 - c0
+    with b.loop(t0, t1) as t:
+        i, j, k = split_index(t.index, h_taps, w_taps)
+        at, inside = _tap_line(b, meta, q, i, j)
+        z = offset + k * tap
+        first = b.min(b.max((step - 1 - b.min(z, 0)) // step, lo), hi)
+        end = b.min(b.max((size + step - 1 - z) // step, first), hi)
+        end = b.select(inside, end, first)
+        source = b.offset(x, (q[0] * xn + at + c0 + z * xw) * storage)
+        target = b.offset(to, (t.index - t0) * some * kind.size)
+        with b.loop(first, end) as m:
+            here, there = b.offset(source, m.index * step * xw * storage), m.index * pitch
+            there = b.offset(target, there)
+            whole = some & -lanes
+            with b.loop(0, whole, lanes) as c:
+                v = b.load(here, c.index, kind.storage, lanes).to(kind.compute)
+                b.store(there, c.index, v, kind.compute)
+            with b.branch(whole < some):
+                mask = first_lanes(b, some - whole, lanes)
+                v = b.load(here, whole, kind.storage, lanes, mask).to(kind.compute)
+                b.store(there, whole, v, kind.compute)
+        zero = b.splat(b.const(0, kind.compute), lanes)
+        for before, after in ((lo, first), (end, hi)):
+            with b.loop(before, after) as m, b.loop(0, some, lanes) as c:
+                b.store(b.offset(target, m.index * pitch), c.index, zero, kind.compute)
+
+
+def _by_line(b: Builder, kind: Kind, meta, x, to, pitch, q, span, part) -> None:
+    """Channel by channel: the taps of a row of the window, side by side."""
+    _, _, c0, c1 = part
+    lanes, storage = kind.lanes, itemsize(kind.storage)
+    d_taps, h_taps, w_taps, xn, xc, xw = ROWS.read(
+        b, meta, "d.taps h.taps w.taps x.image x.channel x.column"
+    )
+    size, step, offset, tap = ROWS.read(b, meta, "w.size w.step w.offset w.tap")
+    with b.loop(c0, c1) as c, b.loop(0, d_taps) as i, b.loop(0, h_taps) as j:
+        at, inside = _tap_line(b, meta, q, i.index, j.index)
+        plane = q[0] * xn + c.index * xc + b.select(inside, at, 0)
+        source = b.offset(x, plane * storage)
+        limit = b.select(inside, size, 0)
+        line = ((c.index - c0) * d_taps + i.index) * h_taps + j.index
+        target = b.offset(to, line * w_taps * kind.size)
+        with b.loop(*span) as m, b.loop(0, w_taps, lanes) as k:
+            z = m.index * step + offset + k.index * tap
+            there = b.offset(target, m.index * pitch)
+            mask = lane_mask(b, z, tap, limit, lanes) & first_lanes(b, w_taps - k.index, lanes)
+            with b.branch((tap * xw).eq(1)):
+                v = b.load(source, z, kind.storage, lanes, mask).to(kind.compute)
+                b.store(there, k.index, v, kind.compute)
+            with b.branch((tap * xw).ne(1)):
+                index = b.splat((z * xw).to("i32"), lanes) + scaled_iota(b, tap * xw, lanes)
+                v = b.load(source, index, kind.storage, lanes, mask).to(kind.compute)
+                b.store(there, k.index, v, kind.compute)
+
+
+# -- products
+
+TILE = signature("a* a_row bias* b* c* depth old")
+
+
+def tile_function(b: Builder, tile: Tile) -> None:
+    """The function `tile<rows>`: sums `[rows][columns]` at `c`, begun with the bias or, if `old` is
+    1, with what is there.
+    """
+    V, lanes = tile.vectors, tile.width
+    with b.function(f"tile{tile.rows}", TILE) as (a, a_row, bias, bp, c, depth, old):
+        places = [b.offset(c, i * lanes * tile.bytes) for i in range(tile.rows * V)]
+        zero = b.splat(b.const(0, tile.element), lanes)
+        with b.loop(0, b.const(1, "i64") - old, 1, [zero] * V) as loop:
+            loop.next(*(b.load(bias, j * lanes, tile.element, lanes) for j in range(V)))
+        acc = loop.results * tile.rows
+        with b.loop(0, old, 1, acc) as loop:
+            loop.next(*(b.load(p, 0, tile.element, lanes) for p in places))
+        width = tile.columns * tile.bytes
+        acc = k_loop(b, tile, loop.results, a, a_row, tile.bytes, bp, width, depth, 4)
+        for p, x in zip(places, acc, strict=True):
+            b.store(p, 0, x, tile.element)
+
+
+ENDING = signature("meta* buffers* sums* rows columns row column")
+
+
+def ending_function(b: Builder, kind: Kind, tile: Tile, nest: Nest, words: int) -> None:
+    """The function `ending`: rows of sums `[row][columns]` finished and stored."""
+    with b.function("ending", ENDING) as (b.meta, b.buffers, sums, rows, columns, row, column):
+        end = EndingBody(nest, b, words, FIRST_OPERAND)
+        with b.loop(0, rows) as r:
+            line = b.offset(sums, r.index * (tile.columns * kind.size))
+            for v in range(tile.vectors):
+                left = columns - v * kind.lanes
+                x = lambda v=v: b.load(line, v * kind.lanes, kind.compute, kind.lanes)  # noqa: E731
+                at = column + v * kind.lanes
+                with b.branch(left >= kind.lanes):
+                    end.store(x(), row + r.index, at, None)
+                with b.branch((left > 0) & (left < kind.lanes)):
+                    end.store(x(), row + r.index, at, first_lanes(b, left, kind.lanes))
+
+
+FIRST_OPERAND = 2  # buffers of an ending come after the image and the weights
+
+
+def build_rows(dtype: str, nest: Nest, name: str, target: Target, math: Callable) -> Kernel:
+    """`(x, weights, operands of the ending)`: one unit is a block of pixels, a group and a range of
+    its output channels.
+    """
+    kind = kind_of(target, dtype)
+    tile = best_tile(target, kind.compute)
+    b = Builder(name, target, math)
+    gather(b, kind)
+    for rows in row_sizes(tile):
+        tile_function(b, tile.with_shape(rows))
+    ending_function(b, kind, tile, nest, len(ROWS.names))
+    with b.entry():
+        _rows(b, kind, tile)
+    return b.kernel
+
+
+def _rows(b: Builder, kind: Kind, tile: Tile) -> None:
+    read = lambda names: ROWS.read(b, b.meta, names)  # noqa: E731
+    images, d, h, w, groups = read("images d.count h.count w.count groups")
+    outs, taps, channels, m_block, n_block, n_blocks = read(
+        "outs taps channels m.block n.block n.blocks"
+    )
+    tap_chunk, channel_chunk, by_line, xc = read("tap_chunk channel_chunk by_line x.channel")
+    pixels = images * d * h * w
+    with b.loop(b.lo, b.hi) as unit:
+        mb, g, nb = split_index(unit.index, groups, n_blocks)
+        m0 = mb * m_block
+        m = b.min(m_block, pixels - m0)
+        image = b.offset(b.pointer(0), g * channels * xc * itemsize(kind.storage))
+        span = nb * n_block, b.min(outs, (nb + 1) * n_block)
+        with b.loop(0, taps, tap_chunk) as t0, b.loop(0, channels, channel_chunk) as c0:
+            t1 = b.min(t0.index + tap_chunk, taps)
+            c1 = b.min(c0.index + channel_chunk, channels)
+            first = b.select(by_line.ne(0), c0.index * taps, t0.index * channels + c0.index)
+            depth = (t1 - t0.index) * (c1 - c0.index)
+            is_last = t1.eq(taps) & c1.eq(channels)
+            chunk = (t0.index, t1, c0.index, c1)
+            _chunk(b, kind, tile, image, g, (m0, m), span, chunk, first, depth, is_last)
+
+
+def _chunk(b: Builder, kind: Kind, tile: Tile, image, g, block, span, chunk, first, depth,
+           is_last) -> None:  # fmt: skip
+    """All tiles of a block's sums, for a part of their depth."""
+    read = lambda names: ROWS.read(b, b.meta, names)  # noqa: E731
+    in_place, pitch, x_row, by_line = read("in_place pitch x.column by_line")
+    at_sums, sums_row, sums_panel, outs = read("at.sums sums.row sums.panel outs")
+    channels, taps = read("channels taps")
+    m0, m = block
+    sizes, width = row_sizes(tile), tile.columns * kind.size
+    count = (m + (tile.rows - 1)) // tile.rows
+    size = (m + count - 1) // count
+    rows = b.const(sizes[0], "i64")
+    for n in sizes[1:]:
+        rows = b.select(size <= n, n, rows)
+    # tiles that read in place must not read past the image: the last one reads a copy
+    tail = b.select(in_place.ne(0), (count - 1) * size, 0)
+    with b.branch(by_line.eq(0)):
+        b.call("by_pixel", b.meta, image, b.scratch, m0 + tail, m0 + m, *chunk)
+    with b.branch(by_line.ne(0)):
+        b.call("by_line", b.meta, image, b.scratch, m0 + tail, m0 + m, *chunk)
+    at = (m0 * x_row + chunk[2]) * itemsize(kind.storage)
+    here, here_row = b.offset(image, at), x_row * itemsize(kind.storage)
+    panel = (channels * taps + 1) * width
+    panels = (outs + (tile.columns - 1)) // tile.columns
+    n0, n1 = span
+    with b.loop(n0, n1, tile.columns) as n:
+        bias = b.offset(b.pointer(1), (g * panels + n.index // tile.columns) * panel)
+        weights = b.offset(bias, (first + 1) * width)
+        sums = b.offset(b.scratch, at_sums + (n.index - n0) // tile.columns * sums_panel)
+        with b.loop(0, m, size) as i:
+            is_copy = in_place.eq(0) | i.index.eq(tail)
+            copied = b.offset(b.scratch, (i.index - tail) * pitch)
+            a = b.select(is_copy, copied, b.offset(here, i.index * here_row))
+            step = b.select(is_copy, pitch, here_row)
+            c = b.offset(sums, i.index * sums_row)
+            for r in sizes:
+                with b.branch(rows.eq(r)):
+                    b.call(f"tile{r}", a, step, bias, weights, c, depth, b.min(first, 1))
+            with b.branch(is_last):
+                b.call("ending", b.meta, b.buffers, c, b.min(size, m - i.index), n1 - n.index,
+                       m0 + i.index, g * outs + n.index)  # fmt: skip
+
+
+# -- plans
+
+
+def plan(target: Target, p: Product, ending: Ending) -> list[Stage]:
+    """Lay out the weights, then multiply."""
+    if prod(p.counts) * p.outs * p.groups == 0:
+        return []
+    kind = kind_of(target, p.dtype)
+    tile = best_tile(target, kind.compute)
+    words, units = _words(p, kind, tile)
+    panels = p.groups * -(-p.outs // tile.columns)
+    operands = tuple(range(len(ending.places)))
+    weights = (
+        "row_weights",
+        WEIGHTS.meta(_weight_words(p)),
+        "wbt" if p.has_bias else "wwt",
+        panels,
+    )
+    rows = ("rows", ROWS.meta(words) + ending.meta, (p.source, "t", *operands), units)
+    size = panels * tile.columns * (p.channels * p.taps + 1) * kind.size
+    return [Stage((weights, rows), size)]
+
+
+def _weight_words(p: Product) -> dict[str, int]:
+    counts = (p.channels, *(a.taps for a in p.axes))
+    strides = p.w[2:]
+    expected, is_linear = 1, True
+    for n, s in zip(reversed(counts), reversed(strides)):
+        is_linear &= n == 1 or s == expected
+        expected *= n
+    names = "w.group w.out w.channel w.plane w.row w.column".split()
+    by_line = is_by_line(p)
+    return {
+        **dict(zip(names, p.w)), **dict(zip(("channels", "d", "h", "w"), counts)),
+        "w.start": p.w_start, "outs": p.outs, "bias": p.has_bias, "is_linear": is_linear,
+        "channel_row": p.taps if by_line else 1, "tap_row": 1 if by_line else p.channels,
+    }  # fmt: skip
+
+
+def is_by_line(p: Product) -> bool:
+    """Whether the channels of the image do not lie side by side."""
+    return p.x[1] != 1 and p.channels > 1
+
+
+def in_place_stride(p: Product) -> int | None:
+    """Elements from pixel to pixel, where each one sees itself alone and they are evenly apart."""
+    if is_by_line(p) or any(
+        a.taps != 1 or a.step != 1 or a.offset or a.size != a.count for a in p.axes
+    ):
+        return None
+    return merged_stride(p.counts, (p.x[0], *p.x[2:]), range(4))
+
+
+def _words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int]:
+    pixels, depth = prod(p.counts), p.channels * p.taps
+    stride = in_place_stride(p) if p.dtype == kind.compute else None
+    parts = -(-depth // (DEPTH + DEPTH // 4))
+    tap_chunk = -(-p.taps // parts)
+    channel_chunk = p.channels
+    if is_by_line(p):
+        tap_chunk, channel_chunk = p.taps, -(-p.channels // parts)
+    elif tap_chunk == 1:
+        channel_chunk = -(-p.channels // max(1, round(p.channels / DEPTH)))
+    is_whole = tap_chunk == p.taps and channel_chunk == p.channels
+    pitch = round_up(tap_chunk * channel_chunk * kind.size) + 64
+    pitch += 64 if pitch % 1024 == 0 else 0
+    m_block, n_block = _blocks(p, tile, kind, pixels, pitch, is_whole)
+    m_blocks, n_blocks = -(-pixels // m_block), -(-p.outs // n_block)
+    width = tile.columns * kind.size
+    words = {
+        **{f"{a}.{n}": v for a, x in zip("dhw", p.axes) for n, v in
+           zip(AXIS.split(), (x.size, x.step, x.offset, x.tap_step, x.taps, x.count))},
+        **dict(zip(IMAGE.split(), p.x)),
+        "images": p.images, "groups": p.groups, "channels": p.channels, "outs": p.outs,
+        "taps": p.taps, "by_line": is_by_line(p), "in_place": stride is not None, "pitch": pitch,
+        "m.block": m_block, "m.blocks": m_blocks, "n.block": n_block, "n.blocks": n_blocks,
+        "tap_chunk": tap_chunk, "channel_chunk": channel_chunk,
+        "at.sums": round_up(m_block * pitch + 64), "sums.row": 0 if is_whole else width,
+        "sums.panel": 0 if is_whole else m_block * width,
+    }  # fmt: skip
+    if stride is not None:
+        words["x.column"] = stride
+    return words, m_blocks * n_blocks * p.groups
+
+
+def _blocks(
+    p: Product, tile: Tile, kind: Kind, pixels: int, pitch: int, is_whole: bool
+) -> tuple[int, int]:
+    """Pixels and output channels of a block: many threads want small ones."""
+    units = -(-pixels // tile.rows)
+    m_blocks = -(-units // max(1, BLOCK_BYTES // (pitch * tile.rows)))
+    if p.threads > 1:
+        m_blocks = max(m_blocks, min(units // 4, 4 * p.threads))
+    m_block = -(-units // max(1, m_blocks)) * tile.rows
+    panels = -(-p.outs // tile.columns)
+    n_blocks = 1 if p.threads == 1 else -(-3 * p.threads // (max(1, m_blocks) * p.groups))
+    n_panels = -(-panels // min(panels, n_blocks))
+    if not is_whole:
+        n_panels = min(n_panels, max(1, SUMS_BYTES // (m_block * tile.columns * kind.size)))
+    return m_block, n_panels * tile.columns
