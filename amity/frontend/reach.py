@@ -7,6 +7,7 @@ words of memory (runtime/cpu/objects.py). What cannot be followed, or changes un
 
 from __future__ import annotations
 
+import builtins
 import types
 from array import array
 from collections import OrderedDict, defaultdict
@@ -128,7 +129,7 @@ class Reach:
             follow(x, self, where)
         elif isinstance(x, Tensor):
             self._tensor(x, where)
-        elif is_stateless(type(x)):
+        elif is_stateless(type(x)) or type(x) is object:
             pass
         elif isinstance(x, (tuple, frozenset)):
             for i, item in enumerate(x):
@@ -190,6 +191,7 @@ class Reach:
         for i, part in enumerate(parts):
             self._fact(where, x, i, part)
         self._guard(objects.of_function, x)
+        self._attributes(x, where, self.names)
         for name, cell in zip(x.__code__.co_freevars, x.__closure__ or (), strict=True):
             self.follow(cell, name)
         self.follow(x.__defaults__, f"a default of {where}")
@@ -214,6 +216,7 @@ class Reach:
         self.follow(x.__self__, f"{where}.__self__")
 
     def _partial(self, x: partial, where: str) -> None:
+        self._attributes(x, where, self.names)
         for part in (x.func, x.args, x.keywords):
             self.follow(part, where)
 
@@ -228,11 +231,14 @@ class Reach:
         self.table(x.__dict__, where, self.names, ".{}")
 
     def _class(self, x: type, where: str) -> None:
+        if not x.__flags__ & HEAP or x.__flags__ & FIXED:
+            return
         getattr(x, "__reach__", None)  # lookups give a class its number
         if not objects.has_version(x):
             raise Refused(f"changes of {x.__name__} ({where}) cannot be seen")
         self._fact(where, x, tuple(w for _, w in objects.of_class(x)), None)
         self._guard(objects.of_class, x)
+        self.follow(type(x), type(x).__name__)
         for cls in x.__mro__:
             if (
                 cls.__flags__ & HEAP
@@ -251,11 +257,14 @@ class Reach:
         self.follow(cls, cls.__name__)
         self._fact(where, x, None, cls)
         self._guard(objects.of_type, x)
+        is_whole = self.sees_all or is_own(cls.__module__)
+        self._attributes(x, where, None if is_whole else self.names | _names_of_own(cls))
+
+    def _attributes(self, x: Any, where: str, names: set[str] | None) -> None:
+        """What an object has by name."""
         self._fact(where, x, None, x.__dict__)
         self._guard(objects.of_attributes, x)
-        names = self.names | _names_of_own(cls)
-        is_whole = self.sees_all or is_own(cls.__module__)
-        self.table(x.__dict__, where, None if is_whole else names, ".{}")
+        self.table(x.__dict__, where, names, ".{}")
 
     def _tensor(self, x: Tensor, where: str) -> None:
         if type(x.layout) is not Layout or x.storage is None:
@@ -267,6 +276,7 @@ class Reach:
             self._fact(f"{where}.{name}", x, name, getattr(x, name))
             self._guard(_slot, x, offset)
         self._guard(objects.of_type, x)
+        self._attributes(x, where, self.names)
         self.follow(type(x), type(x).__name__)
         if x.base is not None:
             self.follow(x.base, f"{where}._base")
@@ -291,7 +301,7 @@ class Sight:
         """What it sees now."""
         found = Reach(self.watch.names, self.watch.sees_all, self.watch.codes)
         found.walk(self.function, "the function")
-        for space in self.watch.codes.values():
+        for space in (*self.watch.codes.values(), vars(builtins)):
             found.space(space)
         for i, leaf in self.fixed:
             found.walk(leaf, f"argument {i}")
@@ -320,7 +330,7 @@ def _item(x: list, i: int) -> Iterator[tuple[int, int]]:
     yield objects.of_item(x, i)
 
 
-HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by Python code
+HEAP, FIXED = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, as Python code makes them; and _IMMUTABLETYPE
 METHODS = (types.FunctionType, staticmethod, classmethod, property)
 
 

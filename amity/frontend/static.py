@@ -5,6 +5,7 @@ What it takes that a Program may do so is found out by trial.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,10 +27,10 @@ MISSED = object()  # what a static call gives where it does not stand for the fu
 
 
 def state() -> tuple:
-    """What ops ask for at each call, besides their arguments."""
+    """What ops ask for at each call, besides their arguments; and who wants to see Python run."""
     return (
         modes.grad, modes.inference, modes.anomaly, modes.checks_nan, get_default_dtype(),
-        region.is_on, region.dtype, len(running()), device.watcher(),
+        region.is_on, region.dtype, len(running()), device.watcher(), sys.gettrace(), sys.getprofile(),
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ class Assembly:
         kept = []
         for k, (root, offset, lay) in enumerate(self.places):
             storage, argument = run.roots[root], None
-            if run.made[root]:
+            if self._is_new(root):
                 leaf, g, had_one = self.grads.get(root, (None, None, False))
                 if had_one:
                     kept.append((leaf, g))
@@ -137,9 +137,17 @@ class Assembly:
             self.steady.append((leaf, g))
             return
         root = None if g is None else self.number.get(id(g.storage))
-        if root is None or not self.run.made[root] or root in self.grads or g.tape is not None:
+        if root is None or not self._is_new(root) or root in self.grads or g.tape is not None:
             raise Changed("a gradient is not one that the call computes")
         self.grads[root] = leaf, g, before is not None
+
+    def _is_new(self, root: int) -> bool:
+        """Whether memory was made by the call, and not only found."""
+        if self.run.made[root]:
+            return True
+        at, noted = id(self.run.roots[root]), self.run.segment.noted
+        is_read = any(r == root for r, _, _ in noted.places[: -len(noted.targets)])
+        return not (at in self.held or at in self.owner or is_read) and root in noted.targets
 
     def _beyond(self, t: Tensor, offset: int) -> int:
         """How far from a tensor's start something begins that is so far from its root's."""

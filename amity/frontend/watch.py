@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import dis
 import os
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ PURE = {
     "hasattr", "hex", "isinstance", "issubclass", "iter", "len", "max", "min", "next", "oct", "ord",
     "pow", "repr", "round", "setattr", "sorted", "sum", "__build_class__",
 }  # fmt: skip
-BY_NAME = {"getattr", "hasattr", "setattr", "delattr"}  # they name attributes at run time
+BY_NAME = {"getattr", "hasattr", "setattr", "delattr", "format", "format_map"}  # name by strings
 MODULES = {
     "math",
     "cmath",
@@ -54,6 +56,7 @@ HOLDERS += (
 HOLDERS += (types.GeneratorType, types.CellType, types.MappingProxyType)
 LIBRARY = (os.path.dirname(os.__file__) + os.sep, "<frozen ")
 THIRD = (os.path.dirname(np.__file__) + os.sep,)  # which amity calls
+MATCHES = dis.opmap["MATCH_CLASS"]  # which asks for what the class names
 UNSEEN = {
     "_version",
     "__dict__",
@@ -100,8 +103,12 @@ class Watch:
 
     @property
     def names(self) -> set[str]:
-        """What the code that ran names."""
-        return {name for code in self.codes for name in code.co_names}
+        """What the code that ran names, also by strings."""
+        found = {name for code in self.codes for name in code.co_names}
+        for code in self.codes:
+            for text in _texts(code.co_consts):
+                found.update(text.split("."))
+        return found
 
     def strangers(self, known: set[types.CodeType]) -> list[types.CodeType]:
         """Code with free variables that ran, of functions that neither are known nor were made by
@@ -126,6 +133,7 @@ class Watch:
         if is_library(frame) and frame.f_back is not None and self._is_trusted(frame.f_back):
             return True
         self.codes[code] = frame.f_globals
+        self.sees_all |= MATCHES in code.co_code[::2]
         return False
 
     def _event(self, frame: types.FrameType, event: str, arg: Any) -> None:
@@ -133,13 +141,21 @@ class Watch:
             self._is_trusted(frame)
         elif event == "c_call" and not self._is_trusted(frame):
             name = getattr(arg, "__name__", "")
-            if name in BY_NAME and getattr(arg, "__self__", None) is builtins:
+            if name in BY_NAME:
                 self.sees_all = True
             if not is_pure(arg) and arg is not sys.setprofile:
                 whose = (
                     getattr(arg, "__module__", None) or type(getattr(arg, "__self__", 0)).__name__
                 )
                 self._refuse(f"calls {whose}.{name}", frame.f_code.co_filename, frame.f_lineno)
+
+
+def _texts(constants: tuple) -> Iterator[str]:
+    for c in constants:
+        if isinstance(c, str):
+            yield c
+        elif isinstance(c, tuple):
+            yield from _texts(c)
 
 
 def is_pure(function: Any) -> bool:

@@ -1,9 +1,14 @@
 """Calls that skip Python: they stand for the function's while nothing that it sees changed, and only then."""
 
+import builtins
 import math
+import operator
+import os
 import random
 import sys
+import threading
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -448,7 +453,178 @@ def changes_partial_argument():
     return partial(inner, table=table), lambda: table.update(scale=2.0)
 
 
+def changes_attribute_of_a_function():
+    def f(x):
+        return x * f.scale
+
+    f.scale = 2.0
+
+    def change():
+        f.scale = 3.0
+
+    return f, change
+
+
+def adds_attribute_to_a_function():
+    def inner(x):
+        return x
+
+    def f(x):
+        return inner(x) * (2 if hasattr(inner, "doubles") else 1)
+
+    def change():
+        inner.doubles = True
+
+    return f, change
+
+
+def changes_attribute_of_a_tensor():
+    w = amity.ones(3)
+    w.scale = 2.0
+
+    def f(x):
+        return x * w * w.scale
+
+    def change():
+        w.scale = 3.0
+
+    return f, change
+
+
+def adds_attribute_to_a_tensor():
+    w = amity.ones(3)
+
+    def f(x):
+        return x * w * (2 if hasattr(w, "doubles") else 1)
+
+    def change():
+        w.doubles = True
+
+    return f, change
+
+
+class Options:
+    def __init__(self):
+        self.scale = 2.0
+
+
+def changes_what_a_string_names():
+    options = Options()
+
+    def f(x):
+        return x * operator.attrgetter("scale")(options)
+
+    def change():
+        options.scale = 3.0
+
+    return f, change
+
+
+def changes_what_a_format_names():
+    options = Options()
+
+    def f(x):
+        return x * float(f"{options.scale}")
+
+    def change():
+        options.scale = 3.0
+
+    return f, change
+
+
+class Point:
+    __match_args__ = ("height",)
+
+    def __init__(self, height):
+        self.height = height
+
+
+def changes_what_a_pattern_names():
+    point = Point(2.0)
+
+    def f(x):
+        match point:
+            case Point(2.0):
+                return x * 2
+            case _:
+                return x * 5
+
+    def change():
+        point.height = 3.0
+
+    return f, change
+
+
+def hides_a_builtin():
+    def f(x):
+        return x * max(1.0, 2.0)
+
+    def change():
+        globals()["max"] = min
+        return lambda: globals().pop("max")
+
+    return f, change
+
+
+def replaces_a_builtin():
+    def f(x):
+        return x * max(1.0, 2.0)
+
+    def change():
+        before, builtins.max = builtins.max, min
+        return lambda: setattr(builtins, "max", before)
+
+    return f, change
+
+
+def changes_environment():
+    def f(x):
+        return x * float(os.environ.get("AMITY_TEST_SCALE", "2"))
+
+    def change():
+        os.environ["AMITY_TEST_SCALE"] = "3"
+        return lambda: os.environ.pop("AMITY_TEST_SCALE")
+
+    return f, change
+
+
+def changes_metaclass():
+    class Meta(type):
+        scale = 2.0
+
+    class Config(metaclass=Meta):
+        pass
+
+    def f(x):
+        return x * Config.scale
+
+    def change():
+        Meta.scale = 3.0
+
+    return f, change
+
+
+def rebinds_a_method_of_an_object():
+    class Model:
+        def scale(self):
+            return 1.0
+
+    model = Model()
+
+    def f(x):
+        return x * model.scale()
+
+    def change():
+        model.scale = lambda: 4.0
+
+    return f, change
+
+
 CHANGES = [
+    changes_attribute_of_a_function, adds_attribute_to_a_function, changes_attribute_of_a_tensor,
+    adds_attribute_to_a_tensor, changes_what_a_string_names, changes_what_a_format_names,
+    changes_what_a_pattern_names, hides_a_builtin, replaces_a_builtin, changes_environment, changes_metaclass,
+    rebinds_a_method_of_an_object,
     changes_closure, changes_global, changes_list, appends, changes_dict, adds_key, changes_set,
     changes_attribute, changes_class_attribute, changes_method, changes_class_of_object, changes_code,
     changes_default, changes_default_list, replaces_function_of_a_module, changes_instance_dict,
@@ -865,6 +1041,55 @@ def test_inside_of_transforms_and_other_compiled_functions():
         assert outer(X).tolist() == (X * X + 1).tolist()
     assert amity.vmap(inner)(X).tolist() == (X * X).tolist()
     assert amity.func.grad(lambda x: inner(x).sum())(X).tolist() == (2 * X).tolist()
+
+
+def test_debuggers_see_python_run():
+    def function(x):
+        return x + 1
+
+    f, seen = warmed(function, X), []
+    before = uses(f)
+    sys.settrace(lambda frame, event, arg: seen.append(frame.f_code.co_name))
+    try:
+        f(X)
+    finally:
+        sys.settrace(None)
+    assert "function" in seen and uses(f) == before
+
+
+def test_threads():
+    w = amity.ones(50)
+    f = warmed(lambda x: (x * w).sum(), amity.ones(50))
+    wrong = []
+
+    def work(i):
+        for _ in range(200):
+            if f(amity.full((50,), float(i))).item() != 50 * i:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_recurrent_step():
+    amity.manual_seed(0)
+    model = amity.nn.LSTM(3, 4)
+    update = amity.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+
+    def step(x):
+        update.zero_grad()
+        model(x)[0].sum().backward()
+        update.step()
+
+    f = warmed(step, amity.ones(2, 5, 3))
+    other, mine = deepcopy(model), [p.tolist() for p in model.parameters()]
+    f(amity.ones(2, 5, 3))
+    assert [p.tolist() for p in model.parameters()] != mine
+    assert [p.tolist() for p in other.parameters()] == mine
 
 
 def test_profiles_see_calls():
