@@ -238,7 +238,7 @@ class RNNBase(Module):
         if not is_batched:
             input = input.unsqueeze(1)
         elif self.batch_first:
-            input = input.transpose(0, 1)
+            input = input.transpose(0, 1).contiguous()  # one product for all rows, not one a step
         if input.shape[0] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         state = self._first_state(hx, input, input.shape[1], is_batched)
