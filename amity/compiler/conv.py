@@ -11,8 +11,8 @@ from amity.core.shape import contiguous_strides
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
 
-from . import conv_grad, conv_product, conv_rows, conv_strip, winograd
-from .conv_problem import Array, Conv, Stage, forward_product, grad_input_products
+from . import conv_grad, conv_product, conv_rows, conv_strip, winograd, winograd_rows
+from .conv_problem import Array, Conv, Product, Stage, forward_product, grad_input_products
 from .ending import Ending
 from .nest import Nest
 from .plan import Code, Launch
@@ -27,8 +27,12 @@ BUILD = {
     "spectrum": winograd.build_spectrum,
     "tiles": winograd.build_tiles,
     "row_weights": conv_rows.build_row_weights,
+    "row_spectrum": winograd_rows.build_row_spectrum,
 }
-ENDED = {"rows": conv_rows.build_rows}  # those that end with a nest
+ENDED = {
+    "rows": conv_rows.build_rows,
+    "row_tiles": winograd_rows.build_row_tiles,
+}  # those that end with a nest
 LANES = 16  # output channels of a group that are worth vectors of them
 FEW = 8  # output channels of a group up to which windows are read in place
 PIECES = 16  # of a grid for each thread: enough to even out, few enough to cost little
@@ -83,7 +87,7 @@ def plan_conv(
     else:
         results, nest = len(ending.places), ending.nest
         at |= {i: len(inputs) + i for i in range(results)}
-        stages = conv_rows.plan(target, forward_product(conv), ending)
+        stages = _ended_stages(target, forward_product(conv), ending)
         family, kin = None, ()
     launches, temporaries = [], []
     for stage in stages:
@@ -124,7 +128,7 @@ def _may_be_winograd(op: str, conv: Conv) -> bool:
     if op == "grad_weight" or min(conv.w.shape[3:]) < 3:
         return False
     products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
-    return any(winograd.fits(p) for p in products)
+    return any(winograd.fits(p, p.y[4]) for p in products)
 
 
 def _family(op: str, conv: Conv) -> list[Code]:
@@ -156,6 +160,11 @@ def _stages(target: Target, op: str, conv: Conv) -> list[Stage]:
         else:
             stages += conv_product.plan(target, p, "strips" if p.outs <= FEW else "product")
     return stages
+
+
+def _ended_stages(target: Target, p: Product, ending: Ending) -> list[Stage]:
+    method = winograd_rows if winograd_rows.is_worthwhile(target, p) else conv_rows
+    return method.plan(target, p, ending)
 
 
 def _three(shape: Sequence[int], strides: Sequence[int] | None) -> Array:

@@ -239,10 +239,14 @@ def tile_function(b: Builder, tile: Tile) -> None:
 ENDING = signature("meta* buffers* sums* rows columns row column")
 
 
-def ending_function(b: Builder, kind: Kind, tile: Tile, nest: Nest, words: int) -> None:
-    """The function `ending`: rows of sums `[row][columns]` finished and stored."""
+def ending_function(
+    b: Builder, kind: Kind, tile: Tile, nest: Nest, words: int, buffers: int
+) -> None:
+    """The function `ending`: rows of sums `[row][columns]` finished and stored. `words` of meta and
+    `buffers` come before those of the nest.
+    """
     with b.function("ending", ENDING) as (b.meta, b.buffers, sums, rows, columns, row, column):
-        end = EndingBody(nest, b, words, FIRST_OPERAND)
+        end = EndingBody(nest, b, words, buffers)
         with b.loop(0, rows) as r:
             line = b.offset(sums, r.index * (tile.columns * kind.size))
             for v in range(tile.vectors):
@@ -268,7 +272,7 @@ def build_rows(dtype: str, nest: Nest, name: str, target: Target, math: Callable
     gather(b, kind)
     for rows in row_sizes(tile):
         tile_function(b, tile.with_shape(rows))
-    ending_function(b, kind, tile, nest, len(ROWS.names))
+    ending_function(b, kind, tile, nest, len(ROWS.names), FIRST_OPERAND)
     with b.entry():
         _rows(b, kind, tile)
     return b.kernel

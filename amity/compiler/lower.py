@@ -13,7 +13,7 @@ from . import pipeline
 from .ending import Ending, plain_ending
 from .group import Group, Head, copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
-from .orders import channels_last, channels_side_by_side
+from .orders import channels_last, channels_side_by_side, keeps_channels
 from .plan import HostCall, Lowered, Place
 from .planners import ENDERS, PLANNERS
 from .writes import Writes
@@ -334,7 +334,8 @@ class _Lowering:
             if n is None:
                 places.append(self._new(layout(spec.dtype, spec.shape)))
             else:
-                places.append(self._in_order(n, order))
+                apt = self._wanted_layout(n) if id(n) in self.sideways else None
+                places.append(self._in_order(n, order) if apt is None else self._new(apt))
                 self.place[id(n)] = places[-1]
         return places
 
@@ -350,6 +351,8 @@ class _Lowering:
         self._flush()
         ender, places = ENDERS.get(node.op.planner), [p for p, _ in inputs]
         layouts = [lay for _, lay in inputs]
+        if self.sideways and id(node) not in self.wanted and keeps_channels(node.op, layouts[0]):
+            self.sideways.add(id(node))
         if ender is not None:
             wanted = self._wanted_layout(node)
             is_apt = id(node) in self.sideways or ender.column == node.spec.ndim - 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from amity.core.layout import Layout
 from amity.ir.graph import Node
 
 PLANNED = ("conv",)  # planners of kernels that serve results with channels side by side
@@ -21,6 +23,11 @@ def channels_side_by_side(nodes: Sequence[Node], wanted: set[int]) -> set[int]:
     if any(n.op.role != "forward" for n in convolutions):
         return set()
     return {id(n) for n in convolutions if id(n) not in wanted}
+
+
+def keeps_channels(op: Any, x: Layout) -> bool:
+    """Whether a kernel's result is to have its channels side by side as what it reads has."""
+    return op.planner == "pool" and x.strides[1] == 1 and not x.is_contiguous
 
 
 def channels_last(shape: Sequence[int]) -> tuple[int, ...]:

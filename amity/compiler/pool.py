@@ -18,6 +18,7 @@ from amity.ir.target import Target
 
 from .group import copy_launch
 from .plan import GRAIN_WORK, Launch
+from .pool_rows import lowest, plan_pool_rows, serves
 
 AXIS = ("size", "out", "kernel", "stride", "pad", "dilation", "x", "y")  # words of one dimension
 PLANE = (
@@ -274,13 +275,6 @@ class Pool:
         b.store(self.result, at, b.load(self.result, at, dtype) + g, dtype)
 
 
-def lowest(dtype: str) -> float | int:
-    """What every element of a dtype is at least."""
-    if dtype[0] == "f":
-        return float("-inf")
-    return 0 if dtype[0] in "ub" else -(1 << (8 * itemsize(dtype) - 1))
-
-
 def build_pool(key: PoolKey, name: str, target: Target, math: Callable) -> Kernel:
     """The kernel of a key."""
     return Pool(name, target, key, math).build()
@@ -295,6 +289,8 @@ def plan_pool(
     plane = outs[0] if is_grad else x
     if plane.numel == 0 or y.numel == 0:
         return [], []
+    if not is_grad and serves(op, x, y):
+        return plan_pool_rows(op, x, y), []
     rank = len(op.kernel)
     sizes = zip(plane.shape[2:], y.shape[2:], op.kernel, op.stride, op.padding, op.dilation)
     x_strides = x.strides if op.role != "mean_grad" else plane.strides

@@ -338,18 +338,18 @@ def _points(b: Builder, tile: Tile, a, v, sums, planes, row_bytes, channels, row
 # -- plans
 
 
-def fits(p: Product) -> bool:
-    """Whether the method can serve a product at all."""
+def fits(p: Product, y_stride: int) -> bool:
+    """Whether the method can serve a product at all; `y_stride` is that of what vectors store."""
     d, h, w = p.axes
     is_near = all(a.taps == 3 and a.step == 1 and abs(a.tap_step) == 1 for a in (h, w))
-    return d.taps == 1 and is_near and p.dtype in ("f32", "f16", "bf16") and p.y[4] == 1
+    return d.taps == 1 and is_near and p.dtype in ("f32", "f16", "bf16") and y_stride == 1
 
 
 def is_worthwhile(p: Product) -> bool:
     """Whether the method serves a product, and gains more than the transform of the weights
     costs.
     """
-    if not fits(p):
+    if not fits(p, p.y[4]):
         return False
     d, h, w = p.axes
     if not (12 <= p.channels <= 1024 and 12 <= p.outs):
@@ -363,7 +363,7 @@ def plan(target: Target, p: Product) -> list[Stage]:
     """Transform the weights, then convolve; both at once where there are few tiles."""
     kind = kind_of(target, p.dtype)
     tile = conv_tile(target, kind)
-    p = _unflipped(p)
+    p = unflipped(p)
     words, units = _tile_words(p, kind, tile)
     meta, bias = TILES.meta(words), "b" if p.has_bias else "w"
     if words["fused"]:
@@ -376,7 +376,7 @@ def plan(target: Target, p: Product) -> list[Stage]:
     return [Stage((spectrum, convolve), POINTS**2 * words["plane"])]
 
 
-def _unflipped(p: Product) -> Product:
+def unflipped(p: Product) -> Product:
     """With taps that go forward: a flipped kernel becomes negative strides of the weights."""
     axes, w, start = list(p.axes), list(p.w), p.w_start
     for i, a in enumerate(axes):

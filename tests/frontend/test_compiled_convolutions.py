@@ -89,6 +89,43 @@ def test_chain(shape, is_biased):
     holds(f, amity.randn(N, C, H, W))
 
 
+@pytest.mark.parametrize("padding", [0, 1, (2, 0)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_winograd(padding, groups):
+    """Many tiles, cut off at the edges and at the last channels."""
+    first, norm = nn.Conv2d(5, 36, 1), normal(42)
+    second = nn.Conv2d(36, 42, 3, padding=padding, groups=groups, bias=padding != 0)
+    third = nn.Conv2d(42, 48, 3, padding=padding, groups=groups)
+
+    def f(x):
+        y = norm(second(first(x))).relu()
+        return third(y * 0.5), third(y).mean((2, 3)) + 1
+
+    x = amity.randn(3, 5, 31, 26)
+    compiled = holds(f, x, tolerance=2e-5)
+    assert any(n.startswith("conv_row_tiles") for n in kernels(compiled, x))
+
+
+@pytest.mark.parametrize("channels", [16, 37, 100])
+def test_pooling_between(channels):
+    first, last = nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 16, 1)
+    x = amity.randn(2, 3, 17, 14)
+    x[0, 0, 3, 3] = float("nan")
+    pools = [
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d((2, 3), 1, dilation=(1, 2), ceil_mode=True),
+        nn.AvgPool2d(3, 2, 1),
+        nn.AvgPool2d((2, 3), (3, 2), 1, ceil_mode=True, count_include_pad=False),
+        nn.AvgPool2d(2, divisor_override=3),
+        nn.AdaptiveAvgPool2d((3, 4)),
+    ]
+    for pool in pools:
+        compiled = holds(lambda x, pool=pool: last(pool(first(x)).relu()), x)
+    holds(lambda x: last(F.max_pool2d(first(x), 2, return_indices=True)[0]), x)
+    assert any(n.startswith("pool_rows") for n in kernels(amity.compile(
+        lambda x: last(pools[0](first(x)))), x)), compiled  # fmt: skip
+
+
 def test_one_launch_does_all():
     conv, norm, last = nn.Conv2d(16, 32, 3, padding=1), normal(32), nn.Conv2d(32, 32, 1)
     again = nn.Conv2d(32, 32, 3, padding=1)
