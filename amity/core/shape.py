@@ -64,7 +64,7 @@ def whole(op: str, argument: str, value: object) -> int:
 
 def canonical_dim(op: str, dim: int, ndim: int) -> int:
     """`dim` counted from the front; a 0-d tensor has the dimensions -1 and 0."""
-    n = max(ndim, 1)
+    n = ndim or 1
     if not -n <= dim < n:
         raise DimError(
             f"{op}: Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got "

@@ -39,9 +39,14 @@ def make(storage: Any, layout: Layout) -> Any:
     return machine().make(storage, layout)
 
 
+def alias(storage: Any, offset: int) -> Any:
+    """A storage of the same memory, `offset` bytes further; replaced likewise."""
+    return machine().alias(storage, offset)
+
+
 def machine() -> Any:
     """The CPU: allocator, workers, native calls."""
-    global make
+    global make, alias
     found = _state.get("machine")
     if found is None:
         with _lock:
@@ -49,7 +54,7 @@ def machine() -> Any:
             if found is None:
                 found = _machine_type()(_state["tensor"], kernels().text_object)
                 kernels().load = found.load
-                make = found.make
+                make, alias = found.make, found.alias
                 _state["machine"] = found
     return found
 

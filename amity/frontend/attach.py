@@ -13,10 +13,11 @@ from amity.core.layout import formatted, is_formatted, layout, preserve_format
 from amity.ops import record as records
 from amity.ops.cast import Cast
 from amity.ops.record import INPLACE, METHODS, Op, Pointwise
+from amity.ops.reduce import dims_of
 
 from . import autograd, create, foreach, inplace, view_memo
 from .batched import Batched, all_entries, held, is_batched, through
-from .bind import bind, fast_binary, fast_unary, fast_whole
+from .bind import bind, fast_binary, fast_reduction, fast_unary
 from .fused import bind_composite
 from .inplace import apply_inplace, write_again
 from .tape import ACCUMULATE, RULE, Rule, keep_grad, modes, next_seq
@@ -158,7 +159,8 @@ def attach_fast_unary() -> None:
         function = getattr(ops, name, None)
         if isinstance(getattr(function, "op", None), Op):
             set_method(name, fast_unary(function.op, function))
-    set_method("sum", fast_whole(lambda a: ops.Sum(tuple(range(a.ndim)), False), ops.sum))
+    sum_over = lambda a, dim=None: ops.Sum(dims_of("sum", a, dim, False), False)  # noqa: E731
+    set_method("sum", fast_reduction(sum_over, ops.sum))
 
 
 # -- conversions
@@ -375,6 +377,9 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 def zero_(self: Tensor) -> Tensor:
     """Every element set to 0."""
+    out = inplace.write_again(inplace.FILL, self, 0)
+    if out is not None:
+        return out
     if self.storage is None and is_batched(self):
         return inplace.set_to(self, 0)
     if self.storage is None:

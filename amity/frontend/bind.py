@@ -31,6 +31,9 @@ PLANS_KEPT = 20_000
 VIEWS_KEPT = 64
 NUMBERS = (bool, int, float)
 OPERANDS = (Tensor, *NUMBERS)
+# Arguments up to which ops have calls of their own; numbers, which those do not expect, are frequent
+# in pointwise ops of two.
+INLINED = {"kernel": 4, "reduce": 4, "indexed": 4, "pointwise": 1}
 
 
 def spec_of(value: Any) -> Spec:
@@ -45,10 +48,11 @@ def spec_of(value: Any) -> Spec:
 
 def bind(op: Op, values: Sequence[Any]) -> Any:
     """Run or trace one primitive, and record it on the tape where a gradient is wanted."""
-    if op.kind == "kernel" and op.results == 1 and 0 < len(values) <= 4:
-        call = op.calls.get(len(values))
+    count = len(values)
+    if 0 < count <= INLINED.get(op.kind, 0) and op.results == 1 and op.plans:  # it ran before
+        call = op.calls.get(count)
         if call is None:
-            call = op.calls[len(values)] = fast_call(op, len(values))
+            call = op.calls[count] = fast_call(op, count)
         return call(*values)
     return bind_slowly(op, values)
 
@@ -83,7 +87,9 @@ def note_view(view: Tensor) -> None:
     base = view.base
     if view.layout.dtype.kind != "f" or (base.tape is not None and is_leaf(base.tape)):
         return
-    views = base.__dict__.setdefault("_views", [])
+    views = base.__dict__.get("_views")
+    if views is None:
+        views = base.__dict__["_views"] = []
     if len(views) >= VIEWS_KEPT and len(views) & (len(views) - 1) == 0:  # now and then
         views[:] = [v for v in views if v() is not None]
     views.append(ref(view))
@@ -298,17 +304,20 @@ def fast_unary(op: Op, slow: Callable) -> Callable:
     return _inlined(op, "a", plans, other, key="[a.layout]", slow=slow)
 
 
-def fast_whole(op_of: Callable[[Any], Op], slow: Callable) -> Callable:
-    """A method `f(a)` that stands for another op by the tensor's rank: whole reductions."""
-    calls: dict[int, Callable] = {}
+def fast_reduction(op_of: Callable[..., Op], slow: Callable) -> Callable:
+    """A method `f(a, *dims)` that stands for another op by the tensor's rank and dimensions."""
+    calls: dict[tuple, Callable] = {}
 
-    def method(a: Any, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs:
-            return slow(a, *args, **kwargs)
-        rank = a.layout.ndim
-        call = calls.get(rank)
+    def method(a: Any, *dims: Any, **kwargs: Any) -> Any:
+        for d in dims:
+            if type(d) is not int:
+                return slow(a, *dims, **kwargs)
+        if kwargs or len(dims) > 1:
+            return slow(a, *dims, **kwargs)
+        key = a.layout.ndim, dims
+        call = calls.get(key)
         if call is None:
-            call = calls[rank] = fast_unary(op_of(a), slow)
+            call = calls[key] = fast_unary(op_of(a, *dims), lambda a: slow(a, *dims))
         return call(a)
 
     return method

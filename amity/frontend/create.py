@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,11 @@ def allocate(lay: Layout) -> Tensor:
 
 def filled(lay: Layout, value: Any) -> Tensor:
     """A tensor with one value everywhere; 0 and 1 by a cached plan, others through NumPy."""
-    number = value if value in (0, 1) else fitting("full", value, lay.dtype)
+    is_bit = value in (0, 1)
+    number = value if is_bit else fitting("full", value, lay.dtype)
     if lay.device.type == "meta":
         return Tensor._of(None, lay)
-    if value in (0, 1) and lay.is_dense:
+    if is_bit and lay.is_dense:
         key = (lay, int(value))
         plan = _fills.get(key)
         if plan is None:
@@ -189,11 +191,22 @@ def plan_layout(
     memory_format: Any = None,
 ) -> Layout:
     """The layout that the arguments of a creating function ask for; `kept` is its `layout`."""
+    if kept is memory_format is device is None and (dtype is None or type(dtype) is DType):
+        for n in size:
+            if type(n) is not int or n < 0:
+                break
+        else:
+            return _usual_layout(size, dtype or get_default_dtype(), placed(None))
     if kept is not None and kept is not strided:
         raise RuntimeError(f"{op}: got layout={kept!r}; expected amity.strided")
     shape = sizes(size, op)
     strides = None if memory_format is None else format_strides(op, shape, memory_format)
     return layout_of(as_dtype(op, dtype) or get_default_dtype(), shape, strides, placed(device))
+
+
+@lru_cache(4096)
+def _usual_layout(shape: tuple[int, ...], dtype: DType, device: Device) -> Layout:
+    return layout_of(dtype, shape, None, device)
 
 
 def out_dtype(op: str, out: Tensor | None, dtype: DType | None) -> DType | None:
@@ -221,10 +234,12 @@ def sized(name: str, make: Callable[[Layout], Tensor], doc: str) -> Callable[...
         requires_grad: bool = False,
         memory_format: Any = None,
     ) -> Tensor:
-        dtype = out_dtype(name, out, dtype)
+        dtype = dtype if out is None else out_dtype(name, out, dtype)
         shape = sizes if size is None else (size,)
         t = make(plan_layout(name, shape, dtype, device, layout, memory_format))
-        return out._receive(t) if out is not None else finish(t, requires_grad)
+        if out is not None:
+            return out._receive(t)
+        return t.requires_grad_() if requires_grad else t
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc

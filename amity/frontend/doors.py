@@ -54,7 +54,7 @@ def door(function: FunctionType, module: str) -> Callable:
         if args and not isinstance(args[0], Tensor) and not is_mixed(args):
             raise wrong_type(name, names[0], 1, args[0])
         try:
-            return function(*args, **kwargs)
+            return function(*args, **kwargs) if kwargs else function(*args)
         except AttributeError as error:
             raise explained(error, name, names, args, kwargs) from None
 

@@ -54,13 +54,16 @@ def _plain(key: Any) -> Any:
         return key
     if kind is slice:
         ends = (key.start, key.stop, key.step)
-        return ends if all(e is None or type(e) is int for e in ends) else None
+        for e in ends:
+            if e is not None and type(e) is not int:
+                return None
+        return ends
     if kind is not tuple:
         return None
     parts: list[Any] = []
     for k in key:
-        if k is not None and k is not Ellipsis:
-            k = None if type(k) is tuple else _plain(k)
+        if k is not None and k is not Ellipsis and type(k) is not int:
+            k = _plain(k) if type(k) is slice else None
             if k is None:
                 return None
         parts.append(k)
@@ -69,9 +72,11 @@ def _plain(key: Any) -> Any:
 
 def setitem(x: Tensor, key: Any, value: Any) -> None:
     """`x[key] = value`: written in place, also through the views that slices are."""
-    if x.tape is None and type(value) in (int, float, bool) and _plain(key) is not None:
-        if x.base is None or x.base.tape is None:
-            inplace.set_to(getitem(x, key), value)
+    if x.tape is None and type(value) in (int, float, bool):
+        plain = _plain(key)
+        if plain is not None and (x.base is None or x.base.tape is None):
+            view = _views.find(x, plain, False)
+            inplace.set_to(getitem(x, key) if view is None else view, value)
             return
     shown, advanced = parse(x, key)
     if not isinstance(value, Tensor):

@@ -44,7 +44,8 @@ PLANS_KEPT = 20_000
 FITTING = {float32: (float, int), float64: (float, int), int64: (int,), bool_: (bool,)}
 HALF = 65504  # the largest of float16
 LARGEST = 1 << 62  # of what fits for certain; larger and special values go the long way
-_plans: dict[tuple, Callable] = {}
+COPY, FILL = "copy", "fill"
+_plans: dict[tuple, Callable] = {}  # by an op, or one of these, and the layouts of the arguments
 
 
 def check_writable(name: str, t: Tensor) -> None:
@@ -64,7 +65,8 @@ def check_writable(name: str, t: Tensor) -> None:
             f"{name}: A view was created in no_grad mode and is being modified inplace with grad mode "
             "enabled; expected both inside or both outside of no_grad"
         )
-    if any(s == 0 and n > 1 for n, s in zip(t.layout.shape, t.layout.strides, strict=True)):
+    lay = t.layout
+    if 0 in lay.strides and any(s == 0 and n > 1 for n, s in zip(lay.shape, lay.strides)):
         raise RuntimeError(
             f"{name}: unsupported operation: more than one element of the written-to tensor "
             "refers to a single "
@@ -155,9 +157,9 @@ def write_pointwise(name: str, op: Pointwise, t: Tensor, args: Sequence[Any]) ->
     return plan(t, *args)
 
 
-def write_again(op: Op, t: Tensor, other: Any) -> Tensor | None:
-    """A pointwise op written into a whole tensor off the tape, if its plan is known."""
-    if t.tape is not None or t.base is not None:
+def write_again(op: Op | str, t: Tensor, other: Any) -> Tensor | None:
+    """A pointwise op, a copy or a number written into a tensor off the tape, if its plan is known."""
+    if t.tape is not None or (t.base is not None and t.base.tape is not None):
         return None
     if type(other) is not Tensor:
         plan = _plans.get((op, t.layout, type(other)))
@@ -192,7 +194,7 @@ def write(t: Tensor, source: Tensor) -> None:
         )
     if _overlaps(t, (source,)):
         source = source.detach().clone()
-    key = ("copy", t.layout, source.layout)
+    key = (COPY, t.layout, source.layout)
     plan = _plans.get(key)
     if plan is None:
         layouts = [t.layout, source.layout]
@@ -219,6 +221,9 @@ def duplicate(t: Tensor, lay: Layout) -> Tensor:
 
 def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     """Values copied in, broadcast and cast; differentiable with respect to `src`."""
+    out = write_again(COPY, self, src)
+    if out is not None:
+        return out
     if isinstance(src, (bool, int, float)):
         src = create.tensor(src, dtype=self.dtype)
     if not isinstance(src, Tensor):
@@ -241,20 +246,23 @@ def copy_(self: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
 
 def set_to(t: Tensor, value: Any) -> Tensor:
     """Every element set to a number, which must fit the dtype."""
-    if t.layout.dtype is float16 and type(value) is not bool and HALF < abs(value) < inf:
+    dtype = t.layout.dtype
+    fits = type(value) in FITTING.get(dtype, ()) and -LARGEST < value < LARGEST
+    out = write_again(FILL, t, value) if fits else None
+    if out is not None:
+        return out
+    if dtype is float16 and type(value) is not bool and HALF < abs(value) < inf:
         raise RuntimeError(f"fill_: got {value}; expected a number that float16 holds")
     is_taped = t.tape is not None or (t.base is not None and t.base.tape is not None)
-    if is_taped or type(value) not in FITTING.get(t.layout.dtype, ()) or t.storage is None:
-        return copy_(t, create.tensor(value, dtype=t.dtype))
-    if not -LARGEST < value < LARGEST:
-        return copy_(t, create.tensor(value, dtype=t.dtype))
+    if is_taped or not fits or t.storage is None:
+        return copy_(t, create.tensor(value, dtype=dtype))
     check_writable("fill_", t)
     return fill(t, value)
 
 
 def fill(t: Tensor, value: Any) -> Tensor:
     """A number written into every element; off the tape."""
-    key = ("fill", t.layout, type(value))
+    key = (FILL, t.layout, type(value))
     plan = _plans.get(key)
     if plan is None:
         nodes = [Node(None, (), spec_of(v)) for v in (t, value)]

@@ -55,7 +55,7 @@ class Tensor:
         """The same memory under another layout, `offset` bytes further; off the tape."""
         storage = self.storage
         if offset:
-            storage = engine.machine().alias(storage, offset)
+            storage = engine.alias(storage, offset)
         t = engine.make(storage, lay) if storage is not None else Tensor._of(None, lay)
         t.base = self.base if self.base is not None else self
         return t

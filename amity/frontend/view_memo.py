@@ -26,12 +26,13 @@ class ViewMemo:
     def __init__(self) -> None:
         self.known: dict[tuple[Layout, Any], tuple[Layout, int]] = {}
 
-    def find(self, x: Tensor, key: Any) -> Tensor | None:
+    def find(self, x: Tensor, key: Any, is_noted: bool = True) -> Tensor | None:
+        """The view; its base need not know of one for a moment's use."""
         found = self.known.get((x.layout, key))
         if found is None or (x.tape is not None and modes.grad):
             return None
         view = x._view(*found)
-        if modes.grad:
+        if is_noted and modes.grad:
             note_view(view)
         return view
 

@@ -384,10 +384,11 @@ def _over(name: str, function, input, dim, dtype):
     if dim is None:
         dim = 0 if input.ndim in (0, 1, 3) else 1
     x = input if dtype is None or dtype is input.dtype else input.to(dtype)
-    if x.dtype.kind != "f":
-        raise RuntimeError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{x.dtype.name}'")
-    d = canonical_dim(name, dim, x.ndim)
-    if x.ndim == 0:
+    lay = x.layout
+    if lay.dtype.kind != "f":
+        raise RuntimeError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{lay.dtype.name}'")
+    d = canonical_dim(name, dim, lay.ndim)
+    if lay.ndim == 0:
         return function(x.unsqueeze(0), 0).squeeze(0)
     return function(x, d)
 

@@ -16,9 +16,10 @@ def numpy_names(function: Callable) -> Callable:
 
     @wraps(function)
     def renamed(*args: Any, **kwargs: Any) -> Any:
-        if kwargs:
-            for name in NUMPY_NAMES.keys() & kwargs.keys():
-                kwargs[NUMPY_NAMES[name]] = kwargs.pop(name)
+        if not kwargs:
+            return function(*args)
+        for name in NUMPY_NAMES.keys() & kwargs.keys():
+            kwargs[NUMPY_NAMES[name]] = kwargs.pop(name)
         return function(*args, **kwargs)
 
     return renamed

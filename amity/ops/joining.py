@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -88,12 +89,18 @@ def cat(tensors, dim=0, *, out=None):
     errors: RuntimeError if the other sizes differ
     """
     tensors = _listed("cat", tensors, ValueError)
-    for t in tensors:
-        if t.ndim == 0:
-            raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
-    if any(t.ndim > 1 for t in tensors):
-        tensors = tuple(t for t in tensors if t.ndim > 1 or t.shape[0]) or tensors
-    return deliver(Cat(canonical_dim("cat", dim, tensors[0].ndim))(*tensors), out)
+    ranks = {t.layout.ndim for t in tensors}
+    if 0 in ranks:
+        raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
+    if 1 in ranks and len(ranks) > 1:
+        tensors = tuple(t for t in tensors if t.ndim > 1 or t.shape[0])
+    y = _cat_along(dim, tensors[0].layout.ndim)(*tensors)
+    return y if out is None else deliver(y, out)
+
+
+@lru_cache(typed=True)
+def _cat_along(dim, ndim: int) -> Cat:
+    return Cat(canonical_dim("cat", dim, ndim))
 
 
 concat = concatenate = cat
