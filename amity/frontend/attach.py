@@ -388,7 +388,7 @@ def zero_(self: Tensor) -> Tensor:
             if type(self.layout) is not Symbol
             else inplace._rebind(self, create.zeros_like(self))
         )
-    inplace.check_writable("zero_", self)
+    inplace.check_writable("zero_", self, True)
     if modes.grad and (
         self.tape is not None or (self.base is not None and self.base.tape is not None)
     ):

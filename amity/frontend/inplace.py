@@ -48,8 +48,8 @@ COPY, FILL = "copy", "fill"
 _plans: dict[tuple, Callable] = {}  # by an op, or one of these, and the layouts of the arguments
 
 
-def check_writable(name: str, t: Tensor) -> None:
-    """An error for leaves that require a gradient and for memory that elements share."""
+def check_writable(name: str, t: Tensor, is_one_number: bool = False) -> None:
+    """An error for leaves that require a gradient and, but for one number, memory that elements share."""
     if modes.grad and t.tape is not None:
         if is_leaf(t.tape):
             raise RuntimeError(
@@ -65,13 +65,17 @@ def check_writable(name: str, t: Tensor) -> None:
             f"{name}: A view was created in no_grad mode and is being modified inplace with grad mode "
             "enabled; expected both inside or both outside of no_grad"
         )
-    lay = t.layout
-    if 0 in lay.strides and any(s == 0 and n > 1 for n, s in zip(lay.shape, lay.strides)):
+    if not is_one_number and _repeats(t.layout):
         raise RuntimeError(
             f"{name}: unsupported operation: more than one element of the written-to tensor "
             "refers to a single "
             "memory location. Please clone() the tensor before performing the operation."
         )
+
+
+def _repeats(lay: Any) -> bool:
+    """Whether several elements are one place in memory."""
+    return 0 in lay.strides and any(s == 0 and n > 1 for n, s in zip(lay.shape, lay.strides))
 
 
 def check_result(name: str, t: Tensor, shape: Sequence[int], dtype: Any) -> None:
@@ -256,12 +260,17 @@ def set_to(t: Tensor, value: Any) -> Tensor:
     is_taped = t.tape is not None or (t.base is not None and t.base.tape is not None)
     if is_taped or not fits or t.storage is None:
         return copy_(t, create.tensor(value, dtype=dtype))
-    check_writable("fill_", t)
+    check_writable("fill_", t, True)
     return fill(t, value)
 
 
 def fill(t: Tensor, value: Any) -> Tensor:
     """A number written into every element; off the tape."""
+    lay = t.layout
+    if _repeats(lay):
+        shape = [n if s else 1 for n, s in zip(lay.shape, lay.strides)]
+        fill(t._view(layout(lay.dtype, shape, lay.strides)), value)
+        return t
     key = (FILL, t.layout, type(value))
     plan = _plans.get(key)
     if plan is None:

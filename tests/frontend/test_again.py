@@ -109,3 +109,105 @@ def test_filling_as_pytorch_does(dtype, value):
             assert a.fill_(value).tolist() == b.tolist()
         assert x.tolist() == t.tolist()
         assert a.zero_().tolist() == b.zero_().tolist()
+
+
+WRITES = {
+    "zero_": lambda x: x.zero_(),
+    "fill_": lambda x: x.fill_(3.0),
+    "copy_": lambda x: x.copy_(type(x).detach(x) + 1),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_writes_again_mind_leaves_views_and_shared_places(name):
+    write = WRITES[name]
+    for lib in (amity, torch):
+        for _ in range(3):
+            x = lib.ones(3)
+            assert write(x) is x and x._version == 1
+            rows = lib.ones(2, 3)
+            y = rows[0]
+            write(y)
+            assert rows[1].tolist() == [1.0] * 3 and rows[0].tolist() == x.tolist()
+        for other in (lib.ones(3, requires_grad=True), lib.ones(2, 3, requires_grad=True)[0]):
+            with pytest.raises(RuntimeError):
+                write(other)
+        for _ in range(2):
+            one = lib.ones(1)
+            if name == "copy_":
+                with pytest.raises(RuntimeError, match="single memory location"):
+                    write(one.expand(3))
+            else:
+                assert write(one.expand(2, 3)).tolist() == [[write(one).item()] * 3] * 2
+        with lib.no_grad():
+            hidden = lib.ones(2, 3, requires_grad=True)[0]
+        with pytest.raises(RuntimeError):
+            write(hidden)
+        leaf = lib.ones(3, requires_grad=True)
+        y = leaf * 2
+        z = y * y
+        write(y)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            z.sum().backward()
+
+
+def test_copies_again_of_overlapping_parts():
+    for _ in range(3):
+        x, t = amity.arange(6.0), torch.arange(6.0)
+        x[1:5].copy_(x[0:4].clone())
+        t[1:5].copy_(t[0:4].clone())
+        assert x.tolist() == t.tolist()
+        x = amity.arange(6.0)
+        x[1:5].copy_(x[0:4])
+        assert x.tolist() == [0, 0, 1, 2, 3, 5]
+        x.copy_(amity.tensor(2))
+        assert x.tolist() == [2.0] * 6
+
+
+def test_sums_and_sizes_again_by_what_they_are_given():
+    x, t = amity.arange(6.0).reshape(2, 3), torch.arange(6.0).reshape(2, 3)
+    for _ in range(3):
+        for dims in ((), (0,), (-1,), (1,)):
+            assert x.sum(*dims).tolist() == t.sum(*dims).tolist()
+        assert x.sum(1, True).shape == (2, 1) and x.sum(1, keepdim=True).shape == (2, 1)
+        assert x.sum((0, 1)).item() == 15
+        assert x.int().sum(1).dtype is amity.int64
+        with pytest.raises(IndexError):
+            x.sum(2)
+        with pytest.raises(TypeError):
+            x.sum(1.0)
+        assert amity.zeros(2).shape == amity.zeros((2,)).shape == (2,)
+        assert amity.zeros(1, dtype=amity.int32).dtype is amity.int32
+        for wrong in (True, 2.0):
+            with pytest.raises(TypeError):
+                amity.zeros(wrong)
+        with pytest.raises(RuntimeError):
+            amity.zeros(-1)
+    amity.set_default_dtype(amity.float64)
+    try:
+        assert amity.zeros(2).dtype is amity.float64
+    finally:
+        amity.set_default_dtype(amity.float32)
+
+
+def test_classes_are_looked_at_each_time():
+    x = amity.randn(2, 3)
+    for _ in range(3):
+        y = amity.tensor([0, 2])
+        assert amity.nn.functional.cross_entropy(x, y).item() > 0
+        y[1] = 3
+        for loss in ("cross_entropy", "nll_loss"):
+            with pytest.raises(IndexError, match="Target 3 is out of bounds"):
+                getattr(amity.nn.functional, loss)(x, y)
+        y[1] = -100
+        assert amity.nn.functional.nll_loss(x, y).item() == pytest.approx(-x[0, 0].item())
+
+
+def test_linear_of_vectors_and_wrong_ranks():
+    x, w, b = amity.randn(3), amity.randn(2, 3), amity.randn(2)
+    f = amity.nn.functional.linear
+    assert amity.allclose(f(x, w, b), w @ x + b) and amity.allclose(f(x, w), w @ x)
+    assert f(x, w[0]).shape == ()
+    for wrong in (amity.randn(2, 2, 3), amity.randn(2, 4)):
+        with pytest.raises(RuntimeError):
+            f(x, wrong, b)
