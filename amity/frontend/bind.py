@@ -305,16 +305,15 @@ def fast_unary(op: Op, slow: Callable) -> Callable:
 
 
 def fast_reduction(op_of: Callable[..., Op], slow: Callable) -> Callable:
-    """A method `f(a, *dims)` that stands for another op by the tensor's rank and dimensions."""
-    calls: dict[tuple, Callable] = {}
+    """A method `f(a)` or `f(a, dim)` that stands for another op by the tensor's rank and `dim`."""
+    calls: dict[Any, Callable] = {}
 
     def method(a: Any, *dims: Any, **kwargs: Any) -> Any:
-        for d in dims:
-            if type(d) is not int:
+        key = a.layout.ndim
+        if dims or kwargs:
+            if kwargs or len(dims) > 1 or type(dims[0]) is not int:
                 return slow(a, *dims, **kwargs)
-        if kwargs or len(dims) > 1:
-            return slow(a, *dims, **kwargs)
-        key = a.layout.ndim, dims
+            key = key, dims[0]
         call = calls.get(key)
         if call is None:
             call = calls[key] = fast_unary(op_of(a, *dims), lambda a: slow(a, *dims))
