@@ -82,8 +82,10 @@ def plan_conv(
     if ending is None:
         results, nest = 1, None
         at[OPERANDS[op][2]] = len(inputs)
-        stages = _stages(target, op, conv)
-        family, kin = partial(_family, op, conv), (op, _may_be_winograd(op, conv))
+        products = _products(op, conv)
+        may_be_winograd = min(conv.w.shape[3:]) >= 3 and any(winograd.fits(p, p.y[4]) for p in products)
+        stages = _stages(target, op, conv, products)
+        family, kin = partial(_family, op, dtype, may_be_winograd), (op, may_be_winograd)
     else:
         results, nest = len(ending.places), ending.nest
         at |= {i: len(inputs) + i for i in range(results)}
@@ -123,23 +125,22 @@ def can_end(op: str, w: Sequence[int], groups: int) -> bool:
     return op == "forward" and w[0] // groups >= LANES and prod(w) > 0
 
 
-def _may_be_winograd(op: str, conv: Conv) -> bool:
-    """Whether the method fits the weights and strides; sizes decide whether it pays."""
-    if op == "grad_weight" or min(conv.w.shape[3:]) < 3:
-        return False
-    products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
-    return any(winograd.fits(p, p.y[4]) for p in products)
+def _products(op: str, conv: Conv) -> list[Product]:
+    """The products of weights by windows that give the result; none for gradients of weights."""
+    if op == "grad_weight":
+        return []
+    return [forward_product(conv)] if op == "forward" else list(grad_input_products(conv))
 
 
-def _family(op: str, conv: Conv) -> list[Code]:
-    """The kernels among which sizes choose."""
+def _family(op: str, dtype: str, may_be_winograd: bool) -> list[Code]:
+    """The kernels among which sizes choose; whether Winograd's is one, weights and strides tell."""
     if op == "grad_weight":
         names = ["weights", "dots", "fold"]
     else:
         names = ["panels", "product", "strips"]
-        if _may_be_winograd(op, conv):
+        if may_be_winograd:
             names += ["spectrum", "tiles"]
-    return [_code(name, conv.dtype) for name in names]
+    return [_code(name, dtype) for name in names]
 
 
 def build_conv(name: str, key: tuple, target: Target, math: Callable) -> Kernel:
@@ -148,11 +149,10 @@ def build_conv(name: str, key: tuple, target: Target, math: Callable) -> Kernel:
     return BUILD[what](dtype, name, target, math)
 
 
-def _stages(target: Target, op: str, conv: Conv) -> list[Stage]:
+def _stages(target: Target, op: str, conv: Conv, products: list[Product]) -> list[Stage]:
     if op == "grad_weight":
         few = conv.w.shape[0] // conv.groups <= FEW
         return conv_grad.plan(target, conv, "dots" if few else "weights")
-    products = [forward_product(conv)] if op == "forward" else grad_input_products(conv)
     stages = []
     for p in products:
         if winograd.is_worthwhile(p):

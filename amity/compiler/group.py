@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amity.core.layout import Layout
-from amity.core.shape import numel
+from amity.core.shape import Shape, numel
 from amity.ir.graph import Node
 from amity.ir.kernel import register_type
 
@@ -39,6 +39,9 @@ class Group:
         self.domain = tuple(domain)
         self.split = split  # whether long rows are split; None to see by the sizes
         self.reduced: tuple[int, ...] = ()
+        self.full = tuple(range(len(self.domain)))
+        self.forms: list[tuple[Shape, Axes]] = [(self.domain, self.full)]  # of values that fit
+        self.is_split_worthy = False  # a few long rows: better as two launches, of chunks first
         self.body: list[Instruction] = []
         self.levels: list[int] = []
         self.value: dict[int, int] = {}  # id(node) -> instruction
@@ -51,29 +54,16 @@ class Group:
     # -- what fits
     def axes_for(self, node: Node) -> Axes | None:
         """How a pointwise node lies in the domain, if it and its inputs do."""
-        for axes in self._candidates(node.spec.shape):
-            if all(self._agrees(x, axes) for x in node.inputs):
+        shape = tuple(node.spec.shape)
+        for known, axes in self.forms:
+            if known == shape and all(self._agrees(x, axes) for x in node.inputs):
                 return axes
         return None
 
-    def _candidates(self, shape: Sequence[int]) -> list[Axes]:
-        n = len(self.domain)
-        out: list[Axes] = []
-        if tuple(shape) == self.domain:
-            out.append(tuple(range(n)))
-        if self.reduced:
-            kept = tuple(1 if d in self.reduced else s for d, s in enumerate(self.domain))
-            if tuple(shape) == kept:
-                out.append(tuple(None if d in self.reduced else d for d in range(n)))
-            rows = tuple(d for d in range(n) if d not in self.reduced)
-            if tuple(shape) == tuple(self.domain[d] for d in rows):
-                out.append(rows)
-        return out
-
     def _agrees(self, x: Node, axes: Axes) -> bool:
         have = self.axes.get(id(x))
-        if have is None:
-            return True  # comes from memory: any strides will do
+        if have is None or have == axes:
+            return True  # what comes from memory may have any strides
         shift = len(axes) - len(have)
         if shift < 0:
             return False
@@ -85,13 +75,11 @@ class Group:
         if tuple(x.spec.shape) != self.domain or (self.reduced and self.reduced != dims):
             return False
         have = self.axes.get(id(x))
-        if have is not None and have != tuple(range(len(self.domain))):
+        if have is not None and have != self.full:
             return False
         if self.reduced:
             return not (self.is_split_worthy and self._depends_on_reduce(x))
-        return all(
-            a == tuple(range(len(a))) and len(a) == len(self.domain) for a in self.axes.values()
-        )
+        return all(a == self.full for a in self.axes.values())
 
     def _depends_on_reduce(self, x: Node) -> bool:
         return id(x) in self.value and self._level(self.value[id(x)]) > 0
@@ -104,11 +92,7 @@ class Group:
     def rows(self) -> int:
         return numel([s for d, s in enumerate(self.domain) if d not in self.reduced])
 
-    @property
-    def is_split_worthy(self) -> bool:
-        """A few long rows: better as two launches, the first over chunks of the rows."""
-        if not self.reduced:
-            return False
+    def _wants_split(self) -> bool:
         between = range(min(self.reduced), max(self.reduced))
         if any(d not in self.reduced and self.domain[d] != 1 for d in between):
             return False  # no single dimension to cut
@@ -170,10 +154,11 @@ class Group:
     def add_pointwise(self, node: Node, axes: Axes, read: Any) -> None:
         op = node.op
         wanted = op.argument_dtypes(*(x.spec for x in node.inputs))
-        args = [
-            self._cast(self.operand(x, axes, read), register_type(d.code))
-            for x, d in zip(node.inputs, wanted, strict=True)
-        ]
+        values, args = self.value, []
+        for x, d in zip(node.inputs, wanted, strict=True):
+            v = values.get(id(x))
+            v = self.operand(x, axes, read) if v is None else v
+            args.append(self._cast(v, register_type(d.code)))
         dtype = register_type(node.spec.dtype.code)
         if op.is_identity(*(x.spec for x in node.inputs)):
             self._know(node, args[0], axes)
@@ -181,9 +166,9 @@ class Group:
             self._add(node, Instruction("pointwise", op, tuple(args), dtype), axes)
 
     def add_reduce(self, node: Node, dims: tuple[int, ...], read: Any) -> None:
-        self.reduced = dims
-        op = node.op
-        full = tuple(range(len(self.domain)))
+        if self.reduced != dims:
+            self._set_reduced(dims)
+        op, full = node.op, self.full
         source = self.operand(node.inputs[0], full, read)
         dtype = register_type(node.spec.dtype.code)
         accumulate = ACCUMULATE.get(dtype, dtype)
@@ -195,6 +180,17 @@ class Group:
             axes = tuple(d for d in full if d not in dims)
         self._add(node, Instruction("reduce", op.combine, (source,), accumulate), axes)
 
+    def _set_reduced(self, dims: tuple[int, ...]) -> None:
+        """What the first reduction says of the domain."""
+        self.reduced = dims
+        self.is_split_worthy = self._wants_split()
+        kept = tuple([1 if d in dims else n for d, n in enumerate(self.domain)])
+        rows = tuple([d for d in self.full if d not in dims])
+        self.forms += [
+            (kept, tuple([None if d in dims else d for d in self.full])),
+            (tuple([self.domain[d] for d in rows]), rows),
+        ]
+
     def _add(self, node: Node, instruction: Instruction, axes: Axes) -> None:
         self._know(node, self._append(instruction), axes)
 
@@ -205,8 +201,9 @@ class Group:
 
     def _append(self, instruction: Instruction) -> int:
         self.body.append(instruction)
-        inner = max([self.levels[a] for a in instruction.args], default=0)
-        self.levels.append(inner + (instruction.op == "reduce"))
+        args = instruction.args
+        inner = max([self.levels[a] for a in args]) if args else 0
+        self.levels.append(inner + 1 if instruction.op == "reduce" else inner)
         return len(self.body) - 1
 
     def _cast(self, v: int, dtype: str) -> int:

@@ -66,10 +66,7 @@ class _Lowering:
             self.place[id(node)] = i
         self.writes = Writes(graph, self.given, roots or range(len(inputs)))
         self.nodes = self.writes.order()
-        self.users: dict[int, list[Node]] = {}
-        for n in self.nodes:
-            for x in n.inputs:
-                self.users.setdefault(id(x), []).append(n)
+        self.users = self.writes.users
         self.wanted = {id(n) for n in graph.outputs}
         pairs = zip(graph.outputs, makes, strict=False)
         self.laid = {id(n): lay for n, lay in pairs if lay is not None}
@@ -226,10 +223,10 @@ class _Lowering:
             return
         outputs = []
         inside = {id(n) for n in group.nodes}
+        layouts = [self.out.places[p].layout for p, _ in group.operands]
         for node in group.nodes:
             used = any(id(u) not in inside for u in self.users.get(id(node), ()))
             if used or id(node) in self.wanted:
-                layouts = [self.out.places[p].layout for p, _ in group.operands]
                 place = self._for_result(node, group.preferred(node, layouts), group)
                 self.place[id(node)] = place
                 outputs.append((node, place, self.out.places[place].layout))
@@ -265,11 +262,11 @@ class _Lowering:
             axes = self.group.axes_for(node)
             if (
                 axes is not None
-                and self.group.is_split_worthy
+                and self.group.is_split_worthy  # long rows: not read again in the same launch
                 and len(axes) == len(self.group.domain)
                 and None not in axes
             ):
-                axes = None  # long rows: do not read them again in the same launch
+                axes = None
         if axes is None:
             self._flush()
             self.group = Group(node.spec.shape, self.split)

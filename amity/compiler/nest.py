@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from amity.core.shape import numel
@@ -20,8 +21,7 @@ REDUCES = {"add": "sum", "mul": "prod"}  # what reductions are called, by how th
 WORDS_SAID = 6
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """A buffer of a nest: dtype code and one stride class per dimension.
 
     `rank` is -1 for operands walked by the loops; an indexed operand (read at computed positions)
@@ -33,8 +33,7 @@ class Operand:
     rank: int = -1
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One value of a nest's body.
 
     `op` is load, const, number (a constant that `meta` holds), cast, pointwise, reduce, index,
@@ -71,10 +70,10 @@ class Nest:
     family: Callable[[], list[Nest]] = field(default=list, compare=False)  # for other sizes
     kin: tuple = field(default=(), compare=False)  # with the key, what decides the family
 
-    @property
+    @cached_property
     def key(self) -> tuple:
-        body = tuple(i.key for i in self.body)
-        ops = tuple((o.dtype, o.classes, o.rank) for o in self.operands)
+        body = tuple([i.key for i in self.body])
+        ops = tuple([tuple(o) for o in self.operands])
         return (
             "nest",
             self.dims,
@@ -326,7 +325,7 @@ def _as_bits(
     is_copy = len(body) == 1 and body[0].op == "load" and len(stores) == len(accesses) - 1
     if not is_copy or {a.dtype for a in accesses} not in ({"f16"}, {"bf16"}):
         return accesses, body
-    return [replace(a, dtype="i16") for a in accesses], [replace(body[0], dtype="i16")]
+    return [replace(a, dtype="i16") for a in accesses], [body[0]._replace(dtype="i16")]
 
 
 def _operands(

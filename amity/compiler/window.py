@@ -36,7 +36,7 @@ class Words:
 
     def meta(self, values: dict[str, int]) -> tuple[int, ...]:
         """The words in their order."""
-        return tuple([int(values[n]) for n in self.names])
+        return tuple(map(int, map(values.__getitem__, self.names)))
 
 
 def signature(text: str) -> tuple[tuple[str, str], ...]:
@@ -47,8 +47,11 @@ def signature(text: str) -> tuple[tuple[str, str], ...]:
 AXIS = "size lowest grain advance tap origin taps count block"
 
 
+AXIS_NAMES = {a: tuple(f"{a}.{n}" for n in AXIS.split()) for a in "dhw"}
+
+
 def axis_words(axes: str) -> str:
-    return " ".join(f"{a}.{n}" for a in axes for n in AXIS.split())
+    return " ".join(n for a in axes for n in AXIS_NAMES[a])
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Axis:
     def words(self, name: str, block: int) -> dict[str, int]:
         values = (self.size, self.lowest, self.grain, self.advance, self.tap, self.origin,
                   self.taps, self.count, block)  # fmt: skip
-        return {f"{name}.{n}": v for n, v in zip(AXIS.split(), values)}
+        return dict(zip(AXIS_NAMES[name], values))
 
 
 axis = functools.lru_cache(4096)(Axis)  # equal ones are one object, that knows its numbers
@@ -158,17 +161,19 @@ def _best(count: int, unit: int, lanes: int, step: int, pixels: int) -> int:
     """How many of `count` positions of `unit` pixels a block takes: those that leave few lanes
     idle.
     """
-
-    def cost(size: int) -> float:
-        full, rest = divmod(count, size)
-        padded = lambda k: -(-k * unit // lanes) * lanes + pixels // 10 if k else 0  # noqa: E731
-        return full * padded(size) + padded(rest)
-
     if count * unit <= pixels:
         return count
     low = max(step, pixels // 2 // unit // step * step)
     high = max(low, min(count, pixels * 3 // 2 // unit // step * step))
-    return min(range(low, high + 1, step), key=cost)
+    best, least, spare = low, 0, pixels // 10
+    for size in range(low, high + 1, step):
+        full, rest = divmod(count, size)
+        cost = full * (-(-size * unit // lanes) * lanes + spare)
+        if rest:
+            cost += -(-rest * unit // lanes) * lanes + spare
+        if cost < least or not least:
+            best, least = size, cost
+    return best
 
 
 def round_up(n: int) -> int:

@@ -15,8 +15,8 @@ class Layout:
     """dtype, shape, strides (in elements) and device; made by `layout`, one object each."""
 
     __slots__ = (
-        "__weakref__", "device", "dtype", "is_contiguous", "is_dense", "nbytes", "ndim", "numel",
-        "shape", "strides",
+        "__weakref__", "device", "dtype", "extent", "is_contiguous", "is_dense", "nbytes", "ndim",
+        "numel", "shape", "strides",
     )  # fmt: skip
 
     def __init__(self, dtype: DType, shape: Shape, strides: Shape, device: Device) -> None:
@@ -31,16 +31,12 @@ class Layout:
             for n, s, t in zip(shape, strides, contiguous_strides(shape), strict=True)
         )
         self.is_dense = self.is_contiguous or _is_dense(shape, strides)
+        self.extent = self.numel  # elements from the first to one past the last that it touches
+        if not self.is_dense:
+            self.extent = 1 + sum([(n - 1) * s for n, s in zip(shape, strides, strict=True)])
 
     def __repr__(self) -> str:
         return f"Layout({self.dtype.name}, {tuple(self.shape)}, {self.strides})"
-
-    @property
-    def extent(self) -> int:
-        """Elements from the first to one past the last that the layout touches."""
-        if self.numel == 0:
-            return 0
-        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
 
 def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:

@@ -144,6 +144,11 @@ class Size(tuple):
     def __new__(cls, sizes: Iterable[int] = ()) -> Size:
         return tuple.__new__(cls, map(_whole, sizes))
 
+    @classmethod
+    def of(cls, shape: Shape) -> Size:
+        """A shape that is known to hold ints."""
+        return tuple.__new__(cls, shape)
+
     def numel(self) -> int:
         return math.prod(self)
 

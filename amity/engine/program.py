@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,8 @@ def _with_steps(lowered: Lowered, outline: plan.Plan, given: set[int], is_lone: 
     if used and is_lone:
         device.kernels().complete(used, lowered.family)
     bits |= plan.RELEASE_GIL if work > LONG_WORK else 0
-    return replace(outline, steps=steps, arena=arena, flags=bits)
+    o = outline
+    return plan.Plan(o.inputs, o.kinds, o.outputs, o.result, o.bumps, steps, arena, bits)
 
 
 def _output(place: Place, arguments: int) -> plan.Output:

@@ -169,7 +169,7 @@ def argument_layout(value: Any) -> Layout:
 def trace_op(op: Op, values: Sequence[Any]) -> Any:
     """Write a node; Python numbers become constants of the graph."""
     nodes = [lift(op, v) for v in values]
-    results = op.infer(*(n.spec for n in nodes))
+    results = op.infer(*[n.spec for n in nodes])
     if isinstance(results, tuple):
         return tuple(traced(Node(op, nodes, s, i)) for i, s in enumerate(results))
     return traced(Node(op, nodes, results))
@@ -262,6 +262,8 @@ def fast_binary(op: Pointwise, slow: Callable) -> Callable:
 
     def other(a: Any, b: Any) -> Any:
         if type(a) is Tensor and type(a.layout) is Symbol and type(b) in OPERANDS:
+            if not modes.grad and (type(b) is not Tensor or type(b.layout) is Symbol):
+                return trace_op(op, (a, b))
             return bind_slowly(op, (a, b))
         if type(b) in NUMBERS and isinstance(a, Tensor):
             known = plans.get(a.layout)

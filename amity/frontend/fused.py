@@ -34,9 +34,9 @@ class Entry:
             self.args[i] = None
         tensors = tensors_of(args, kwargs)
         self.specs = [(t.layout.dtype, tuple(t.layout.shape)) for t in tensors]
-        nodes, marks = self._marks()
+        nodes, self.marks = self._marks()
         with no_grad():
-            outs = self.call(marks)
+            outs = self.call(self.marks)
         self.is_single = isinstance(outs, Tensor)
         outs = (outs,) if self.is_single else tuple(outs)
         self.graph = graph_of(nodes, outs)
@@ -112,30 +112,29 @@ class CompositeRule(Rule):
 
     def _derive(self) -> None:
         entry = self.entry
-        nodes, marks = entry._marks()
-        for mark, need in zip(marks, self.needs, strict=True):
-            mark.requires_grad_(need)
-        with enable_grad():
-            outs = entry.call(marks) if entry.composite.rule is None else None
-        if outs is None:
-            with no_grad():
-                outs = entry.call(marks)
-        outs = (outs,) if isinstance(outs, Tensor) else tuple(outs)
-        self.results = len(outs)
-        specs = [o.layout.node.spec for o in outs]
+        specs = [o.spec for o in entry.graph.outputs]
+        self.results = len(specs)
         result_nodes = [input_node(s.dtype, s.shape) for s in specs]
         g_nodes = [input_node(s.dtype, s.shape) for s in specs]
-        with no_grad():
-            if entry.composite.rule is not None:
-                grads = self._by_rule(marks, result_nodes, g_nodes)
-            else:
+        if entry.composite.rule is not None:
+            nodes, originals = entry.graph.inputs, []
+            with no_grad():
+                grads = self._by_rule(entry.marks, result_nodes, g_nodes)
+        else:
+            nodes, marks = entry._marks()
+            for mark, need in zip(marks, self.needs, strict=True):
+                mark.requires_grad_(need)
+            with enable_grad():
+                outs = entry.call(marks)
+            outs = (outs,) if isinstance(outs, Tensor) else tuple(outs)
+            originals = [o.layout.node for o in outs]
+            with no_grad():
                 grads = self._by_tape(marks, outs, g_nodes)
         wanted = [g.layout.node for g in grads if g is not None]
         self.given = [g is not None for g in grads]
-        originals = [o.layout.node for o in outs]
-        self.graph = _substitute(
-            Graph([*nodes, *result_nodes, *g_nodes], wanted), originals, result_nodes
-        )
+        self.graph = Graph([*nodes, *result_nodes, *g_nodes], wanted)
+        if originals:
+            self.graph = _substitute(self.graph, originals, result_nodes)
         used = {id(n) for n in self.graph.nodes()}
         self.used = [i for i, n in enumerate(self.graph.inputs) if id(n) in used]
         kept = [self.graph.inputs[i] for i in self.used]

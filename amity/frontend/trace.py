@@ -22,7 +22,7 @@ class Symbol:
 
     def __init__(self, node: Node) -> None:
         spec = node.spec
-        self.node, self.dtype, self.shape = node, spec.dtype, Size(spec.shape)
+        self.node, self.dtype, self.shape = node, spec.dtype, Size.of(spec.shape)
         self.ndim, self.is_weak = len(spec.shape), spec.is_weak
 
     @property

@@ -12,13 +12,23 @@ from amity.core.dtype import BY_NAME, DType
 from amity.core.shape import Shape, numel
 
 
-@dataclass(frozen=True, slots=True)
 class Spec:
     """What is known of a value before it is computed. A `weak` one is a Python number."""
 
-    shape: Shape
-    dtype: DType
-    is_weak: bool = False
+    __slots__ = ("dtype", "is_weak", "shape")
+
+    def __init__(self, shape: Shape, dtype: DType, is_weak: bool = False) -> None:
+        self.shape, self.dtype, self.is_weak = shape, dtype, is_weak
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Shape, DType, bool]:
+        return self.shape, self.dtype, self.is_weak
 
     @property
     def ndim(self) -> int:
@@ -31,6 +41,8 @@ class Spec:
     def __str__(self) -> str:
         weak = " weak" if self.is_weak else ""
         return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]{weak}"
+
+    __repr__ = __str__
 
 
 class Where:
@@ -81,21 +93,19 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         """All nodes that the outputs need, inputs first, producers before users."""
-        order: list[Node] = []
-        done: set[Node] = set()
+        order: dict[Node, None] = {}
         for root in self.outputs:
             stack = [root]
             while stack:
                 node = stack[-1]
-                missing = [x for x in node.inputs if x not in done]
-                if missing and node not in done:
-                    stack += reversed(missing)
-                    continue
+                if node not in order:
+                    missing = [x for x in node.inputs if x not in order]
+                    if missing:
+                        stack += reversed(missing)
+                        continue
+                    order[node] = None
                 stack.pop()
-                if node not in done:
-                    done.add(node)
-                    order.append(node)
-        return order
+        return list(order)
 
 
 def text(graph: Graph) -> str:

@@ -285,17 +285,15 @@ class Pointwise(Op):
 
     def infer(self, *specs: Spec) -> Spec:
         dtype = self.compute_dtype(*specs)
-        for d in (s.dtype for s in specs) if self.takes_each else (dtype,):
+        for d in [s.dtype for s in specs] if self.takes_each else (dtype,):
             if d.kind not in self.takes:
                 raise unlike(self.name, d, self.takes)
-        shape = (
-            specs[0].shape
-            if len(specs) == 1
-            else broadcast_shapes(self.name, *(s.shape for s in specs))
-        )
+        shape = specs[0].shape
+        if any(s.shape != shape for s in specs):
+            shape = broadcast_shapes(self.name, *[s.shape for s in specs])
         if self.rule in ("compare", "logical"):
             return Spec(shape, bool_)
-        return Spec(shape, dtype, all(s.is_weak for s in specs) and dtype is float64)
+        return Spec(shape, dtype, dtype is float64 and all(s.is_weak for s in specs))
 
     def is_identity(self, *specs: Spec) -> bool:
         """Whether it gives its first input as it is."""
