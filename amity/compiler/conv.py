@@ -83,7 +83,7 @@ def plan_conv(
         results, nest = 1, None
         at[OPERANDS[op][2]] = len(inputs)
         products = _products(op, conv)
-        may_be_winograd = min(conv.w.shape[3:]) >= 3 and any(winograd.fits(p, p.y[4]) for p in products)
+        may_be_winograd = _may_be_winograd(conv, products)
         stages = _stages(target, op, conv, products)
         family, kin = partial(_family, op, dtype, may_be_winograd), (op, may_be_winograd)
     else:
@@ -123,6 +123,11 @@ def can_end(op: str, w: Sequence[int], groups: int) -> bool:
     """Whether a convolution, if its result has its channels side by side, is to take an ending: one
     that has enough channels to fill vectors."""
     return op == "forward" and w[0] // groups >= LANES and prod(w) > 0
+
+
+def _may_be_winograd(conv: Conv, products: list[Product]) -> bool:
+    """Whether the method fits the weights and strides; sizes decide whether it pays."""
+    return min(conv.w.shape[3:]) >= 3 and any(winograd.fits(p, p.y[4]) for p in products)
 
 
 def _products(op: str, conv: Conv) -> list[Product]:
