@@ -93,7 +93,6 @@ def train(
         loss = F.cross_entropy(scores, labels)
         loss.backward()
         optimizer.step()
-        schedule.step()
         return loss, (scores.argmax(1) == labels).sum()
 
     run = amity.compile(step) if is_compiled else step
@@ -104,6 +103,7 @@ def train(
         right = seen = 0
         for images, labels in batches(task, batch_size):
             loss, hits = run(images, labels)
+            schedule.step()
             losses.append(loss.item())
             right += int(hits)
             seen += len(labels)

@@ -15,7 +15,7 @@ from amity.runtime.cpu.notes import object_at
 
 from . import program
 
-Memory = tuple[int, int, Layout]  # root, offset in bytes, and how it is seen
+Memory = tuple[int, int, Layout]  # root, bytes from where it was first met, and how it is seen
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Noted:
         self.calls, self.alive = read(key)
         self._found: dict[Memory, int] = {}  # arguments that are read
         self._copied: set[Memory] = set()  # those of which a copy is read
-        self._holds: dict[int, Layout] = {}
+        self._holds: dict[int, Memory] = {}
         self._made: set[int] = set()
         self._numbers: list[Layout] = []
         for call in self.calls:
@@ -53,7 +53,7 @@ class Noted:
         self.targets: list[int] = []
         self.given: dict[int, int] = {}
         for root in self._wanted:
-            self._give(root, (root, 0, self._holds[root]))
+            self._give(root, self._holds[root])
 
     def _follow(self, call: Call) -> None:
         paper = call.paper
@@ -68,10 +68,10 @@ class Noted:
                     self._copied.add((root, offset, lay))
         for write in _writes(call):
             if write is not None:
-                root, held, is_made = write
-                self._holds[root] = held
+                at, is_made = write
+                self._holds[at[0]] = at
                 if is_made:
-                    self._made.add(root)
+                    self._made.add(at[0])
 
     def _give(self, root: int, at: Memory) -> None:
         """Choose the argument that receives what a root holds in the end."""
@@ -109,7 +109,7 @@ class Noted:
         """All calls as one graph: a root holds a value, a write renews it."""
         inputs = [Node(None, (), Spec(tuple(m[2].shape), m[2].dtype)) for m in self.places]
         numbers: list[Node] = []
-        holds: dict[int, tuple[Node, Layout]] = {}
+        holds: dict[int, tuple[Node, Memory]] = {}
         for call in self.calls:
             values = []
             for take, lay in zip(call.takes, call.paper.inputs, strict=True):
@@ -117,30 +117,31 @@ class Noted:
                     numbers.append(Node(None, (), Spec((), lay.dtype, True)))
                     values.append(numbers[-1])
                 elif take[0] in holds:
-                    values.append(seen(*holds[take[0]], lay, take[1]))
+                    value, (_, start, held) = holds[take[0]]
+                    values.append(seen(value, held, lay, take[1] - start))
                 else:
                     values.append(inputs[self._found[take[0], take[1], lay]])
             results = inline(call.paper.graph, values, call.where)
             for value, write in zip(results, _writes(call), strict=True):
                 if write is not None:
-                    holds[write[0]] = value, write[1]
+                    holds[write[0][0]] = value, write[0]
         return Graph([*inputs, *numbers], [holds[r][0] for r in self._wanted])
 
 
-def _writes(call: Call) -> list[tuple[int, Layout, bool] | None]:
-    """For each output of a call the root that it fills, the layout that this then holds, and whether
-    the call made it; None for a view.
+def _writes(call: Call) -> list[tuple[Memory, bool] | None]:
+    """For each output of a call the memory that it fills, which is all of a root, and whether the call
+    made it; None for a view.
     """
     paper, made = call.paper, iter(call.makes)
-    found: list[tuple[int, Layout, bool] | None] = []
+    found: list[tuple[Memory, bool] | None] = []
     for o in range(len(paper.given) + len(paper.makes)):
         if o in paper.given:
             take = call.takes[paper.given[o]]
             assert take is not None  # numbers receive nothing
-            found.append((take[0], paper.inputs[paper.given[o]], False))
+            found.append(((*take[:2], paper.inputs[paper.given[o]]), False))
         else:
             new = next(made)
-            found.append(None if new is None else (*new, True))
+            found.append(None if new is None else ((new[0], 0, new[1]), True))
     return found
 
 

@@ -168,10 +168,11 @@ class Recorder:
     def _take(self, storage: Any, lay: Layout, copies: dict) -> None:
         """Note an argument."""
         notes, root = self.notes, storage.root
-        number, offset, address = notes.number(root), storage.data - root.data, storage.data
+        offset, address = storage.data - root.data, storage.data
+        number = notes.number(root, offset)
         copy = copies.pop((id(root), address, lay), None)
         notes.add_word(number if copy is None else ~number)
-        notes.add_word(offset)
+        notes.add_word(offset - notes.base(number))
         if notes.held(root) is None and (offset, lay) not in notes.reads(root):
             notes.add_read(number, address if copy is None else copy.data, offset, lay)
 

@@ -14,12 +14,13 @@ from typing import Any
 @dataclass(slots=True)
 class Run:
     """A segment that ran: the storages of the roots that its notes had, None for one that is gone,
-    which of them calls made, and the bits of the numbers.
+    which of them calls made, how far from their starts offsets count, and the bits of the numbers.
     """
 
     segment: Any
     roots: list[Any]
     made: list[bool]
+    bases: list[int]
     numbers: list[int]
 
 
@@ -66,8 +67,7 @@ class Witness:
 
     def ran(self, segment: Any) -> None:
         """A segment is about to run over the notes."""
-        roots, made = self.notes.met()
-        self.runs.append(Run(segment, roots, made, self.notes.numbers()))
+        self.runs.append(Run(segment, *self.notes.met(), self.notes.numbers()))
 
     def steps(self, optimizer: Any, has_closure: bool) -> None:
         """An optimizer steps."""

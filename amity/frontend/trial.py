@@ -95,6 +95,7 @@ class Assembly:
         kept = []
         for k, (root, offset, lay) in enumerate(self.places):
             storage, argument = run.roots[root], None
+            offset += run.bases[root]
             if self._is_new(root):
                 leaf, g, had_one = self.grads.get(root, (None, None, False))
                 if had_one:

@@ -518,3 +518,28 @@ def test_two_costly_values_kept_for_a_second_pass():
 
     x = amity.rand(8, 9, dtype=amity.float64)
     assert agree(values(amity.compile(f)(x)), values(f(x)))
+
+
+def test_parts_of_a_whole_share_a_program():
+    whole, other = amity.arange(40.0), amity.arange(40.0)
+
+    def f(x):
+        y = x[1:] * 2 + x[:-1]
+        return y.sum()
+
+    compiled = amity.compile(f, static=False)
+    for i in range(8):
+        assert compiled(whole[4 * i : 4 * i + 5]).item() == f(other[4 * i : 4 * i + 5]).item()
+    assert len(compiled.segments) == 1
+
+    def g(x, first):
+        z = x + first
+        x += 1
+        return z, x * first, x[1:] - first
+
+    written = amity.compile(g, static=False)
+    for i in range(4):
+        x, y = amity.arange(8.0) + i, amity.arange(8.0) + i
+        for a, b in zip(written(x, x[i]), g(y, y[i]), strict=True):
+            assert a.tolist() == b.tolist()
+        assert x.tolist() == y.tolist()

@@ -14,8 +14,9 @@ STATE_WORDS = 3
 # Notes (notes.py): start, count and limit of each buffer, by the word where these three begin
 WORDS, NUMBERS, ROOTS, READS, NOTES_WORDS = 0, 3, 6, 9, 12
 # A root: its storage; what it holds all over, if a noted call filled it: layout, dtype and bytes;
-# whether a noted call made it; one more than the last of the reads of it
-STORAGE, HELD, HELD_DTYPE, HELD_BYTES, IS_MADE, LAST_READ, ROOT_WORDS = range(7)
+# whether a noted call made it; one more than the last of the reads of it; how far from its start it
+# was first met, from where words count
+STORAGE, HELD, HELD_DTYPE, HELD_BYTES, IS_MADE, LAST_READ, BASE, ROOT_WORDS = range(8)
 KEPT = 2  # in IS_MADE: by the notes too, until they are cleared
 # A read of memory as it was: where, how far from the root's start, layout, bytes; one more than
 # the read before it of the same root

@@ -279,8 +279,8 @@ entry:
   store i64 %n1, ptr %n.at
   ret void
 }}
-; the number of a root, which is held from now on
-define internal i64 @number_of(ptr %notes, ptr %r) nounwind {{
+; the number of a root, which is held from now on; words count from where it was first met
+define internal i64 @number_of(ptr %notes, ptr %r, i64 %away) nounwind {{
 entry:
   {at("markp", "r", MARK)}
   %mark = load i32, ptr %markp
@@ -297,6 +297,8 @@ new:
   {root("rec", "n")}
   store [{abi.ROOT_WORDS} x i64] zeroinitializer, ptr %rec
   store ptr %r, ptr %rec
+  {word("basep", "rec", abi.BASE)}
+  store i64 %away, ptr %basep
   %n1 = add i64 %n, 1
   store i64 %n1, ptr %n.at
   %mark1 = trunc i64 %n1 to i32
@@ -390,9 +392,14 @@ number:
   br label %argnext
 tensor:
   {argument()}
-  %which = call i64 @number_of(ptr %notes, ptr %r)
+  %which = call i64 @number_of(ptr %notes, ptr %r, i64 %away)
   call void @add_word(ptr %notes, i64 %which)
-  call void @add_word(ptr %notes, i64 %away)
+  {start("roots", abi.ROOTS)}
+  {root("rec", "which")}
+  {word("basep", "rec", abi.BASE)}
+  %base = load i64, ptr %basep
+  %beyond = sub i64 %away, %base
+  call void @add_word(ptr %notes, i64 %beyond)
   call void @read_as_is(ptr %notes, i64 %which, i64 %data, i64 %away, ptr %factat)
   br label %argnext
 argnext:
@@ -412,7 +419,7 @@ fill:
   %fa = load ptr, ptr %fap
   %fs = call ptr @storage_of(ptr %fa)
   %fr = call ptr @root_of(ptr %fs)
-  %fnumber = call i64 @number_of(ptr %notes, ptr %fr)
+  %fnumber = call i64 @number_of(ptr %notes, ptr %fr, i64 0)
   %ffact = getelementptr [{plan.FACT_WORDS} x i64], ptr %facts, i64 %f
   call void @hold(ptr %notes, i64 %fnumber, ptr %ffact)
   br label %fillnext
@@ -437,13 +444,13 @@ outone:
 fresh:
   %madep = getelementptr ptr, ptr %made, i64 %j
   %new = load ptr, ptr %madep
-  %newnumber = call i64 @number_of(ptr %notes, ptr %new)
+  %newnumber = call i64 @number_of(ptr %notes, ptr %new, i64 0)
   call void @add_word(ptr %notes, i64 %newnumber)
   %ofact0 = add i64 %n, %j
   %ofact = getelementptr [{plan.FACT_WORDS} x i64], ptr %facts, i64 %ofact0
   call void @hold(ptr %notes, i64 %newnumber, ptr %ofact)
-  {start("roots", abi.ROOTS)}
-  {root("newroot", "newnumber")}
+  {start("newroots", abi.ROOTS)}
+  {root("newroot", "newnumber").replace("%roots", "%newroots")}
   {word("ismadep", "newroot", abi.IS_MADE)}
   store i64 1, ptr %ismadep
   call void @Py_DecRef(ptr %new) ; whoever wants it holds it; else its memory serves again

@@ -1,7 +1,8 @@
 """Notes: what a thread's calls would have done, in memory that Python and generated code both write.
 
 A call adds words: the address of its payload (which its machine made, and which has the `paper` that
-tells what it does), number of the root and offset in bytes of each tensor that it takes, and the
+tells what it does), number of the root and offset in bytes of each tensor that it takes, counted from
+where the root was first met, so that a part of a whole does like another, and the
 number of each root that it makes. A *root* is memory, numbered in the order in which it was met; its
 storage bears one more than that as its mark. Where a copy of memory is read, as others may write it,
 the complement of the root's number stands. Python numbers lie in a buffer of their own, so equal words
@@ -27,6 +28,7 @@ from amity.runtime.plan import facts
 from .abi import (
     ADDRESS,
     AWAY,
+    BASE,
     HELD,
     HELD_BYTES,
     HELD_DTYPE,
@@ -106,12 +108,18 @@ class Notes:
         bits = struct.unpack("q", struct.pack("d", value))[0] if is_float else int(value)
         self._add(NUMBERS, bits)
 
-    def number(self, root: Any) -> int:
-        """The number of a root, new or not."""
+    def number(self, root: Any, away: int = 0) -> int:
+        """The number of a root, new or not; words count from where it was first met, so far from its
+        start.
+        """
         if not root.mark:
             _hold(ctypes.py_object(root))
-            root.mark = self._add(ROOTS, id(root), *[0] * (ROOT_WORDS - 1))
+            root.mark = self._add(ROOTS, id(root), *[0] * (ROOT_WORDS - 2), away)
         return root.mark - 1
+
+    def base(self, number: int) -> int:
+        """How far from its start a root was first met."""
+        return self._root(number, BASE)
 
     def held(self, root: Any) -> Layout | None:
         """What a root holds all over, if a noted call filled it."""
@@ -155,12 +163,14 @@ class Notes:
         """The bits of the numbers noted so far."""
         return self._buffers[NUMBERS][: self.head[NUMBERS + 1]]
 
-    def met(self) -> tuple[list[Any], list[bool]]:
-        """The storages of all roots, None for one that is gone, and which of them calls made."""
+    def met(self) -> tuple[list[Any], list[bool], list[int]]:
+        """The storages of all roots, None for one that is gone, which of them calls made, and how far
+        from their starts they were first met.
+        """
         count = range(self.head[ROOTS + 1])
         found = [self._root(r, STORAGE) for r in count]
         made = [self._root(r, IS_MADE) != 0 for r in count]
-        return [object_at(a) if a else None for a in found], made
+        return [object_at(a) if a else None for a in found], made, [self.base(r) for r in count]
 
     # -- ending; generated code has the same in replay_code.py
     def seal(self) -> bytes | None:
