@@ -20,7 +20,7 @@ def static_lines(statics: Statics) -> list[str]:
         return [f"Python runs at each call, as {statics.reason}"]
     lines = []
     for static in statics.found:
-        guards = f"{static.facts} words of memory, and the layouts of {len(static.recipe.given)} arguments"
+        guards = f"{len(static.facts) // 2} words of memory, and the layouts of {len(static.recipe.given)} arguments"
         lines.append(f"static: Python was skipped {static.uses} times; guarded by {guards}")
     lines += [f"a static call was given up, as {end}" for end in statics.ends]
     if not statics.found:

@@ -6,6 +6,7 @@ What it takes that a Program may do so is found out by trial.py.
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from .reach import GRAD, Reach, Refused, Sight, slot_words
 from .tape import modes, next_seq
 from .tensor import Tensor
 
+DENIALS = 8  # calls in a row whose gradients are not free to be written
 MISSED = object()  # what a static call gives where it does not stand for the function's
 
 
@@ -78,7 +80,7 @@ class Recipe:
     same: list[tuple[int, Any]]  # leaves of them that are always the same
     given: list[Given]
     fresh: list[Fresh]
-    kept: list[tuple[list, Tensor]]  # leaves of the tape whose gradients are written again
+    kept: list[Fresh]  # gradients that are there, and written again
     steady: list[tuple[list, Any]]  # and those whose gradients stay
     roots: dict[int, Any]  # memory that arguments must not share
     written: list[Any]  # storages, or leaves of arguments, whose version grows, once for each time
@@ -103,8 +105,8 @@ class Static:
         self.fresh = [(f, machine.allocator(max(f.layout.nbytes, 1))) for f in recipe.fresh]
         self.has_numbers = bool(recipe.optimizers or recipe.draws)
         self.differs: Callable[[], int | None] | None = None
-        self.facts = 0  # words that tell of what is reached, before those of gradients
-        self.uses = 0
+        self.facts = array("q")  # words that tell of what is reached
+        self.uses = self.denials = 0
         self.end: str | None = None  # why it stands for no call any more
 
     def __call__(self, args: tuple, kwargs: dict) -> Any:
@@ -137,6 +139,9 @@ class Static:
             if f.leaf is not None:
                 f.leaf[GRAD] = t
         if self.has_numbers and not self._move(values):
+            for f in recipe.fresh:
+                if f.leaf is not None:
+                    f.leaf[GRAD] = None
             return MISSED
         recipe.program(*values)
         for s in recipe.written:
@@ -160,9 +165,8 @@ class Static:
 
     def _still_holds(self) -> bool:
         """Look at all facts again, as memory may have moved; if they hold, guard where they are now."""
-        if self.differs is not None and (self.differs() or 0) >= self.facts:
-            self.end = "a gradient was replaced, or somebody else holds it"
-            return False
+        if self.facts and device.machine().guard(self.facts)() is None:
+            return self._adopts() or self._is_denied()
         try:
             now = self.sight.walk()
         except Refused as refused:
@@ -172,40 +176,58 @@ class Static:
         if where is not None:
             self.end = f"{where} changed"
             return False
-        if any(leaf[GRAD] is not g for leaf, g in self.gradients()):
-            self.end = "a gradient was replaced"
+        self.facts = now.words()
+        return self._adopts() or self._is_denied()
+
+    def _is_denied(self) -> bool:
+        """Give up where gradients are held again and again."""
+        self.denials += 1
+        if self.denials > DENIALS:
+            self.end = "gradients were replaced, or held by somebody else, at every call"
+        return False
+
+    def _adopts(self) -> bool:
+        """Take the gradients that are there as those to be written again, if nobody else holds them."""
+        recipe = self.recipe
+        there = [(f.leaf, None) for f in recipe.fresh if f.leaf is not None] + recipe.steady
+        if any(leaf[GRAD] is not g for leaf, g in there):
             return False
-        words = now.words()
-        self.facts = len(words) // 2
-        words.extend(self._gradient_words())  # on its own: a loop's variable is a reference
-        guard = device.machine().guard(words)
-        if guard() is not None:
-            self.end = "a gradient was replaced, or somebody else holds it"
+        self.release()
+        for k in recipe.kept:
+            if not is_alone(k.leaf[GRAD], k.layout):
+                return False
+            recipe.arguments[k.place] = k.leaf[GRAD]
+        self.differs = device.machine().guard(self.facts + array("q", self._gradient_words(there)))
+        if self.differs() is not None:
             return False
-        self.differs = guard
+        self.denials = 0
         return True
 
-    def _gradient_words(self) -> list[int]:
-        """That gradients are what they were."""
-        pairs = [objects.of_item(leaf, GRAD) for leaf, _ in self.gradients()]
-        for _, g in self.recipe.kept:
-            pairs += [objects.references(g, 3), *slot_words(g), objects.references(g.storage, 1)]
+    def _gradient_words(self, there: list[tuple[list, Any]]) -> list[int]:
+        """That gradients are what they are, and nobody else's."""
+        pairs = [objects.of_item(leaf, GRAD) for leaf, _ in there]
+        for k in self.recipe.kept:
+            g = k.leaf[GRAD]
+            pairs += [objects.of_item(k.leaf, GRAD), objects.references(g, 2), *slot_words(g)]
+            pairs += [objects.references(g.storage, 1)]
         return [word for pair in pairs for word in pair]
 
-    def gradients(self) -> list[tuple[list, Any]]:
-        """Leaves of the tape, and the gradients that they must have before a call."""
-        fresh = [(f.leaf, None) for f in self.recipe.fresh if f.leaf is not None]
-        return [*fresh, *self.recipe.steady, *self.recipe.kept]
+    def release(self) -> None:
+        """Hold no gradients until the next call."""
+        self.differs = None
+        for k in self.recipe.kept:
+            self.recipe.arguments[k.place] = None
 
     def _move(self, values: list[Any]) -> bool:
         """Numbers that are others at each call."""
         recipe = self.recipe
+        counters = [c for o in recipe.optimizers for c in o.counters()]
         moved = [m for o in recipe.optimizers for m in o.advance_all()]
         if [rule for rule, _ in moved] != recipe.rules:
-            raise RuntimeError(
-                "compile: got an optimizer whose steps changed while it was in use; expected that its options "
-                "are set between calls"
-            )
+            for found, before in counters:
+                found.update(before)
+            self.end = "an optimizer's rule changed, by its options or the number of its steps"
+            return False
         for (first, count), (_, scalars) in zip(recipe.scalars, moved, strict=True):
             values[first : first + count] = scalars.values()
         for first, draw in recipe.draws:
@@ -228,6 +250,15 @@ class Static:
         if r.node is not None:
             t.tape = [next_seq(), *r.node[1:]]
         return t
+
+
+def is_alone(g: Any, lay: Layout) -> bool:
+    """Whether a gradient is a leaf's alone: held by it, the caller's argument and this one's."""
+    if type(g) is not Tensor or g.layout is not lay or g.tape is not None or g.base is not None:
+        return False
+    storage = g.storage
+    is_own = storage.root is storage and storage.owner is None
+    return is_own and sys.getrefcount(g) == 3 and sys.getrefcount(storage) == 3
 
 
 def is_equal(a: Any, b: Any) -> bool:

@@ -46,6 +46,7 @@ class Statics:
                 if i:
                     self.found.insert(0, self.found.pop(i))
                 return result
+            static.release()  # so that another one, or Python, has gradients to itself
             if static.end is not None:
                 self.found.remove(static)
                 self.ends.append(static.end)

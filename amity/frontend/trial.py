@@ -99,8 +99,7 @@ class Assembly:
             if self._is_new(root):
                 leaf, g, had_one = self.grads.get(root, (None, None, False))
                 if had_one:
-                    kept.append((leaf, g))
-                    argument = g
+                    kept.append(Fresh(k, lay, leaf))
                 else:
                     fresh.append(Fresh(k, lay, leaf))
                 if g is not None and g.layout is not lay:

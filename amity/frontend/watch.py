@@ -66,8 +66,11 @@ UNSEEN = {
 
 
 def is_own(module: Any) -> bool:
-    """Whether a module of that name is amity's."""
-    return isinstance(module, str) and module.split(".")[0] == "amity"
+    """Whether a module of that name is amity's, and no program that uses it."""
+    if not isinstance(module, str):
+        return False
+    first, _, rest = module.partition(".")
+    return first == "amity" and rest.split(".")[0] not in ("cli", "tools")
 
 
 def is_library(frame: types.FrameType) -> bool:

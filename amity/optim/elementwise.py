@@ -100,9 +100,14 @@ class Elementwise(Optimizer):
         rules = [rule for group in self.param_groups for _, _, rule in self._batches(group)]
         return [(rule, scalars) for rule, _, scalars in rules]
 
+    def counters(self) -> list[tuple[State, dict[str, Any]]]:
+        """The counters of each parameter's state, to go back to."""
+        names = self._counters
+        return [(s, {n: s[n] for n in names}) for s in self.state.values()] if names else []
+
     def __reach__(self, reach: Reach, where: str) -> None:
         for group in self.param_groups:
-            reach.moves(group, ("lr",))
+            reach.moves(group, ("lr", "betas", "momentum"))  # as schedules change them
         for state in self.state.values():
             reach.moves(state, self._counters)
         reach.instance(self, where)

@@ -856,9 +856,10 @@ def network():
 
 OPTIMIZERS = {
     "sgd": lambda p: amity.optim.SGD(p, lr=0.1),
-    "momentum": lambda p: amity.optim.SGD(
-        p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2
-    ),
+    "momentum": lambda p: amity.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-2),
+    "nesterov": lambda p: amity.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+    "radam": lambda p: amity.optim.RAdam(p, lr=0.01),
+    "asgd": lambda p: amity.optim.ASGD(p, lr=0.01),
     "adam": lambda p: amity.optim.Adam(p, lr=0.01, amsgrad=True),
     "adamw": lambda p: amity.optim.AdamW(p, lr=0.01),
     "nadam": lambda p: amity.optim.NAdam(p, lr=0.01),
@@ -934,6 +935,11 @@ def changes_momentum(i, model, update):
         update.param_groups[0]["momentum"] = 0.5
 
 
+def ends_momentum(i, model, update):
+    if i >= 8:
+        update.param_groups[0]["momentum"] = 0.0
+
+
 def adds_group(i, model, update):
     if i == 8:
         update.add_param_group({"params": [amity.ones(2, requires_grad=True)]})
@@ -982,7 +988,10 @@ def seeds(i, model, update):
 @pytest.mark.parametrize(
     ("optimizer", "between"),
     [
-        ("adamw", changes_weight_decay), ("momentum", changes_momentum), ("adam", clears_gradients),
+        ("adamw", changes_weight_decay),
+        ("momentum", ends_momentum),
+        ("rmsprop", ends_momentum),
+ ("momentum", changes_momentum), ("adam", clears_gradients),
         ("adamw", holds_gradients), ("sgd", writes_gradients), ("adam", sets_counters),
         ("adam", loads_state_of_optimizer), ("sgd", evaluates), ("sgd", seeds), ("adamw", adds_group),
     ],
@@ -1148,3 +1157,18 @@ def test_explain(capsys):
     f(X)
     assert "a static call was given up, as scale[0] changed" in amity.explain(f)
     assert "static=False asks for it" in amity.explain(amity.compile(lambda x: x, static=False))
+
+
+def losses_of_two_sizes(is_compiled):
+    model, _, step = training("momentum")
+    call = amity.compile(step) if is_compiled else step
+    amity.manual_seed(1)
+    sizes = (5, 5, 5, 3) * 10
+    return call, [call(x[:n], y[:n]).item() for n, (x, y) in zip(sizes, batches(40), strict=True)]
+
+
+def test_batches_of_two_sizes():
+    """A smaller last batch has a static call of its own; gradients go from one to the other."""
+    call, losses = losses_of_two_sizes(True)
+    assert np.allclose(losses, losses_of_two_sizes(False)[1], rtol=1e-5, atol=1e-6)
+    assert len(call.statics.found) == 2 and uses(call) > 25 and not call.statics.ends
