@@ -15,7 +15,7 @@ from amity.ir.target import Target
 
 from .epilogue import Epilogue
 from .gemv import Axpy, Dot
-from .pack import COPY, GATHER, IN_PLACE, ONE_PANEL, TURN, Packer, element_of
+from .pack import COPY, GATHER, IN_PLACE, ONE_PANEL, READY, TURN, Packer, element_of
 from .product import GemmKey, Product
 from .tile import PAIRS, best_tile, micro_kernel, padded_rows, row_variants
 
@@ -89,6 +89,10 @@ class Tiles(Product):
         a, row_bytes = self.rows_of_a(x), tile.columns * tile.bytes
         source = b.offset(self.bp, x.k * m["b_k"] + x.column * m["b_column"])
         packed = b.offset(b.scratch, m["b_at"] + (x.k // self.pairs) * m["b_whole"])
+        is_ready, step = m["pack_b"].eq(READY), x.elements * row_bytes
+        panel, row = x.column // tile.columns, x.k // self.pairs
+        ready = b.offset(self.bp, panel * m["b_panel"] + row * row_bytes)
+        packed, step = b.select(is_ready, ready, packed), b.select(is_ready, m["b_panel"], step)
         part = source, m["b_k"], m["b_column"], packed, row_bytes, x.depth
         is_packed = m["pack_b"].ne(IN_PLACE)
         is_first = x.row.eq(self.rows_from) | m["b_whole"].eq(0)
@@ -103,7 +107,7 @@ class Tiles(Product):
             with b.branch(is_ragged):
                 b.call("copy", place, *part[1:], lanes, tile.columns, ONE_PANEL)
             is_copy = is_packed | is_ragged
-            copy = b.offset(packed, b.select(is_packed, jr.index * x.elements * tile.bytes, 0))
+            copy = b.offset(packed, b.select(is_packed, jr.index // tile.columns * step, 0))
             pointer = b.select(is_copy, copy, place)
             stride = b.select(is_copy, row_bytes, m["b_k"])
             self.strip(x, a, Panel(pointer, stride, jr.index, lanes))

@@ -12,7 +12,7 @@ from amity.core.errors import fail
 from amity.ir.kernel import itemsize
 from amity.ir.target import Target
 
-from .pack import COPY, GATHER, IN_PLACE, TURN, WIDENED, element_of
+from .pack import COPY, GATHER, IN_PLACE, READY, TURN, WIDENED, element_of
 from .product import AXIS_WORDS, MAX_AXES, GemmKey
 from .tile import PAIRS, Tile, best_tile, padded_rows
 
@@ -108,12 +108,13 @@ def plan_gemm(
     target: Target, dtype: str, m: int, n: int, k: int,
     a: Sequence[int], b: Sequence[int], c: Sequence[int], d: Sequence[int] | None = None,
     batch: Sequence[int] = (), alpha: float = 1, beta: float = 1, epilogue: str = "",
-    threads: int = 1,
+    threads: int = 1, is_ready: bool = False,
 ) -> GemmPlan:  # fmt: skip
     """The plan of `C = epilogue(alpha * A @ B + beta * D)` for operands of these strides.
 
     shape: A `[*batch, m, k]`, B `[*batch, k, n]`, C and D `[*batch, m, n]`; strides are elements,
-    one of 0 broadcasts. D may be C itself; where beta is 0, D is not read.
+    one of 0 broadcasts. D may be C itself; where beta is 0, D is not read. With `is_ready` B lies
+    in panels already, one behind the other over all of k.
     errors: ValueError if C has unit stride neither along rows nor along columns.
     """
     if beta == 0:
@@ -122,7 +123,7 @@ def plan_gemm(
     shape = Shape(m, n, k, tuple(batch), *strides)
     if batch:
         shape = shape.merged().flattened()
-    oriented = shape if epilogue else shape.oriented()
+    oriented = shape if epilogue or is_ready else shape.oriented()
     is_scaled = alpha != 1 or (d is not None and beta != 1)
 
     def chosen_for(kind: str) -> tuple[GemmKey, Shape]:
@@ -130,15 +131,16 @@ def plan_gemm(
         added = "" if d is None else "unit" if chosen.d[-1] == 1 or kind == "dot" else "strided"
         return GemmKey(dtype, kind, added, is_scaled, epilogue), chosen
 
-    kind = kind_of(oriented, dtype)
+    kind = "tiles" if is_ready else kind_of(oriented, dtype)
     key, chosen = chosen_for(kind)
     check(chosen, kind)
-    family = tuple([chosen_for(k)[0] for k in kinds_of(oriented, dtype)])
+    kinds = ["tiles"] if is_ready else kinds_of(oriented, dtype)
+    family = tuple([chosen_for(k)[0] for k in kinds])
     size, tile = itemsize(dtype), tile_of(target, dtype)
     rows, columns = split(tile, kind, chosen, threads)
     if kind == "tiles":
         blocks = tile_blocks(
-            tile, key, chosen, min(chosen.m, rows.most), min(chosen.n, columns.most)
+            tile, key, chosen, min(chosen.m, rows.most), min(chosen.n, columns.most), is_ready
         )
     else:
         blocks = stream_blocks(key, chosen, columns)
@@ -263,10 +265,12 @@ def stream_blocks(key: GemmKey, s: Shape, columns: Tasks) -> tuple[int, ...]:
     """The block words of the kernels for few rows: how A is packed and where to."""
     element = element_of(key.dtype, frozenset())
     sums = s.m * (columns.size + columns.unit) * itemsize(element) if key.kind == "axpy" else 0
-    return (0, 0, 0, int(copies_a(s, key.dtype)), IN_PLACE, sums, 0, 0, 0, 0)
+    return (0, 0, 0, int(copies_a(s, key.dtype)), IN_PLACE, sums, 0, 0, 0, 0, 0)
 
 
-def tile_blocks(tile: Tile, key: GemmKey, s: Shape, m: int, n: int) -> tuple[int, ...]:
+def tile_blocks(
+    tile: Tile, key: GemmKey, s: Shape, m: int, n: int, is_ready: bool
+) -> tuple[int, ...]:
     """The block words of register tiles for tasks of `m` rows and `n` columns: sizes of blocks,
     what is packed, and where in scratch."""
     pairs = 2 if tile.element == PAIRS else 1
@@ -277,6 +281,7 @@ def tile_blocks(tile: Tile, key: GemmKey, s: Shape, m: int, n: int) -> tuple[int
     mc = min(m, max(1, A_BLOCK // a_tile) * tile.rows)
     nc = min(rounded(n, tile.columns), max(1, B_BLOCK // b_panel) * tile.columns)
     pack_a, pack_b = how_packed(tile, s, key.dtype, (m, n))
+    pack_b = READY if is_ready else pack_b
     # sums of unfinished tiles: of one if k is one block, else of all that cannot go to C at once
     is_direct = key.is_plain and tile.accumulator == key.dtype
     sum_row = tile.columns * itemsize(tile.accumulator)
@@ -290,6 +295,7 @@ def tile_blocks(tile: Tile, key: GemmKey, s: Shape, m: int, n: int) -> tuple[int
     return (
         mc, nc, kc, pack_a, pack_b, a_at, b_at, b_whole if pack_b and m > mc and fits else 0,
         sum_row if count > 1 else 0, strip if strips > 1 else 0,
+        -(-s.k // pairs) * tile.columns * tile.bytes,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from amity.ir.kernel import Builder, Value, itemsize
 
 from .tile import PAIRS, Tile
 
-IN_PLACE, COPY, TURN, GATHER = range(4)  # not packed, or by which function
+IN_PLACE, COPY, TURN, GATHER, READY = range(5)  # not packed; by which function; packed before
 ONE_PANEL = -1  # a mask that keeps all lanes in one panel
 WIDENED = {"f16": "f32", "bf16": "f32", "i8": "i32", "u8": "i32", "i16": "i32"}
 

@@ -22,7 +22,7 @@ from .ctc import plan_ctc
 from .ending import Ending
 from .fold import plan_fold
 from .gemm import build_gemm
-from .gemm_plan import GemmKey, plan_gemm
+from .gemm_plan import GemmKey, GemmPlan, plan_gemm, tile_of
 from .group import copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .pad import plan_embed, plan_pad, plan_pad_back
@@ -33,6 +33,7 @@ from .resample import plan_resample
 from .scan import plan_scan
 from .scatter import plan_index_put, plan_scatter
 from .sort import plan_sort, plan_top
+from .tile import PAIRS
 
 Plan = tuple[list[Launch], list[int]]
 
@@ -61,12 +62,14 @@ def plan_matmul(
     first = len(addend)
     places = (first, first + 1, first + 2, 0 if addend else first + 2)
     buffers = [places[i] for i in plan.order]
+    return [_gemm_launch(plan, buffers)], []
+
+
+def _gemm_launch(plan: GemmPlan, buffers: list[int]) -> Launch:
     code, family = _gemm_code(plan.key), lambda: map(_gemm_code, plan.family)
-    return [
-        Launch(
-            *code[:2], plan.meta, buffers, plan.grid, plan.grain, True, "gemm", family, plan.family
-        )
-    ], []
+    return Launch(
+        *code[:2], plan.meta, buffers, plan.grid, plan.grain, True, "gemm", family, plan.family
+    )
 
 
 def _gemm_code(key: GemmKey) -> Code:
@@ -96,6 +99,41 @@ def plan_linear(
     for launch in launches:
         launch.buffers = [order[i] for i in launch.buffers]
     return launches, temporaries
+
+
+def panel_form(target: Target, dtype: str) -> tuple[int, int] | None:
+    """Columns of a panel, and elements along k that lie together, as tiles read a dtype as it is."""
+    tile = tile_of(target, dtype)
+    pairs = 2 if tile.element == PAIRS else 1
+    return (tile.columns, pairs) if tile.element in (dtype, PAIRS) else None
+
+
+def plan_panels(
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
+) -> Plan:
+    """`x @ weight.T + bias` of a weight in panels; those of other forms are put in rows again."""
+    (x, panels, *bias), (y,) = ins, outs
+    (count, steps, _), n = panels.shape, y.shape[-1]
+    if panel_form(target, y.dtype.code) != (op.columns, op.pairs) or not panels.is_contiguous:
+        shape = (count, op.columns, steps, op.pairs)
+        step, line, last = panels.strides
+        apart = layout(panels.dtype, shape, (step, op.pairs * last, line, last))
+        weight = layout(panels.dtype, (n, steps * op.pairs))
+        rows = layout(panels.dtype, shape)
+        end = len(ins) + 1
+        copy = copy_launch(apart, rows.dtype.code, shape, rows.strides, 1, end)
+        launches, temporaries = plan_linear(op, [x, weight, *bias], outs, target, threads)
+        for launch in launches:  # the copy stands for the weight
+            launch.buffers = [end if i == 1 else i for i in launch.buffers]
+        return [copy, *launches], [max(1, weight.nbytes), *temporaries]
+    batch, (m, k) = tuple(y.shape[:-2]), x.shape[-2:]
+    a, c = (broadcast_strides(t, (*batch, m, w)) for t, w in ((x, k), (y, n)))
+    d = broadcast_strides(bias[0], (*batch, m, n)) if bias else None
+    b = (*(0 for _ in batch), 0, 1)
+    code = y.dtype.code
+    plan = plan_gemm(target, code, m, n, k, a, b, c, d, batch, threads=threads, is_ready=True)
+    places = (0, 1, len(ins), 2)
+    return [_gemm_launch(plan, [places[i] for i in plan.order])], []
 
 
 def broadcast_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...]:
@@ -176,6 +214,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "attention": plan_attention,
     "matmul": plan_matmul,
     "linear": plan_linear,
+    "panels": plan_panels,
     "conv": plan_convolution,
     "cat": plan_cat,
     "scan": plan_running,

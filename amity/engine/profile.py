@@ -170,10 +170,13 @@ class Watch:
         del result
         return self._time(payload.paper, lambda run: run(*args), args)
 
-    def replay(self, paper: program.Paper, targets: Sequence[int]) -> None:
-        """Run a segment's Program over what was noted; results go to the roots `targets`."""
+    def replay(
+        self, paper: program.Paper, targets: Sequence[int], kept: Sequence[int] = ()
+    ) -> None:
+        """Run a segment's Program over what was noted and the memory at `kept`; results go to the roots
+        `targets`."""
         tensors = [None if w else m for m, w in zip(paper.inputs, paper.weak, strict=True)]
-        self._time(paper, lambda run: device.machine().replayer(run, targets)(), tensors)
+        self._time(paper, lambda run: device.machine().replayer(run, targets, kept)(), tensors)
 
     def _time(self, paper: program.Paper, call: Callable, args: Sequence[Any]) -> Any:
         timed = self._timed.get(id(paper))

@@ -64,6 +64,7 @@ class Paper:
     plan: Callable[[], plan.Plan]  # with all its steps
     name: str
     meaning: bytes = b""  # a digest of all but plan and name, made when first asked for
+    weights: dict[int, Layout] | None = None  # arguments that may be kept in panels: kept.py
 
     @property
     def graph(self) -> Graph:

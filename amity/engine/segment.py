@@ -21,6 +21,7 @@ from amity.core.layout import Layout
 from amity.ir.graph import Graph
 
 from . import deferral, device, program, template
+from .kept import Kept
 from .lines import Lines, line
 from .noted import Call, Noted
 from .witness import Witness
@@ -44,6 +45,7 @@ class Segment:
     kernel_seconds: float = 0.0  # of its time
     uses: int = 0
     has_lines: bool = False  # whether its calls know theirs
+    kept: Kept | None = None  # what it keeps of weights
 
     @property
     def about(self) -> str:
@@ -244,17 +246,27 @@ class Recorder:
         segment.uses += 1
         if self.witness is not None:
             self.witness.ran(segment)
+        if segment.kept is not None:
+            self._renew(segment.kept)
         watcher = device.watcher()
         try:
             if watcher is None or segment.program is None:
                 segment.run()
             else:
-                watcher.replay(program.paper_of(segment.program), segment.noted.targets)
+                words = () if segment.kept is None else segment.kept.words
+                paper = program.paper_of(segment.program)
+                watcher.replay(paper, segment.noted.targets, words)
         except OutOfMemoryError as error:
             error.add_note(segment.about)
             raise
         if self.copies:
             self.copies = []
+
+    def _renew(self, kept: Kept) -> None:
+        """Pack weights that are not what they were when the segment last ran."""
+        if kept.is_stale(self.notes):
+            with Pause(self):
+                kept.renew(self.notes)
 
     def _tell(self, segment: Segment) -> None:
         """Tell a segment the lines of its calls."""
@@ -284,7 +296,10 @@ def compile_notes(key: bytes, number: int = 0) -> Segment:
     if not noted.given:  # results that nobody looks at
         return Segment(machine.forget, None, noted)
     run = template.build(noted, f"segment {number}")
-    return Segment(machine.replayer(run, noted.targets), run, noted)
+    if not noted.kept:
+        return Segment(machine.replayer(run, noted.targets), run, noted)
+    kept = Kept(run, noted)
+    return Segment(machine.replayer(run, noted.targets, kept.words), kept, noted, kept=kept)
 
 
 class Aside:

@@ -259,6 +259,7 @@ class Tensor:
         if s is None:
             return self.detach()
         machine, root = engine.machine(), s.root
+        machine.loosen(root)
         own = machine.external(root.data, root, root.nbytes)
         offset = s.data - root.data
         return machine.make(machine.alias(own, offset) if offset else own, self.layout)

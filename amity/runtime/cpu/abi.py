@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Storage: 0 refcount, 8 type, then
 DATA, ROOT, VERSION, MARK, OWNER, POOL, NBYTES, HEADER = 16, 24, 32, 36, 40, 48, 56, 64
+LOOSE = 1 << 31  # in VERSION: writes may have been missed, as PyTorch's `.data` asks for
 # Pool of blocks of one size: free list, block size, where the blocks come from
 HEAD, BLOCK_SIZE, SOURCE = 0, 8, 16
 POOL_WORDS = 3

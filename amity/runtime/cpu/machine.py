@@ -132,10 +132,11 @@ class Machine:
 
     def _make_type(self) -> type:
         get = self._address
-        members = (Member * 5)(
+        members = (Member * 6)(
             Member(b"data", LONGLONG, abi.DATA, 1, b"address of the first byte"),
             Member(b"nbytes", LONGLONG, abi.NBYTES, 1, b"bytes of the block"),
             Member(b"owner", OBJECT, abi.OWNER, 1, b"who else may write the memory"),
+            Member(b"stamp", UINT, abi.VERSION, 1, b"its version, with what else tells of writes"),
             Member(b"mark", UINT, abi.MARK, 0, b"one more than its number in the notes"),
             Member(),
         )
@@ -202,6 +203,11 @@ class Machine:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(Machine))
             owner.value = id(Machine)
 
+    def loosen(self, storage: Any) -> None:
+        """Note that from now on the version of a storage may miss writes."""
+        stamp = ctypes.c_uint32.from_address(id(storage.root) + abi.VERSION)
+        stamp.value |= abi.LOOSE
+
     def trim(self) -> None:
         """Give the blocks that are kept for reuse back to the system."""
         free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(self._address["amity_trim"])
@@ -247,11 +253,17 @@ class Machine:
         for name, value in cells.items():
             self._cells[abi.CELLS.index(name)] = value
 
-    def replayer(self, run: Callable, targets: Sequence[int]) -> Callable[[], None]:
-        """What runs a program over the notes and clears them; results go to the roots `targets`."""
+    def replayer(
+        self, run: Callable, targets: Sequence[int], kept: Sequence[int] = ()
+    ) -> Callable[[], None]:
+        """What runs a program over the notes and clears them; results go to the roots `targets`, its
+        last arguments are at the addresses `kept`, which may be others at each run (an array).
+        """
         words, _ = run.__self__.keep
-        payload = _PlanBytes(self._words(words.buffer_info()[0], len(targets), *targets))
-        payload.keep = run
+        held = kept if isinstance(kept, array) else array("q", kept)
+        counts = len(targets), len(held), held.buffer_info()[0]
+        payload = _PlanBytes(self._words(words.buffer_info()[0], *counts, *targets))
+        payload.keep = run, held
         return self._builtin("replay", NO_ARGUMENTS, payload)
 
 

@@ -156,6 +156,14 @@ class Notes:
         count = self._add(READS, address, offset, id(lay), lay.nbytes, before)
         self._buffers[ROOTS][number * ROOT_WORDS + LAST_READ] = count
 
+    def address(self, read: int) -> int:
+        """Where the memory of a read lies."""
+        return self._buffers[READS][read * READ_WORDS + ADDRESS]
+
+    def storage(self, number: int) -> int:
+        """The address of the storage of a root."""
+        return self._root(number, STORAGE)
+
     def _root(self, number: int, field: int) -> int:
         return self._buffers[ROOTS][number * ROOT_WORDS + field]
 
@@ -193,12 +201,15 @@ class Notes:
         words[n : n + 1 + len(alive)] = [0, *alive]
         return ctypes.string_at(words, 8 * (n + 1 + len(alive)))
 
-    def replayer(self, program: Any, targets: Sequence[int]) -> Callable[[], None]:
-        """What runs a portable program over the notes and clears them; results go to `targets`."""
+    def replayer(
+        self, program: Any, targets: Sequence[int], kept: Sequence[int] = ()
+    ) -> Callable[[], None]:
+        """What runs a portable program over the notes and clears them; results go to `targets`, its
+        last arguments are at the addresses `kept`."""
 
         def replay() -> None:
             try:
-                program.run_steps(self._slots(targets))
+                program.run_steps([*self._slots(targets), *kept])
             finally:
                 self.clear()
 

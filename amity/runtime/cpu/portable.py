@@ -20,6 +20,7 @@ from amity.runtime import plan as form
 from amity.runtime.plan import Plan, Step
 
 from . import pool
+from .abi import LOOSE
 from .blocks import (
     ADVICE,
     ALIGNMENT,
@@ -99,7 +100,7 @@ class Heap:
 class Storage:
     """Memory with a count of the writes to it; a part of another has that one as its root."""
 
-    __slots__ = ("__weakref__", "_heap", "_root", "_size", "_writes", "data", "mark", "nbytes",
+    __slots__ = ("__weakref__", "_heap", "_is_loose", "_root", "_size", "_writes", "data", "mark", "nbytes",
                  "owner")  # fmt: skip
 
     def __init__(
@@ -107,6 +108,7 @@ class Storage:
     ) -> None:
         self.data, self.nbytes, self.owner = data, nbytes, owner
         self._root, self._writes, self.mark = root, 0, 0
+        self._is_loose = False
         self._heap: Heap | None = None
         self._size = 0
 
@@ -119,6 +121,11 @@ class Storage:
     def version(self) -> int:
         """Writes so far."""
         return self.root._writes
+
+    @property
+    def stamp(self) -> int:
+        """Of a root, its version, with what else tells of writes."""
+        return self._writes | (LOOSE if self._is_loose else 0)
 
     def __del__(self, is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
         if self._heap is not None and not is_ending():  # then modules are half gone
@@ -231,6 +238,10 @@ class Machine:
         """Note that others may write the memory of a storage that has it alone so far."""
         if storage.root.owner is None:
             storage.root.owner = Machine
+
+    def loosen(self, storage: Storage) -> None:
+        """Note that from now on the version of a storage may miss writes."""
+        storage.root._is_loose = True
 
     def bump(self, storage: Storage) -> None:
         """Count a write."""

@@ -10,6 +10,7 @@ from .abi import (
     DATA,
     HEADER,
     HEAP,
+    LOOSE,
     MARK,
     NBYTES,
     OWNER,
@@ -291,7 +292,8 @@ define ptr @amity_get_version(ptr %s, ptr %ignored) nounwind {{
   %r = call ptr @root_of(ptr %s)
   {at("vp", "r", VERSION)}
   %v = load i32, ptr %vp
-  %wide = zext i32 %v to i64
+  %strict = and i32 %v, {LOOSE - 1}
+  %wide = zext i32 %strict to i64
   %o = call ptr @PyLong_FromLongLong(i64 %wide)
   ret ptr %o
 }}

@@ -1,0 +1,103 @@
+"""Weights kept in panels: packed once, packed anew after any kind of write, let go of when replaced."""
+
+import numpy as np
+import pytest
+
+import amity
+from amity import nn
+from amity.engine import kept
+
+
+@pytest.fixture
+def packed(monkeypatch):
+    """How many weights were packed."""
+    count = []
+    original = kept.Kept._renew
+
+    def counting(self, i, storage):
+        before = self._panels[i]
+        original(self, i, storage)
+        count.append(self._panels[i] is not before)
+
+    monkeypatch.setattr(kept.Kept, "_renew", counting)
+    return count
+
+
+def model():
+    m = nn.Sequential(nn.Linear(128, 256), nn.GELU(), nn.Linear(256, 128))
+    return m.requires_grad_(False).eval()
+
+
+@pytest.mark.parametrize("dtype", [amity.float32, amity.bfloat16])
+def test_packed_once(packed, dtype):
+    m, x = model().to(dtype), amity.randn(20, 128).to(dtype)
+    f = amity.compile(m)
+    for _ in range(6):
+        np.testing.assert_array_equal(f(x).float().numpy(), m(x).float().numpy())
+    assert sum(packed) == 2
+
+
+def replaced(m):
+    m[0].weight = nn.Parameter(amity.randn(256, 128), requires_grad=False)
+
+
+def through_numpy(m):
+    m[0].weight.numpy()[:] += 1
+
+
+def loaded(m):
+    m.load_state_dict({n: p + 1 for n, p in m.state_dict().items()})
+
+
+WRITES = {
+    "in place": lambda m: m[0].weight.mul_(2),
+    "in part": lambda m: m[0].weight[3].zero_(),
+    "data": lambda m: m[0].weight.data.mul_(2),
+    "new data": lambda m: setattr(m[0].weight, "data", amity.randn(256, 128)),
+    "NumPy": through_numpy,
+    "replaced": replaced,
+    "loaded": loaded,
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("calls", [1, 5])
+def test_writes_are_seen(write, calls):
+    m, x = model(), amity.randn(20, 128)
+    f = amity.compile(m)
+    for _ in range(3):
+        for _ in range(calls):
+            np.testing.assert_array_equal(f(x).numpy(), m(x).numpy())
+        WRITES[write](m)
+
+
+def test_what_a_step_writes_is_not_kept():
+    m, x = nn.Linear(128, 256), amity.randn(20, 128)
+    update = amity.optim.SGD(m.parameters(), lr=0.1)
+
+    @amity.compile
+    def step():
+        update.zero_grad()
+        loss = m(x).square().mean()
+        loss.backward()
+        update.step()
+        return loss
+
+    losses = [step().item() for _ in range(5)]
+    assert losses == sorted(losses, reverse=True) and losses[0] > losses[-1]
+
+
+def test_gradients_and_steps_apart():
+    torch = pytest.importorskip("torch")
+    a, b = nn.Linear(128, 256), torch.nn.Linear(128, 256)
+    b.load_state_dict({n: torch.from_numpy(p.numpy().copy()) for n, p in a.state_dict().items()})
+    x = np.random.default_rng(0).standard_normal((20, 128), np.float32)
+    f = amity.compile(a)
+    for lib, m, call in ((amity, a, f), (torch, b, b)):
+        update = lib.optim.SGD(m.parameters(), lr=0.5)
+        for _ in range(4):
+            update.zero_grad()
+            call(lib.from_numpy(x)).square().mean().backward()
+            update.step()
+    ours, theirs = a.weight.detach().numpy(), b.weight.detach().numpy()
+    np.testing.assert_allclose(ours, theirs, 1e-5, 1e-6)
