@@ -28,7 +28,8 @@ def panels_of(weight, columns: int, pairs: int):
 
     shape: [n, k] -> [n / columns, k / pairs, columns * pairs]
     """
-    for op in forms(*weight.shape, columns, pairs):
+    n, k = weight.shape
+    for op in forms(n, k, columns, pairs):
         weight = op(weight)
     return weight.contiguous()
 
