@@ -101,3 +101,11 @@ def test_gradients_and_steps_apart():
             update.step()
     ours, theirs = a.weight.detach().numpy(), b.weight.detach().numpy()
     np.testing.assert_allclose(ours, theirs, 1e-5, 1e-6)
+
+
+def test_parts_of_a_whole():
+    whole, x = amity.randn(3, 256, 128), amity.randn(20, 128)
+    f = amity.compile(lambda x, w: nn.functional.linear(x, w))
+    for i in (0, 1, 1, 2, 0):
+        expected = nn.functional.linear(x, whole[i])
+        np.testing.assert_array_equal(f(x, whole[i]).numpy(), expected.numpy())
