@@ -11,6 +11,7 @@ from pathlib import Path
 
 TURN = 0.004  # seconds that the calls of one measurement take together
 PATIENCE = 0.5  # a turn of slow calls is not measured again after so many seconds
+LONG, FEW = 12.0, 3  # seconds after which so many rounds are enough
 
 
 @dataclass
@@ -49,7 +50,10 @@ def interleave(modes: dict[str, Callable[[], object]], rounds: int) -> dict[str,
         f(), f()
         calls[name] = max(1, int(TURN / max(once(f, 2), 1e-7)))
     times: dict[str, list[float]] = {name: [] for name in modes}
-    for _ in range(rounds):
+    start = time.perf_counter()
+    for done in range(rounds):
+        if done >= FEW and time.perf_counter() - start > LONG:
+            break
         for name, f in modes.items():
             times[name].append(turn(f, calls[name]))
     return times

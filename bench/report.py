@@ -11,7 +11,6 @@ import statistics
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from .harness import best_peer
@@ -69,6 +68,11 @@ def row(cells: Iterable[str]) -> str:
 
 def heading(modes: Sequence[str]) -> list[str]:
     names = ["workload", "threads", *modes, "best peer", "ratio", "wanted"]
+    return [row(names), row(["---"] * len(names))]
+
+
+def step_heading() -> list[str]:
+    names = ["workload", "mode", "first step, cold", "from the cache", "peak memory"]
     return [row(names), row(["---"] * len(names))]
 
 
@@ -142,17 +146,15 @@ def versions() -> list[str]:
     return found
 
 
-def circumstances(rounds: int) -> list[str]:
-    """Date, versions and machine; amity's version is read, as parts measure processes without it."""
+def circumstances() -> list[str]:
+    """Versions and machine; amity's version is read, as parts measure processes without it."""
     version = runpy.run_path(str(VERSION))["__version__"]
     return [
-        f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; amity {version}; "
-        f"Python {platform.python_version()}",
+        f"- amity {version}; Python {platform.python_version()}",
         f"- {processor()}, {os.cpu_count()} processors, {platform.system()} {platform.release()}",
         f"- {', '.join(versions())}; {compiler()}",
-        f"- {rounds} rounds; a time is the median of rounds of the best calls in a round; the ratio "
-        "is the best peer's time over amity compiled's, so above 1 amity is faster; bold: less "
-        "than wanted",
+        "- a time is the median of rounds of the best calls in a round; the ratio is the best peer's "
+        "time over amity compiled's, so above 1 amity is faster; bold: less than wanted",
     ]
 
 
@@ -164,7 +166,8 @@ def mode_names(libraries: Iterable[str]) -> list[str]:
 def write(
     about: Sequence[str],
     lines: Sequence[Line],
-    steps: Sequence[str],
+    steps: Sequence[Sequence[str]],
+    growth: Sequence[str],
     libraries: Sequence[str],
     skipped: Sequence[str],
 ) -> None:
@@ -174,8 +177,9 @@ def write(
     text += [f"- {name} is not installed and was skipped" for name in skipped]
     parts = {
         "Summary": summary(lines),
-        "Speed": [*heading(modes), *(table_row(line, modes) for line in lines)],
-        "First steps and memory": steps,
+        "Speed": [*heading(modes), *(table_row(line, modes) for line in lines)] if lines else [],
+        "First steps and memory": [*step_heading(), *map(row, steps)] if steps else [],
+        "Growth": growth,
         "Failures": failures(lines),
     }
     for title, body in parts.items():

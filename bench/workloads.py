@@ -128,7 +128,7 @@ WORKLOADS = (
 
 # How the step's time grows with depth, width and length: `python -m bench --growth`.
 GROWTH = (
-    *(gpt(192, 128, 8, True, layers) for layers in (3, 12)),
+    gpt(192, 128, 8, True, 3), FIRST[1], gpt(192, 128, 8, True, 12),
     *(gpt(width, 128, 8, True) for width in (96, 384)),
     *(gpt(192, T, 8, True) for T in (64, 256, 512)),
-)
+)  # fmt: skip
