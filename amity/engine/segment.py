@@ -117,6 +117,8 @@ class Recorder:
         if not self._fits(paper, args):
             self.flush("memory is written in part, or seen otherwise than it was written")
             if not self._renews(paper, args):
+                if self.witness is not None:
+                    self.witness.refuse("it writes a part of what it was given")
                 with Pause(self):
                     return self.machine.callable(payload)(*args)
         copies = self._copies(paper, args)

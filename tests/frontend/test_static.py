@@ -116,12 +116,17 @@ def test_what_python_does_each_time():
         state["last"] = x * 2
         return x + 1
 
+    def writes_a_part(x):
+        y = x * 2
+        x[0].mul_(0.5)
+        return y
+
     def identity(x):
         return x + (id(x) % 7)
 
     for function in (
         prints, counts, collects, counts_in_class, draws, draws_by_numpy, tells_time, reads, reads_argument,
-        takes_next, reads_array, version, constant, keeps, identity,
+        takes_next, reads_array, version, constant, keeps, writes_a_part, identity,
     ):  # fmt: skip
         f = amity.compile(function)
         for _ in range(8):
