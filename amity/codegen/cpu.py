@@ -11,6 +11,7 @@ from amity.ir.target import Target
 from amity.ir.verify import verify
 
 from . import legality
+from .guarded import GuardedPrinter
 from .llvm import binding, emit_assembly, emit_object
 from .printer import Printer
 
@@ -81,12 +82,13 @@ def print_kernel(kernel: Kernel, target: Target) -> str:
     return Printer(kernel, target.has, attributes(target)).text()
 
 
-def compile_kernel(kernel: Kernel, target: Target) -> bytes:
-    """The object file of a kernel."""
+def compile_kernel(kernel: Kernel, target: Target, is_guarded: bool = False) -> bytes:
+    """The object file of a kernel; a guarded one looks at each address before it goes there."""
     if "ir" in flags.check:
         verify(kernel)
     legality.check(kernel, target)
-    return emit_object(print_kernel(kernel, target), target)
+    printer = GuardedPrinter if is_guarded else Printer
+    return emit_object(printer(kernel, target.has, attributes(target)).text(), target)
 
 
 def assembly(kernel: Kernel, target: Target) -> str:

@@ -266,11 +266,15 @@ class Printer:
             f"getelementptr {type_of(dtype, 1, True)}, {self.typed(pointer)}, {self.typed(index)}"
         )
 
+    def place(self, v: Value, dtype: str) -> str:
+        """Where a load or store goes."""
+        return self.address(v.args[0], v.args[1], dtype)
+
     def op_load(self, v: Value) -> None:
-        pointer, index, *mask = v.args
+        _, index, *mask = v.args
         dtype, memory = v.attr, type_of(v.attr, v.width, True)
         align = max(1, BITS[dtype] // 8)
-        p = self.address(pointer, index, dtype)
+        p = self.place(v, dtype)
         zero = "zeroinitializer" if v.width > 1 else None
         vec = f"v{v.width}{memory_name(dtype)}"
         if index.width > 1:
@@ -320,12 +324,12 @@ class Printer:
             self.define(v, raw)
 
     def op_store(self, v: Value) -> None:
-        pointer, index, value, *mask = v.args
+        _, index, value, *mask = v.args
         dtype, stream = v.attr
         memory = type_of(dtype, v.width, True)
         align = max(1, BITS[dtype] // 8)
         x = self.stored(value, dtype, v.width)
-        p = self.address(pointer, index, dtype)
+        p = self.place(v, dtype)
         vec = f"v{v.width}{memory_name(dtype)}"
         bits = f"<{v.width} x i1>"
         if index.width > 1:

@@ -14,7 +14,7 @@ from .ending import Ending, plain_ending
 from .group import Group, Head, copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .orders import channels_last, channels_side_by_side, keeps_channels
-from .plan import HostCall, Lowered, Place
+from .plan import HostCall, Launch, Lowered, Place
 from .planners import ENDERS, PLANNERS
 from .writes import Writes
 
@@ -93,7 +93,7 @@ class _Lowering:
             if place.base < len(self.graph.inputs) and self.writes.roots[place.base] in taken:
                 if o in late or o not in self.given:
                     copy = self._new(layout(place.layout.dtype, place.layout.shape))
-                    self._copy(self.place[id(node)], copy)
+                    self._copy(node, self.place[id(node)], copy)
                     self.place[id(node)] = copy
 
     def _is_late(self, o: int, node: Node) -> bool:
@@ -152,13 +152,13 @@ class _Lowering:
         """The place of a graph output; one that is an input's or another's value gets a copy."""
         place, _ = self._read(node)
         if o in self.given and place != self.given[o]:
-            self._copy(place, self.given[o])
+            self._copy(node, place, self.given[o])
             return self.given[o]
         base = self.out.places[place].base
         if base >= len(self.graph.inputs) and not self._may_leave(place):
             lay = self.out.places[place].layout
             copy = self._new(layout(lay.dtype, lay.shape))
-            self._copy(place, copy)
+            self._copy(node, place, copy)
             return copy
         return place
 
@@ -172,9 +172,17 @@ class _Lowering:
             found.offset == 0 and found.layout.is_dense and found.layout.nbytes == whole.nbytes
         )
 
-    def _copy(self, source: int, target: int) -> None:
+    def _copy(self, node: Node, source: int, target: int) -> None:
+        """Copy a node's value to another place."""
         a, b = self.out.places[source].layout, self.out.places[target].layout
-        self.out.steps.append(copy_launch(a, b.dtype.code, b.shape, b.strides, source, target))
+        launch = copy_launch(a, b.dtype.code, b.shape, b.strides, source, target)
+        self._add([launch], (node, target))
+
+    def _add(self, launches: Sequence[Launch], *makes: tuple[Node, int]) -> None:
+        """Add launches that together give nodes their values."""
+        if launches:
+            launches[-1].makes = makes
+        self.out.steps += launches
 
     def _materialize(self, node: Node) -> None:
         """A place for what is otherwise computed where it is used."""
@@ -196,7 +204,7 @@ class _Lowering:
             [(0, len(body) - 1)],
             keep_order=True,
         )
-        self.out.steps.append(nest_launch(nest, meta, [place]))
+        self._add([nest_launch(nest, meta, [place])], (node, place))
         self.place[id(node)] = place
 
     def _materialize_constant(self, node: Node) -> None:
@@ -212,7 +220,7 @@ class _Lowering:
             body,
             [(0, 0)],
         )
-        self.out.steps.append(nest_launch(nest, meta, [place]))
+        self._add([nest_launch(nest, meta, [place])], (node, place))
         self.place[id(node)] = place
 
     # -- groups
@@ -233,7 +241,8 @@ class _Lowering:
         if group.head is not None:
             outputs = self._launch_head(group, outputs)
         if outputs:
-            self.out.steps += group.launches(outputs, self._partial)
+            made = [(n, p) for n, p, _ in outputs]
+            self._add(group.launches(outputs, self._partial), *made)
         self.done |= inside
 
     def _launch_head(self, group: Group, outputs: list) -> list:
@@ -241,12 +250,14 @@ class _Lowering:
         head = group.head
         end = group.ending(outputs) if pipeline.is_on("end") else None
         if end is not None:
-            self._launch(head.node, head.inputs, [head.layout], end.places, end)
+            made = [(n, p) for n, p, _ in outputs]
+            self._launch(head.node, head.inputs, [head.layout], end.places, made, end)
             return []
         place = self.place.get(id(head.node))
         place = self._new(head.layout) if place is None else place
         lay = self.out.places[place].layout
-        self._launch(head.node, head.inputs, [lay], [place], plain_ending(lay, head.column, place))
+        end, made = plain_ending(lay, head.column, place), [(head.node, place)]
+        self._launch(head.node, head.inputs, [lay], [place], made, end)
         group.settle(place, lay)
         return [o for o in outputs if o[0] is not head.node]
 
@@ -296,7 +307,7 @@ class _Lowering:
         found = node.op.view(lay) if is_apt else None
         if found is None:  # memory does not allow the view: take a row-major copy of it
             copy = self._new(layout(lay.dtype, lay.shape))
-            self._copy(source, copy)
+            self._copy(node.inputs[0], source, copy)
             source, lay = copy, self.out.places[copy].layout
             found = node.op.view(lay)
         shown, offset = found
@@ -358,7 +369,8 @@ class _Lowering:
                 self.group.begin(Head(node, places, wanted, ender.column))
                 return
         results = self._results(node, layouts)
-        self._launch(node, places, [self.out.places[p].layout for p in results], results)
+        made = [(n, self.place[id(n)]) for n in self._siblings(node) if n is not None]
+        self._launch(node, places, [self.out.places[p].layout for p in results], results, made)
         self.done.add(id(node))
 
     def _launch(
@@ -367,6 +379,7 @@ class _Lowering:
         inputs: Sequence[int],
         outs: Sequence[Layout],
         results: Sequence[int],
+        makes: Sequence[tuple[Node, int]],
         end: Ending | None = None,
     ) -> None:
         """Plan a kernel's launches; with an ending, its operands take the place of the results."""
@@ -381,7 +394,7 @@ class _Lowering:
                 known[i] if isinstance(i, int) else self._part(known[i[0]], i[1])
                 for i in launch.buffers
             ]
-            self.out.steps.append(launch)
+        self._add(launches, *makes)
 
     def _part(self, place: int, offset: int) -> int:
         """A place further on in another's memory."""
@@ -412,5 +425,6 @@ class _Lowering:
             len(inputs), body, stores, keep_order=True,
         )  # fmt: skip
         meta = [*meta, *op.parameters(*(x.spec for x in node.inputs))]
-        self.out.steps.append(nest_launch(nest, meta, [*(p for p, _ in inputs), place]))
+        launch = nest_launch(nest, meta, [*(p for p, _ in inputs), place])
+        self._add([launch], (node, place))
         self.done.add(id(node))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from amity.core.layout import Layout
+from amity.ir.graph import Node
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Launch:
     label: str = ""
     family: Callable[[], Iterable[Code]] | None = None
     kin: tuple = ()
+    makes: Sequence[tuple[Node, int]] = ()  # nodes whose values it completes, and their places
 
 
 @dataclass

@@ -23,6 +23,12 @@ class OutOfMemoryError(RuntimeError):
     """More memory was asked for than the machine gives."""
 
 
+class CheckError(RuntimeError):
+    """What a check of compiled code found: AMITY_CHECK."""
+
+    node: object = None  # of the graph that is wrong first, where one is known
+
+
 class FormatError(ValueError):
     """A file that is not what it should be."""
 

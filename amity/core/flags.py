@@ -30,8 +30,16 @@ TABLE = {
         "268435456",
         "bytes that kernels and Programs may take on disk",
     ),
-    "show": ("AMITY_SHOW", "", "print stages: any of graph, kernel, code, time, joined by commas"),
-    "check": ("AMITY_CHECK", "", "extra checks: any of ir, joined by commas"),
+    "show": (
+        "AMITY_SHOW",
+        "",
+        "print stages: any of graph, schedule, kernel, code, time, joined by commas",
+    ),
+    "check": (
+        "AMITY_CHECK",
+        "",
+        "extra checks: any of ir, bounds, nan, reference, joined by commas",
+    ),
     "passes": (
         "AMITY_PASSES",
         "",
@@ -52,8 +60,14 @@ def one_of(name: str, *allowed: str) -> str:
     return value
 
 
-def words(name: str) -> frozenset[str]:
-    return frozenset(w for w in read(name).split(",") if w)
+def words(name: str, *allowed: str) -> frozenset[str]:
+    """The words of a setting; any, if none are named."""
+    found = frozenset(w for w in read(name).split(",") if w)
+    unknown = sorted(found.difference(allowed)) if allowed else []
+    if unknown:
+        expected = ", ".join(allowed)
+        raise ValueError(f"{TABLE[name][0]}: got {unknown[0]!r}; expected some of {expected}")
+    return found
 
 
 def folder(name: str, *inside: str) -> Path:
@@ -72,6 +86,6 @@ threads = int(read("threads") or 0)
 cache_dir = folder("cache_dir")
 data_dir = folder("data_dir", "datasets")
 cache_limit = int(read("cache_limit"))
-show = words("show")
-check = words("check")
+show = words("show", "graph", "schedule", "kernel", "code", "time")
+check = words("check", "ir", "bounds", "nan", "reference")
 passes = words("passes")

@@ -68,22 +68,21 @@ def note(recorder: Any) -> None:
         machine().note(recorder)
 
 
-def watch(recorder: Any) -> None:
-    """Tell `recorder` of this thread's calls whenever they are not noted; None to end it."""
-    _state["watch"] = recorder, threading.get_ident()
+def watch(recorder: Any, thread: int) -> tuple[Any, int]:
+    """Tell `recorder` of a thread's calls whenever they are not noted, of all threads' for thread 0;
+    nobody for None. Gives who was told before.
+    """
+    before = _state.get("watch", NOBODY)
+    _state["watch"] = recorder, thread
     if not deferral.is_on:
         note(None)
+    return before
 
 
 def watcher() -> Any:
     """Who watches this thread, or None."""
     found, thread = _state.get("watch", NOBODY)
-    return found if found is not None and thread == threading.get_ident() else None
-
-
-def watching_thread() -> int:
-    """The thread whose calls are watched."""
-    return _state["watch"][1]
+    return found if thread in (0, threading.get_ident()) else None
 
 
 def _machine_type() -> type:
@@ -121,12 +120,17 @@ def array_of(storage: Any, layout: Layout) -> np.ndarray:
     """A NumPy array on a storage's memory; it keeps the storage alive."""
     if deferral.is_on:
         deferral.settle(storage)
+    return array_at(storage.data, layout, storage)
+
+
+def array_at(address: int, layout: Layout, owner: Any = None) -> np.ndarray:
+    """A NumPy array on memory that it keeps alive by its owner."""
     size = layout.dtype.itemsize
     extent = layout.extent * size
     if not extent:
         return np.empty(layout.shape, layout.dtype.numpy)
-    buffer = (ctypes.c_char * extent).from_address(storage.data)
-    buffer._storage = storage
+    buffer = (ctypes.c_char * extent).from_address(address)
+    buffer._owner = owner
     strides = tuple([s * size for s in layout.strides])
     return np.ndarray(tuple(layout.shape), layout.dtype.numpy, buffer, 0, strides)
 

@@ -61,16 +61,28 @@ class Kernels:
     @property
     def are_kept(self) -> bool:
         """Whether what is on disk may be used: some settings look at all that is made."""
-        return not (flags.show or flags.check)
+        return not flags.show and "ir" not in flags.check
 
     def find(self, key: tuple, build: Callable[..., Any], label: str) -> Found:
         """The kernel of that key, built if need be."""
+        return self._find(key, build, label, self.codegen.compile_kernel)
+
+    def find_guarded(self, key: tuple, build: Callable[..., Any], label: str) -> Found:
+        """The same kernel, which looks at each address before it goes there."""
+        return self._find(("guarded", key), build, label, self._guarded)
+
+    def _guarded(self, kernel: Any, target: Target) -> bytes:
+        return self.codegen.compile_kernel(kernel, target, is_guarded=True)
+
+    def _find(
+        self, key: tuple, build: Callable[..., Any], label: str, compile: Callable[..., bytes]
+    ) -> Found:
         found = self._found.get(key)
         if found is None:
             with self.lock:
                 found = self._found.get(key)
                 if found is None:
-                    found = self._found[key] = self._get(key, build, label)
+                    found = self._found[key] = self._get(key, build, label, compile)
         return found
 
     def load_named(self, name: str) -> int | None:
@@ -110,14 +122,16 @@ class Kernels:
                 cache.mark(mark)
             self._complete.add(names)
 
-    def _get(self, key: tuple, build: Callable[..., Any], label: str) -> Found:
+    def _get(
+        self, key: tuple, build: Callable[..., Any], label: str, compile: Callable[..., bytes]
+    ) -> Found:
         words = repr(key)
         name = f"{label}_{hashlib.sha256(words.encode()).hexdigest()[:24]}"
 
         def make() -> bytes:
             start = time.perf_counter()
             kernel = build(name, self.target, self.math)
-            code = self.codegen.compile_kernel(kernel, self.target)
+            code = compile(kernel, self.target)
             self._built.add(key)
             if flags.show:
                 self._show(kernel, words, time.perf_counter() - start)

@@ -97,6 +97,8 @@ class Timed:
 class Watch:
     """Runs and times the calls of the thread that starts it."""
 
+    wants_lines = False
+
     def __init__(self, shapes: bool, memory: bool, stacks: bool, flops: bool) -> None:
         self.shapes, self.memory, self.stacks, self.flops = shapes, memory, stacks, flops
         self.events: list[Event] = []
@@ -112,34 +114,19 @@ class Watch:
 
     def _measured(self) -> int:
         """Nanoseconds between two ticks with nothing in between."""
-        ticks = plan.Plan([], [], [], plan.GIVES_NONE, steps=[self._tick] * 50)
+        ticks = plan.Plan([], [], [], plan.GIVES_NONE, steps=[self._tick] * 50, flags=plan.UNTOLD)
         device.machine().program(ticks)()
         times, self._ticks = self._ticks, []
         return min((b - a for a, b in zip(times, times[1:], strict=False)), default=0)
 
     def start(self) -> None:
         """Watch this thread from now on."""
-        self.began, self._plain = NOW(), program.HostProgram.__call__
-        watch, plain = self, self._plain
-
-        def watched(host: program.HostProgram, *args: Any) -> Any:
-            if threading.get_ident() != device.watching_thread():
-                return plain(host, *args)
-            event = watch.enter(host.op.name, OP)
-            try:
-                out = plain(host, *args)
-            finally:
-                watch.leave(event)
-            watch._describe(event, args, sum(m.nbytes for m in host.outputs))
-            return out
-
-        program.HostProgram.__call__ = watched  # type: ignore[method-assign, assignment]
-        device.watch(self)
+        self.began = NOW()
+        self._before = device.watch(self, threading.get_ident())
 
     def stop(self) -> None:
         """Watch no more."""
-        device.watch(None)
-        program.HostProgram.__call__ = self._plain  # type: ignore[method-assign, assignment]
+        device.watch(*self._before)
         self.ended = NOW()
         for events in self.open.values():
             for event in events:
@@ -169,6 +156,16 @@ class Watch:
         """A call that the machine tells of: its memory is there, its writes are counted."""
         del result
         return self._time(payload.paper, lambda run: run(*args), args)
+
+    def host(self, call: program.HostProgram, args: Sequence[Any]) -> Any:
+        """A call of NumPy."""
+        event = self.enter(call.op.name, OP)
+        try:
+            out = call.run(*args)
+        finally:
+            self.leave(event)
+        self._describe(event, args, sum(m.nbytes for m in call.outputs))
+        return out
 
     def replay(
         self, paper: program.Paper, targets: Sequence[int], kept: Sequence[int] = ()

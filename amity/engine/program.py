@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from amity.runtime import plan
 from amity.runtime.cpu.blocks import check_size
 
 from . import deferral, device
+from .kernels import Found
 
 NONE, TENSOR = plan.GIVES_NONE, plan.GIVES_TENSOR
 TUPLE, FIRST = plan.GIVES_TUPLE, plan.GIVES_FIRST
@@ -35,6 +36,11 @@ class HostProgram:
         self.outputs = [lowered.places[p].layout for p in lowered.outputs]
 
     def __call__(self, *args: Any) -> Any:
+        watcher = device.watcher()
+        return self.run(*args) if watcher is None else watcher.host(self, args)
+
+    def run(self, *args: Any) -> Any:
+        """The results of the call."""
         if flags.device == "null":
             tensors = tuple(device.blank(m) for m in self.outputs)
         else:
@@ -63,6 +69,8 @@ class Paper:
     makes: Sequence[Layout | None]
     plan: Callable[[], plan.Plan]  # with all its steps
     name: str
+    roots: Sequence[int] | None = None  # equal numbers for inputs that share memory
+    laid: Sequence[Layout | None] = ()  # layouts that outputs shall have
     meaning: bytes = b""  # a digest of all but plan and name, made when first asked for
     weights: dict[int, Layout] | None = None  # arguments that may be kept in panels: kept.py
 
@@ -72,6 +80,24 @@ class Paper:
         if not isinstance(self.source, Graph):
             self.source = self.source()
         return self.source
+
+    def lower(self, graph: Graph) -> Lowered:
+        """Launches for its graph after passes."""
+        return lower_here(graph, self.inputs, self.given, self.roots, self.laid)
+
+
+def lower_here(
+    graph: Graph,
+    inputs: Sequence[Layout],
+    given: dict[int, int],
+    roots: Sequence[int] | None,
+    laid: Sequence[Layout | None] = (),
+) -> Lowered:
+    """Launches for a graph on this machine."""
+    from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
+
+    threads = device.machine().workers.threads
+    return lower(graph, inputs, device.kernels().target, threads, given, roots, laid)
 
 
 def build(
@@ -91,13 +117,10 @@ def build(
     are left to the first call that runs. `name`: see `Paper`. `makes`: layouts that outputs shall
     have.
     """
-    from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
-
     machine, given = device.machine(), dict(given or {})
-    target, threads = device.kernels().target, machine.workers.threads
 
     def lowering() -> Lowered:
-        return lower(pipeline.run(graph), inputs, target, threads, given, roots, makes)
+        return lower_here(pipeline.run(graph), inputs, given, roots, makes)
 
     fresh = len(graph.outputs) - len(given)
     if mode is None:
@@ -118,10 +141,10 @@ def build(
     made = [o.layout if o.source < 0 else None for o in outputs]
 
     def whole() -> plan.Plan:
-        return _with_steps(lowered or lowering(), outline, set(given), roots is None)
+        return with_steps(lowered or lowering(), outline, given, roots is None)
 
     name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
-    paper = Paper(graph, inputs, given, weak, made, whole, name)
+    paper = Paper(graph, inputs, given, weak, made, whole, name, roots, makes)
     if deferral.is_on:
         return machine.program(outline, paper)
     built = whole()
@@ -151,20 +174,25 @@ def kinds_of(inputs: Sequence[Layout], weak: Sequence[Any], given: dict[int, int
     return kinds
 
 
-def _with_steps(lowered: Lowered, outline: plan.Plan, given: set[int], is_lone: bool) -> plan.Plan:
+def with_steps(
+    lowered: Lowered,
+    outline: plan.Plan,
+    given: dict[int, int],
+    is_lone: bool = False,
+    find: Callable[..., Found] | None = None,
+) -> plan.Plan:
     """The plan with kernels, loaded, and memory for what lies between them; of a lone op also what
-    other sizes choose among.
+    other sizes choose among. `find` gives kernels by key.
     """
-    places = lowered.places
-    fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
-    slots, sizes, arena = _memory(lowered, len(outline.kinds), fresh)
+    places, find = lowered.places, find or device.kernels().find
+    memory = Memory(lowered, given)
     steps, bits, work = [], 0, 0
     for step in lowered.steps:
         if not step.grid:
             continue  # nothing to compute: its results have no elements
-        address, name = device.kernels().find(step.key, step.build, step.label)
+        address, name = find(step.key, step.build, step.label)
         used = [places[p] for p in step.buffers]
-        buffers = [(slots[x.base], x.offset + sizes.get(x.base, 0)) for x in used]
+        buffers = [memory.at(x) for x in used]
         steps.append(
             plan.Step(address, array("q", step.meta), step.grid, step.grain, buffers, name)
         )
@@ -176,7 +204,7 @@ def _with_steps(lowered: Lowered, outline: plan.Plan, given: set[int], is_lone: 
         device.kernels().complete(used, lowered.family)
     bits |= plan.RELEASE_GIL if work > LONG_WORK else 0
     o = outline
-    return plan.Plan(o.inputs, o.kinds, o.outputs, o.result, o.bumps, steps, arena, bits)
+    return plan.Plan(o.inputs, o.kinds, o.outputs, o.result, o.bumps, steps, memory.arena, bits)
 
 
 def _output(place: Place, arguments: int) -> plan.Output:
@@ -187,17 +215,30 @@ def _output(place: Place, arguments: int) -> plan.Output:
     return plan.Output(place.layout, check_size(nbytes))
 
 
-def _memory(
-    lowered: Lowered, n: int, fresh: Sequence[int]
-) -> tuple[dict[int, int], dict[int, int], int]:
-    """Slot of every base place, offset of temporaries in the arena, and the arena's bytes.
+class Memory:
+    """Slot of every base place, offset of temporaries in the arena, and the arena's bytes."""
 
-    Temporaries whose lives do not meet share memory: first fit over their intervals.
+    def __init__(self, lowered: Lowered, given: Collection[int]) -> None:
+        places = lowered.places
+        n = sum(p.argument >= 0 for p in places)
+        fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
+        self.slots = {i: i for i in range(n)}
+        for o, p in enumerate(fresh):
+            self.slots.setdefault(places[p].base, n + o)
+        self.offsets, self.arena = _arranged(lowered, self.slots)
+        for base in self.offsets:
+            self.slots[base] = n + len(fresh)
+
+    def at(self, place: Place) -> tuple[int, int]:
+        """Slot and offset of a place."""
+        return self.slots[place.base], place.offset + self.offsets.get(place.base, 0)
+
+
+def _arranged(lowered: Lowered, slots: Collection[int]) -> tuple[dict[int, int], int]:
+    """Offsets of the bases that have no slot, and the bytes of the arena that holds them: those whose
+    lives do not meet share memory, first fit over their intervals.
     """
     places = lowered.places
-    slots = {i: i for i in range(n)}
-    for o, p in enumerate(fresh):
-        slots.setdefault(places[p].base, n + o)
     life: dict[int, list[int]] = {}
     for t, step in enumerate(lowered.steps):
         for p in step.buffers:
@@ -216,9 +257,7 @@ def _memory(
         placed.append((at, at + need, first, last))
         offsets[base] = at
         total = max(total, at + need)
-    for base in life:
-        slots[base] = n + len(fresh)
-    return slots, offsets, total
+    return offsets, total
 
 
 def describe(lowered: Lowered) -> str:

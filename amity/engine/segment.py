@@ -79,8 +79,13 @@ class Recorder:
         self.witness: Witness | None = None  # of what the call leans on
 
     def begin(self) -> None:
-        """The function begins. Lines are noted where there are segments without, a few times."""
-        if self.lacks_lines and self.calls_told < CALLS_TOLD:
+        """The function begins. Lines are noted where there are segments without, a few times, or where
+        a watcher wants them.
+        """
+        watcher = device.watcher()
+        if watcher is not None and watcher.wants_lines:
+            self.lines = Lines()
+        elif self.lacks_lines and self.calls_told < CALLS_TOLD:
             self.lines, self.lacks_lines = Lines(), False
             self.calls_told += 1
         self.start()

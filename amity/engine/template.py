@@ -39,7 +39,8 @@ def build(noted: Noted, name: str) -> Callable:
     steps, arena, bits = launches
     kinds = program.kinds_of(layouts, weak, noted.given)
     plan = Plan(layouts, kinds, [], GIVES_NONE, (), steps, arena, bits)
-    paper = program.Paper(lambda: noted.graph, layouts, noted.given, weak, [], lambda: plan, name)
+    how = noted.given, weak, [], lambda: plan, name, noted.roots
+    paper = program.Paper(lambda: noted.graph, layouts, *how)
     return device.machine().program(plan, paper)
 
 

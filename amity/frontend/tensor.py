@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from amity.core import flags
 from amity.core.device import Device
 from amity.core.dtype import DType, bool_, float32, float64, int32, int64
 from amity.core.layout import Layout, is_formatted, layout
 from amity.core.shape import Shape, Size
-from amity.engine import deferral
+from amity.engine import checks, deferral
 from amity.engine import device as engine
 from amity.ir.graph import Node
 
@@ -400,4 +401,6 @@ def numbers_dtype(values: Sequence[Any]) -> DType:
 
 trace.install(make_traced)
 engine.install(Tensor)
+if flags.check - {"ir"}:
+    checks.Checks(*sorted(flags.check - {"ir"})).start()
 __all__ = ["Tensor", "layout", "modes"]

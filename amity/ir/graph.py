@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,36 +93,50 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         """All nodes that the outputs need, inputs first, producers before users."""
-        order: dict[Node, None] = {}
-        for root in self.outputs:
-            stack = [root]
-            while stack:
-                node = stack[-1]
-                if node not in order:
-                    missing = [x for x in node.inputs if x not in order]
-                    if missing:
-                        stack += reversed(missing)
-                        continue
-                    order[node] = None
-                stack.pop()
-        return list(order)
+        return needed(self.outputs)
+
+
+def needed(wanted: Sequence[Node], known: Iterable[Node] = ()) -> list[Node]:
+    """All nodes that some nodes need, producers before users, but for those that are known and what
+    only they need.
+    """
+    order: dict[Node, None] = dict.fromkeys(known)
+    first = len(order)
+    for root in wanted:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if node not in order:
+                missing = [x for x in node.inputs if x not in order]
+                if missing:
+                    stack += reversed(missing)
+                    continue
+                order[node] = None
+            stack.pop()
+    return list(order)[first:]
 
 
 def text(graph: Graph) -> str:
     """The graph as lines: `%3 = softmax(%2, dim=-1)  # float32[2, 3]`."""
-    names = {id(n): f"%{i}" for i, n in enumerate(graph.inputs)}
-    lines = [f"{names[id(n)]} = input()  # {n.spec}" for n in graph.inputs]
+    lines = texts(graph)
+    results = ", ".join(lines[n].partition(" ")[0] for n in graph.outputs)
+    return "\n".join([*lines.values(), f"return {results}"])
+
+
+def texts(graph: Graph) -> dict[Node, str]:
+    """The line of each node."""
+    names = {n: f"%{i}" for i, n in enumerate(graph.inputs)}
+    lines = {n: f"{name} = input()  # {n.spec}" for n, name in names.items()}
     for node in graph.nodes():
-        if id(node) in names:
+        if node in names:
             continue
-        names[id(node)] = f"%{len(names)}"
-        args = [names[id(x)] for x in node.inputs]
+        names[node] = f"%{len(names)}"
+        args = [names[x] for x in node.inputs]
         args += [f"{k}={v!r}" for k, v in node.op.attributes().items()]
         result = f"[{node.index}]" if node.index else ""
-        lines.append(
-            f"{names[id(node)]} = {node.op.name}({', '.join(args)}){result}  # {node.spec}"
-        )
-    return "\n".join([*lines, "return " + ", ".join(names[id(n)] for n in graph.outputs)])
+        call = f"{node.op.name}({', '.join(args)}){result}"
+        lines[node] = f"{names[node]} = {call}  # {node.spec}"
+    return lines
 
 
 def parse(lines: str, ops: Mapping[str, Any]) -> Graph:

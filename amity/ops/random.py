@@ -171,4 +171,5 @@ class Bits(_Random):
     def reference(self, seed, offset, low, span):
         w = self.numpy_words(seed, offset)
         bits = (w[0] << np.uint64(32)) | w[1]
-        return ((bits % np.uint64(span)).astype(np.int64) + low).astype(self.dtype.numpy)
+        span = np.asarray(span).astype(np.uint64)  # it may stand as a negative int64
+        return ((bits % span).astype(np.int64) + low).astype(self.dtype.numpy)

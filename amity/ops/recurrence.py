@@ -124,7 +124,7 @@ class Forward(Steps):
             h = m.linear(state[0], w, bias[0] if bias else None)
             new, kept = cell.step(m, m.chunk(flat[rows], cell.gates), m.chunk(h, cell.gates), state)
             found[t] = new[0], m.cat(kept, -1), *state
-            running = [put(a, s, n, m) for a, s in zip(new, running, strict=True)]
+            running = [_put(a, s, n, m) for a, s in zip(new, running, strict=True)]
         out, kept, *before = in_time(found, m)
         pairs: list = []
         for b, last in zip(before, running, strict=True):
@@ -218,7 +218,7 @@ class Back(Steps):
             old[0] = through if old[0] is None else old[0] + through
             for s, more_of in enumerate(of_before):
                 old[s] = old[s] if more_of is None else old[s] + more_of[rows]
-            running = [put(a, s, n, m) for a, s in zip(old, running, strict=True)]
+            running = [_put(a, s, n, m) for a, s in zip(old, running, strict=True)]
         gates = in_time(found, m)[: 1 + cell.has_bias]
         return *(g.reshape((*shape, w.shape[0])) for g in gates), *running
 
@@ -228,7 +228,7 @@ def wide(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.itemsize == 2 else array
 
 
-def put(new: Any, old: Any, count: int, m: Any) -> Any:
+def _put(new: Any, old: Any, count: int, m: Any) -> Any:
     """The first `count` rows renewed."""
     return new if count == old.shape[0] else m.cat((new, old[count:]), 0)
 

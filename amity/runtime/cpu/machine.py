@@ -247,7 +247,9 @@ class Machine:
         return self._builtin("differs", NO_ARGUMENTS, payload)
 
     def record(self, recorder: Callable, thread: int) -> None:
-        """Tell `recorder` of all calls of a thread instead of running them, until `note` is called."""
+        """Tell `recorder` of all calls of a thread, or for 0 of all, instead of running them, until
+        `note` is called.
+        """
         self._recorder = recorder
         cells = {"recorder": id(recorder), "recording_thread": thread, "is_noting": None}
         for name, value in cells.items():

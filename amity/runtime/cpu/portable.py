@@ -144,7 +144,7 @@ class Program:
     def __call__(self, *args: Any) -> Any:
         machine = self.machine
         is_told = not self.plan.flags & form.UNTOLD and machine.recorder is not None
-        if is_told and machine.recording_thread == threading.get_ident():
+        if is_told and machine.recording_thread in (0, threading.get_ident()):
             return machine.recorder(self, self._run(args, True), *args)
         if self.plan.flags & form.UNBUILT:
             self.plan = self.paper.plan()
@@ -273,7 +273,7 @@ class Machine:
         self.record(recorder, threading.get_ident())
 
     def record(self, recorder: Callable | None, thread: int) -> None:
-        """Tell `recorder` of all calls of a thread instead of running them."""
+        """Tell `recorder` of all calls of a thread, or for 0 of all, instead of running them."""
         self.recorder, self.recording_thread = recorder, thread
 
     def output(self, output: form.Output, args: Sequence[Any]) -> Storage:
