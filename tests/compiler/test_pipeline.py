@@ -44,15 +44,26 @@ def long_sum(n=1 << 18):
     return np.array([f(amity.arange(float(n)).remainder(7)).item()]), f
 
 
+def convolutions():
+    m = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 8, 3))
+    for p in m.parameters():
+        p.data.copy_((amity.arange(float(p.numel())) + 1).sin().reshape(p.shape) / 8)
+    f = amity.compile(lambda x: m(x).detach())
+    return f(amity.arange(6 * 3 * 20 * 20.0).sin().reshape(6, 3, 20, 20)).numpy(), f
+
+
+RUNS = {"split": long_sum, "end": convolutions, "order": convolutions}  # others show in training
+
+
 def cost(function):
-    """Launches and bytes in between of the last segment."""
+    """Launches, bytes in between and kernels of the last segment."""
     plan = paper_of([*function.segments.values()][-1].program).plan()
-    return len(plan.steps), plan.arena
+    return len(plan.steps), plan.arena, [s.name for s in plan.steps]
 
 
 @pytest.mark.parametrize("name", pipeline.NAMES)
 def test_results_are_the_same_without_a_pass(name):
-    run = long_sum if name == "split" else train
+    run = RUNS.get(name, train)
     expected, whole = run()
     with pipeline.without(name):
         found, lacking = run()
@@ -66,7 +77,7 @@ def test_what_they_are_for():
     for name in pipeline.NAMES:
         with pipeline.without(name):
             costs[name] = cost(train()[1])
-    launches, arena = cost(whole)
+    launches, arena, _ = cost(whole)
     assert costs["fuse"][0] > 2 * launches
     assert min(costs[n][0] for n in ("share", "defer", "in_place")) > launches
     assert costs["reuse"][0] == launches and costs["reuse"][1] > arena
