@@ -29,6 +29,7 @@ BUILD = {
     "row_weights": conv_rows.build_row_weights,
     "row_spectrum": winograd_rows.build_row_spectrum,
 }
+LAID_OUT = ("panels", "spectrum", "row_weights", "row_spectrum")  # weights, for the next kernel
 ENDED = {
     "rows": conv_rows.build_rows,
     "row_tiles": winograd_rows.build_row_tiles,
@@ -106,6 +107,7 @@ def plan_conv(
                 label=f"conv_{what}",
                 family=family,
                 kin=kin,
+                keeps=what in LAID_OUT,
             )
             for what, meta, buffers, grid in stage.runs
         ]

@@ -32,6 +32,7 @@ PASSES = (
     Pass("order", "results of convolutions have their channels side by side"),
     Pass("split", "a few long rows are reduced in chunks, by more threads"),
     Pass("in_place", "results meant for arguments are written there, and not copied"),
+    Pass("keep", "weights laid out for a kernel are kept until they are written"),
     Pass("reuse", "values between kernels whose lives do not meet share memory"),
 )
 NAMES = tuple(p.name for p in PASSES)

@@ -35,7 +35,8 @@ class Code(NamedTuple):
 class Launch:
     """One kernel over a grid. `build(name, target, math)` makes the kernel if its key is new.
 
-    `family` gives the kernels that other sizes of the same layout class would choose; key and `kin`
+    What a launch that `keeps` writes, its last buffer, is worth keeping while what it reads stays as it
+    is. `family` gives the kernels that other sizes of the same layout class would choose; key and `kin`
     together decide which they are.
     """
 
@@ -50,6 +51,7 @@ class Launch:
     family: Callable[[], Iterable[Code]] | None = None
     kin: tuple = ()
     makes: Sequence[tuple[Node, int]] = ()  # nodes whose values it completes, and their places
+    keeps: bool = False
 
 
 @dataclass

@@ -141,7 +141,7 @@ def build(
     made = [o.layout if o.source < 0 else None for o in outputs]
 
     def whole() -> plan.Plan:
-        return with_steps(lowered or lowering(), outline, given, roots is None)
+        return with_steps(lowered or lowering(), outline, given, roots is None, roots=roots)
 
     name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
     paper = Paper(graph, inputs, given, weak, made, whole, name, roots, makes)
@@ -180,14 +180,18 @@ def with_steps(
     given: dict[int, int],
     is_lone: bool = False,
     find: Callable[..., Found] | None = None,
+    roots: Sequence[int] | None = None,
 ) -> plan.Plan:
     """The plan with kernels, loaded, and memory for what lies between them; of a lone op also what
-    other sizes choose among. `find` gives kernels by key.
+    other sizes choose among. `find` gives kernels by key; `roots`, of a segment, tell which arguments
+    share memory.
     """
     places, find = lowered.places, find or device.kernels().find
-    memory = Memory(lowered, given)
+    first, guards = _worth_keeping(lowered, outline.kinds, given, roots)
+    memory = Memory(lowered, given, first)
     steps, bits, work = [], 0, 0
-    for step in lowered.steps:
+    early = {id(s) for s in first}
+    for step in [*first, *[s for s in lowered.steps if id(s) not in early]]:
         if not step.grid:
             continue  # nothing to compute: its results have no elements
         address, name = find(step.key, step.build, step.label)
@@ -203,8 +207,32 @@ def with_steps(
     if used and is_lone:
         device.kernels().complete(used, lowered.family)
     bits |= plan.RELEASE_GIL if work > LONG_WORK else 0
-    o = outline
-    return plan.Plan(o.inputs, o.kinds, o.outputs, o.result, o.bumps, steps, memory.arena, bits)
+    o, keeping = outline, (memory.kept, len(first), guards)
+    how = (steps, memory.arena, bits, *keeping)
+    return plan.Plan(o.inputs, o.kinds, o.outputs, o.result, o.bumps, *how)
+
+
+def _worth_keeping(
+    lowered: Lowered, kinds: Sequence[int], given: dict[int, int], roots: Sequence[int] | None
+) -> tuple[list[Launch], list[int]]:
+    """The launches whose results a segment keeps from call to call, and the arguments that they read:
+    memory that calls find as it is, and that this Program does not write.
+    """
+    if roots is None or not pipeline.is_on("keep"):
+        return [], []
+    written = {roots[a] for a in given.values()}
+    found: list[Launch] = []
+    guards: set[int] = set()
+    for step in lowered.steps:
+        if isinstance(step, Launch) and step.keeps and step.grid:
+            reads = {lowered.places[p].base for p in step.buffers[:-1]}
+            if all(
+                a < len(kinds) and kinds[a] == plan.TENSOR and 0 <= roots[a] not in written
+                for a in reads
+            ):
+                found.append(step)
+                guards |= reads
+    return found, sorted(guards)
 
 
 def _output(place: Place, arguments: int) -> plan.Output:
@@ -216,18 +244,28 @@ def _output(place: Place, arguments: int) -> plan.Output:
 
 
 class Memory:
-    """Slot of every base place, offset of temporaries in the arena, and the arena's bytes."""
+    """Slot of every base place, offset of temporaries in the arena and of what launches to `keep` make
+    in what is kept, and the bytes of both.
+    """
 
-    def __init__(self, lowered: Lowered, given: Collection[int]) -> None:
+    def __init__(
+        self, lowered: Lowered, given: Collection[int], keep: Sequence[Launch] = ()
+    ) -> None:
         places = lowered.places
         n = sum(p.argument >= 0 for p in places)
         fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
         self.slots = {i: i for i in range(n)}
         for o, p in enumerate(fresh):
             self.slots.setdefault(places[p].base, n + o)
+        arena, held, self.kept = n + len(fresh), {}, 0
+        for step in keep:
+            base = places[step.buffers[-1]].base
+            self.slots[base], held[base] = arena + 1, self.kept
+            self.kept += max(places[base].layout.nbytes, 1) + ALIGN - 1 & -ALIGN
         self.offsets, self.arena = _arranged(lowered, self.slots)
         for base in self.offsets:
-            self.slots[base] = n + len(fresh)
+            self.slots[base] = arena
+        self.offsets |= held
 
     def at(self, place: Place) -> tuple[int, int]:
         """Slot and offset of a place."""
@@ -245,7 +283,6 @@ def _arranged(lowered: Lowered, slots: Collection[int]) -> tuple[dict[int, int],
             base = places[p].base
             if base not in slots:
                 life.setdefault(base, [t, t])[1] = t
-    offsets: dict[int, int] = {}
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     total, reuses = 0, pipeline.is_on("reuse")
     for base, (first, last) in sorted(life.items(), key=lambda kv: -places[kv[0]].layout.nbytes):

@@ -19,6 +19,8 @@ from typing import Any
 from amity.core.errors import OutOfMemoryError
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
+from amity.runtime.cpu.notes import object_at
+from amity.runtime.kept import KeptSteps
 
 from . import deferral, device, program, template
 from .kept import Kept
@@ -46,6 +48,13 @@ class Segment:
     uses: int = 0
     has_lines: bool = False  # whether its calls know theirs
     kept: Kept | None = None  # what it keeps of weights
+    keeps: KeptSteps | None = None  # what its program keeps from call to call, if anything
+
+    def look(self, notes: Any) -> None:
+        """Tell what is kept from call to call where the arguments are that it is made of."""
+        reads, places = self.keeps.slots, self.noted.places
+        roots = [object_at(notes.storage(places[a][0])) for a in reads]
+        self.keeps.see([notes.address(a) for a in reads], roots)
 
     @property
     def about(self) -> str:
@@ -255,6 +264,8 @@ class Recorder:
             self.witness.ran(segment)
         if segment.kept is not None:
             self._renew(segment.kept)
+        if segment.keeps is not None and not segment.keeps.is_armed:
+            segment.look(self.notes)
         watcher = device.watcher()
         try:
             if watcher is None or segment.program is None:
@@ -303,10 +314,13 @@ def compile_notes(key: bytes, number: int = 0) -> Segment:
     if not noted.given:  # results that nobody looks at
         return Segment(machine.forget, None, noted)
     run = template.build(noted, f"segment {number}")
+    plan = program.paper_of(run).plan()
+    keeps = plan.state if plan.kept else None
     if not noted.kept:
-        return Segment(machine.replayer(run, noted.targets), run, noted)
+        return Segment(machine.replayer(run, noted.targets), run, noted, keeps=keeps)
     kept = Kept(run, noted)
-    return Segment(machine.replayer(run, noted.targets, kept.words), kept, noted, kept=kept)
+    replay = machine.replayer(run, noted.targets, kept.words)
+    return Segment(replay, kept, noted, kept=kept, keeps=keeps)
 
 
 class Aside:

@@ -36,9 +36,9 @@ def build(noted: Noted, name: str) -> Callable:
         run = program.build(noted.graph, layouts, noted.given, (), GIVES_NONE, noted.roots, name)
         cache.put(key, written(program.paper_of(run).plan()), PROGRAM)
         return run
-    steps, arena, bits = launches
+    steps, arena, bits, kept = launches
     kinds = program.kinds_of(layouts, weak, noted.given)
-    plan = Plan(layouts, kinds, [], GIVES_NONE, (), steps, arena, bits)
+    plan = Plan(layouts, kinds, [], GIVES_NONE, (), steps, arena, bits, *kept)
     how = noted.given, weak, [], lambda: plan, name, noted.roots
     paper = program.Paper(lambda: noted.graph, layouts, *how)
     return device.machine().program(plan, paper)
@@ -51,7 +51,7 @@ def written(plan: Plan) -> bytes:
     """The launches of a plan, for other processes.
 
     >>> written(Plan([], [], [], 0, steps=[Step(0, array("q", [7]), 2, 1, [(0, 8)], "f")]))
-    b'{"kernels": ["f"], "arena": 0, "flags": 0, "steps": [[0, 2, 1, [[0, 8]], [7]]]}'
+    b'{"kernels": ["f"], "arena": 0, "flags": 0, "kept": [0, 0, []], "steps": [[0, 2, 1, [[0, 8]], [7]]]}'
     """
     names = list(dict.fromkeys(s.name for s in plan.steps))
     at = {n: i for i, n in enumerate(names)}
@@ -59,24 +59,34 @@ def written(plan: Plan) -> bytes:
         [at[s.name], s.grid, s.grain, [list(b) for b in s.buffers], s.meta.tolist()]
         for s in plan.steps
     ]
-    entry = {"kernels": names, "arena": plan.arena, "flags": plan.flags, "steps": steps}
+    entry = {"kernels": names, "arena": plan.arena, "flags": plan.flags}
+    entry |= {"kept": [plan.kept, plan.skips, list(plan.guards)], "steps": steps}
     return json.dumps(entry).encode()
 
 
-def read(raw: bytes, layouts: Sequence[Layout]) -> tuple[list[Step], int, int] | None:
-    """Steps, bytes of the arena and flags of an entry over arguments of these layouts; None if it
-    is no such entry or a kernel is missing.
+def read(
+    raw: bytes, layouts: Sequence[Layout]
+) -> tuple[list[Step], int, int, tuple[int, int, list[int]]] | None:
+    """Steps, bytes of the arena, flags, and bytes, steps and arguments of what is kept, of an entry over
+    arguments of these layouts; None if it is no such entry or a kernel is missing.
     """
     try:
         entry = json.loads(raw)
         names, arena, bits = entry["kernels"], entry["arena"], entry["flags"]
-        ends = [max(lay.extent * lay.dtype.itemsize, 1) for lay in layouts] + [arena]
+        kept, skips, guards = entry["kept"]
+        ends = [max(lay.extent * lay.dtype.itemsize, 1) for lay in layouts] + [arena, kept]
         steps = [_step(names, ends, *row) for row in entry["steps"]]
         if not 0 <= arena < 1 << 62 or bits & ~(RELEASE_GIL | SCRATCH):
             return None
+        if not (0 <= kept < 1 << 62 and 0 <= skips <= len(steps)):
+            return None
+        if any(type(a) is not int or not 0 <= a < len(layouts) for a in guards):
+            return None
     except Unreadable:
         return None
-    return None if None in steps else ([s for s in steps if s is not None], arena, bits)
+    if None in steps:
+        return None
+    return [s for s in steps if s is not None], arena, bits, (kept, skips, guards)
 
 
 def _step(

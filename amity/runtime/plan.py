@@ -2,7 +2,8 @@
 
 Native calls read a plan as an array of 64-bit words:
 
-    head     arguments, outputs, steps, arena, flags, result, bumps, most, facts, noted
+    head     arguments, outputs, steps, arena, flags, result, bumps, most, facts, noted, kept, skips,
+             state
     then     a kind for each argument
              pool, layout, source, offset for each output
              the bumped arguments
@@ -13,6 +14,10 @@ Native calls read a plan as an array of 64-bit words:
 Slots count the arguments, then the outputs, then the arena. Arena and pool are pools of blocks of
 one size, layout and meta addresses; `source` is 0 for an output with memory of its own, else one
 more than the argument that it is a view of. `most` is the largest number of buffers of a step.
+
+What the first steps make of some arguments may be *kept*, while nobody wrote these: it lies in a slot
+after the arena's, in a block of the pool `kept`. Where it is there already, `skips` steps are skipped.
+`state` is the address of the words that tell (kept.py).
 """
 
 from __future__ import annotations
@@ -22,7 +27,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-ARGUMENTS, OUTPUTS, STEPS, ARENA, FLAGS, RESULT, BUMPS, MOST, FACTS, NOTED, HEAD = range(11)
+from .kept import KeptSteps
+
+ARGUMENTS, OUTPUTS, STEPS, ARENA, FLAGS, RESULT, BUMPS, MOST, FACTS, NOTED = range(10)
+KEPT, SKIPS, STATE, HEAD = range(10, 14)
 POOL, LAYOUT, SOURCE, OFFSET, OUTPUT_WORDS = range(5)
 KERNEL, META, GRID, GRAIN, BUFFERS, STEP_WORDS = range(6)
 LAYOUT_FACT, DTYPE, ITEMSIZE, EXTENT, NBYTES, FACT_WORDS = range(6)  # the last three in bytes
@@ -58,7 +66,9 @@ class Step:
 
 @dataclass(slots=True)
 class Plan:
-    """All that a machine must know to make a Program callable. `arena` counts bytes."""
+    """All that a machine must know to make a Program callable. `arena` and `kept` count bytes, `guards`
+    are the arguments that what is kept was made of.
+    """
 
     inputs: Sequence[Any]  # layouts
     kinds: Sequence[int]
@@ -68,6 +78,13 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     arena: int = 0
     flags: int = 0
+    kept: int = 0
+    skips: int = 0
+    guards: Sequence[int] = ()
+    state: KeptSteps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = KeptSteps(self.guards)
 
     def words(self, pool: Callable[[int], int]) -> array:
         """The plan as words; `pool` gives the address of the pool of blocks of a size."""
@@ -75,6 +92,12 @@ class Plan:
         arena = pool(self.arena) if self.arena else 0
         head = [len(self.kinds), len(self.outputs), len(self.steps), arena]
         out = [*head, self.flags, self.result, len(self.bumps), max(most, 1), 0, self.noted]
+        kept = (
+            (pool(self.kept), self.skips, self.state.words.buffer_info()[0])
+            if self.kept
+            else (0, 0, 0)
+        )
+        out += kept
         out += self.kinds
         for o in self.outputs:
             out += [pool(o.nbytes), id(o.layout), o.source + 1, o.offset]

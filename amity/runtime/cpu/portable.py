@@ -167,7 +167,8 @@ class Program:
         plan, machine = self.plan, self.machine
         arena = machine.allocate(plan.arena) if plan.arena else None
         scratch = machine.allocate(SCRATCH_BYTES) if plan.flags & form.SCRATCH else None
-        slots.append(arena.data if arena else 0)
+        kept = machine.allocate(plan.kept) if plan.kept else None  # for this call only
+        slots += [arena.data if arena else 0, kept.data if kept else 0]
         for step in plan.steps:
             machine.launch(step, slots, scratch.data if scratch else 0)
 

@@ -102,7 +102,7 @@ wrong:
   %e0 = call ptr @fail(ptr {cell("type_error")}, ptr @type_text)
   ret ptr null
 begin:
-  %nslots = add i64 %n, 1
+  %nslots = add i64 %n, 2
   %slots = alloca ptr, i64 %nslots
   br label %slot
 slot:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from amity.runtime import plan
 
 from .abi import DATA, PAYLOAD, VERSION, at, cell
+from .keep_code import KEEPING
 
 RUNS, TOLD, NOTED = range(3)  # what becomes of a call
 
@@ -148,7 +149,7 @@ entry:
   %no4 = mul i64 %nout, {plan.OUTPUT_WORDS}
   %bumps = getelementptr i64, ptr %outs, i64 %no4
   %nslots0 = add i64 %n, %nout
-  %nslots = add i64 %nslots0, 1
+  %nslots = add i64 %nslots0, 2
   %slots = alloca ptr, i64 %nslots
   %scalars = alloca i64, i64 %nslots
   %made = alloca ptr, i64 %nslots
@@ -387,6 +388,36 @@ scratchok:
 go:
   %scratchblock = phi ptr [ null, %scratch ], [ %sb, %scratchok ]
   %scratchdata = phi ptr [ null, %scratch ], [ %sd, %scratchok ]
+  %p10 = getelementptr i64, ptr %plan, i64 {plan.KEPT}
+  %keptpool = load ptr, ptr %p10
+  %keeps = icmp ne ptr %keptpool, null
+  br i1 %keeps, label %lookup, label %begin
+lookup:
+  %kslotno = add i64 %arenaslot, 1
+  %kslot = getelementptr ptr, ptr %slots, i64 %kslotno
+  %times = call i64 @find_kept(ptr %plan, ptr %slots, ptr %kslot)
+  %kb = load ptr, ptr %kslot
+  %knull = icmp eq ptr %kb, null
+  br i1 %knull, label %dropkeptfail, label %keptok
+dropkeptfail:
+  %has_sk = icmp ne ptr %scratchblock, null
+  br i1 %has_sk, label %dropscratchfail, label %dropfail
+dropscratchfail:
+  call void @Py_DecRef(ptr %scratchblock)
+  br label %dropfail
+keptok:
+  {at("kdp", "kb", DATA)}
+  %kd = load ptr, ptr %kdp
+  store ptr %kd, ptr %kslot
+  %hit = icmp eq i64 %times, -1
+  %p11 = getelementptr i64, ptr %plan, i64 {plan.SKIPS}
+  %skips0 = load i64, ptr %p11
+  %skips1 = select i1 %hit, i64 %skips0, i64 0
+  br label %begin
+begin:
+  %keptblock = phi ptr [ null, %go ], [ %kb, %keptok ]
+  %madetimes = phi i64 [ -1, %go ], [ %times, %keptok ]
+  %skips = phi i64 [ 0, %go ], [ %skips1, %keptok ]
   %rel = and i64 %flags, {plan.RELEASE_GIL}
   %release = icmp ne i64 %rel, 0
   br i1 %release, label %unlock, label %bump
@@ -394,7 +425,7 @@ unlock:
   %ts0 = call ptr @PyEval_SaveThread()
   br label %bump
 bump:
-  %ts = phi ptr [ null, %go ], [ %ts0, %unlock ]
+  %ts = phi ptr [ null, %begin ], [ %ts0, %unlock ]
   %context = load ptr, ptr {cell("pool_context")}
   br label %step
 step:
@@ -403,6 +434,7 @@ step:
   %mores = icmp slt i64 %k, %nsteps
   br i1 %mores, label %steprun, label %finish
 steprun:
+  %is_skipped = icmp slt i64 %k, %skips
   %q_1 = getelementptr i64, ptr %q, i64 {plan.META}
   %q_2 = getelementptr i64, ptr %q, i64 {plan.GRID}
   %q_3 = getelementptr i64, ptr %q, i64 {plan.GRAIN}
@@ -413,7 +445,7 @@ steprun:
   %grid = load i64, ptr %q_2
   %grain = load i64, ptr %q_3
   %nb = load i64, ptr %q_4
-  br label %fill
+  br i1 %is_skipped, label %stepnext, label %fill
 fill:
   %b = phi i64 [ 0, %steprun ], [ %b1, %fillone ]
   %moreb = icmp slt i64 %b, %nb
@@ -452,6 +484,11 @@ lock:
   call void @PyEval_RestoreThread(ptr %ts)
   br label %cleanup
 cleanup:
+  br i1 %keeps, label %keep, label %cleanup1
+keep:
+  call void @leave_kept(ptr %plan, ptr %keptblock, i64 %madetimes)
+  br label %cleanup1
+cleanup1:
   %has_sb = icmp ne ptr %scratchblock, null
   br i1 %has_sb, label %dropscratch, label %cleanup2
 dropscratch:
@@ -467,4 +504,4 @@ done:
 }}
 """
 
-RUNNER = ENTRY + CALL + STEPS
+RUNNER = ENTRY + CALL + STEPS + KEEPING
