@@ -9,7 +9,40 @@ from __future__ import annotations
 
 from amity.runtime import kept, plan
 
-from .abi import OWNER, VERSION, at
+from .abi import DATA, OWNER, VERSION, at
+
+# in `run_steps`: from label `go` on to `begin`, with what is kept in its slot if the plan keeps anything
+LOOKUP = f"""  %p10 = getelementptr i64, ptr %plan, i64 {plan.KEPT}
+  %keptpool = load ptr, ptr %p10
+  %keeps = icmp ne ptr %keptpool, null
+  br i1 %keeps, label %lookup, label %begin
+lookup:
+  %kslotno = add i64 %arenaslot, 1
+  %kslot = getelementptr ptr, ptr %slots, i64 %kslotno
+  %times = call i64 @find_kept(ptr %plan, ptr %slots, ptr %kslot)
+  %kb = load ptr, ptr %kslot
+  %knull = icmp eq ptr %kb, null
+  br i1 %knull, label %dropkeptfail, label %keptok
+dropkeptfail:
+  %has_sk = icmp ne ptr %scratchblock, null
+  br i1 %has_sk, label %dropscratchfail, label %dropfail
+dropscratchfail:
+  call void @Py_DecRef(ptr %scratchblock)
+  br label %dropfail
+keptok:
+  {at("kdp", "kb", DATA)}
+  %kd = load ptr, ptr %kdp
+  store ptr %kd, ptr %kslot
+  %hit = icmp eq i64 %times, -1
+  %p11 = getelementptr i64, ptr %plan, i64 {plan.SKIPS}
+  %skips0 = load i64, ptr %p11
+  %skips1 = select i1 %hit, i64 %skips0, i64 0
+  br label %begin
+begin:
+  %keptblock = phi ptr [ null, %go ], [ %kb, %keptok ]
+  %madetimes = phi i64 [ -1, %go ], [ %times, %keptok ]
+  %skips = phi i64 [ 0, %go ], [ %skips1, %keptok ]
+"""
 
 KEEPING = f"""
 ; find what is kept, or room for it: a storage, held, goes to %out, or null with an error set; -1 if it is

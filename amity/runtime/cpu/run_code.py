@@ -11,7 +11,7 @@ from __future__ import annotations
 from amity.runtime import plan
 
 from .abi import DATA, PAYLOAD, VERSION, at, cell
-from .keep_code import KEEPING
+from .keep_code import KEEPING, LOOKUP
 
 RUNS, TOLD, NOTED = range(3)  # what becomes of a call
 
@@ -388,37 +388,7 @@ scratchok:
 go:
   %scratchblock = phi ptr [ null, %scratch ], [ %sb, %scratchok ]
   %scratchdata = phi ptr [ null, %scratch ], [ %sd, %scratchok ]
-  %p10 = getelementptr i64, ptr %plan, i64 {plan.KEPT}
-  %keptpool = load ptr, ptr %p10
-  %keeps = icmp ne ptr %keptpool, null
-  br i1 %keeps, label %lookup, label %begin
-lookup:
-  %kslotno = add i64 %arenaslot, 1
-  %kslot = getelementptr ptr, ptr %slots, i64 %kslotno
-  %times = call i64 @find_kept(ptr %plan, ptr %slots, ptr %kslot)
-  %kb = load ptr, ptr %kslot
-  %knull = icmp eq ptr %kb, null
-  br i1 %knull, label %dropkeptfail, label %keptok
-dropkeptfail:
-  %has_sk = icmp ne ptr %scratchblock, null
-  br i1 %has_sk, label %dropscratchfail, label %dropfail
-dropscratchfail:
-  call void @Py_DecRef(ptr %scratchblock)
-  br label %dropfail
-keptok:
-  {at("kdp", "kb", DATA)}
-  %kd = load ptr, ptr %kdp
-  store ptr %kd, ptr %kslot
-  %hit = icmp eq i64 %times, -1
-  %p11 = getelementptr i64, ptr %plan, i64 {plan.SKIPS}
-  %skips0 = load i64, ptr %p11
-  %skips1 = select i1 %hit, i64 %skips0, i64 0
-  br label %begin
-begin:
-  %keptblock = phi ptr [ null, %go ], [ %kb, %keptok ]
-  %madetimes = phi i64 [ -1, %go ], [ %times, %keptok ]
-  %skips = phi i64 [ 0, %go ], [ %skips1, %keptok ]
-  %rel = and i64 %flags, {plan.RELEASE_GIL}
+{LOOKUP}  %rel = and i64 %flags, {plan.RELEASE_GIL}
   %release = icmp ne i64 %rel, 0
   br i1 %release, label %unlock, label %bump
 unlock:
