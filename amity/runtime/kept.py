@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
+from .cpu.abi import LOOSE
+
 BLOCK, ARMED, TIMES, GUARDS, STATE_HEAD = range(5)
 GUARD_SLOT, GUARD_ADDRESS, GUARD_ROOT, GUARD_VERSION, GUARD_WORDS = range(5)
 UNKNOWN = -1  # a version that no storage has
@@ -39,7 +41,7 @@ class KeptSteps:
         were there in the last one too, the guards are armed.
         """
         found = list(addresses)
-        if found != self._seen or any(root.owner is not None for root in roots):
+        if found != self._seen or any(r.owner is not None or r.stamp & LOOSE for r in roots):
             self._seen = found
             return
         held, self._roots = self._roots, list(roots)

@@ -36,7 +36,7 @@ class Net:
             )
 
     @property
-    def states(self) -> list[kept.Kept]:
+    def states(self) -> list[kept.KeptSteps]:
         return [s.keeps for s in self.compiled.segments.values() if s.keeps is not None]
 
     @property
@@ -111,7 +111,13 @@ def write_by_numpy(net):
     array += 1
 
 
-CHANGES = [write_in_place, write_a_view, write_through_detached, replace_data, replace_parameter]
+def write_through_data(net):
+    net.first.weight.data.mul_(2)
+    net.holds()
+    net.last.bias.data += 1
+
+
+CHANGES = [write_through_data, write_in_place, write_a_view, write_through_detached, replace_data, replace_parameter]
 CHANGES += [load, swap, write_by_a_compiled_step, write_by_numpy]
 
 
@@ -140,6 +146,18 @@ def test_memory_that_serves_again():
             np.testing.assert_allclose(conv(x, w, v).numpy(), wanted.numpy(), atol=2e-3)
         del w, wanted
         gc.collect()
+
+
+def test_weights_that_are_parts_of_one_memory():
+    net = Net()
+    whole = amity.randn(2, 24, 16, 3, 3)
+    net.first.weight.data = whole[1]
+    net.holds()
+    assert net.is_keeping and net.times == 1
+    whole[0] = 0
+    net.holds()
+    whole.mul_(2)
+    net.holds(atol=5e-4)
 
 
 def test_weights_from_numpy_are_never_kept():
