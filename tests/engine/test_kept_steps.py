@@ -117,7 +117,14 @@ def write_through_data(net):
     net.last.bias.data += 1
 
 
-CHANGES = [write_through_data, write_in_place, write_a_view, write_through_detached, replace_data, replace_parameter]
+CHANGES = [
+    write_through_data,
+    write_in_place,
+    write_a_view,
+    write_through_detached,
+    replace_data,
+    replace_parameter,
+]
 CHANGES += [load, swap, write_by_a_compiled_step, write_by_numpy]
 
 
