@@ -283,6 +283,7 @@ def _arranged(lowered: Lowered, slots: Collection[int]) -> tuple[dict[int, int],
             base = places[p].base
             if base not in slots:
                 life.setdefault(base, [t, t])[1] = t
+    offsets: dict[int, int] = {}
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     total, reuses = 0, pipeline.is_on("reuse")
     for base, (first, last) in sorted(life.items(), key=lambda kv: -places[kv[0]].layout.nbytes):
