@@ -52,13 +52,13 @@ def convolutions():
     return f(amity.arange(6 * 3 * 20 * 20.0).sin().reshape(6, 3, 20, 20)).numpy(), f
 
 
-RUNS = {"split": long_sum, "end": convolutions, "order": convolutions}  # others show in training
+RUNS = {"split": long_sum, "end": convolutions, "order": convolutions, "keep": convolutions}
 
 
 def cost(function):
-    """Launches, bytes in between and kernels of the last segment."""
+    """Launches, bytes in between, and what is kept and kernels of the last segment."""
     plan = paper_of([*function.segments.values()][-1].program).plan()
-    return len(plan.steps), plan.arena, [s.name for s in plan.steps]
+    return len(plan.steps), plan.arena, [plan.kept, *[s.name for s in plan.steps]]
 
 
 @pytest.mark.parametrize("name", pipeline.NAMES)
