@@ -32,9 +32,9 @@ class Finish:
         self.added, self.scaled, self.then = added, scaled, then
 
     @property
-    def is_plain(self) -> bool:
-        """Whether sums go to memory as they are."""
-        is_changed = self.added or self.scaled or self.then
+    def is_direct(self) -> bool:
+        """Whether tiles write to memory themselves: sums as they are, or with D, row by row."""
+        is_changed = self.added == "strided" or self.scaled or self.then
         return not is_changed and self.dtype == self.accumulator
 
     def factor(self, name: str) -> Value:

@@ -17,7 +17,7 @@ from .epilogue import Epilogue
 from .gemv import Axpy, Dot
 from .pack import COPY, GATHER, IN_PLACE, ONE_PANEL, READY, TURN, Packer, element_of
 from .product import GemmKey, Product
-from .tile import PAIRS, best_tile, micro_kernel, padded_rows, row_variants
+from .tile import FETCHED, PAIRS, best_tile, micro_kernel, padded_rows, row_variants
 
 
 class Block(NamedTuple):
@@ -49,6 +49,7 @@ class Panel(NamedTuple):
     stride: Value
     at: Value
     lanes: Value
+    ahead: Value  # what is read next
 
 
 class Tiles(Product):
@@ -65,7 +66,7 @@ class Tiles(Product):
         for vectors in (self.tile.vectors, 1):
             for rows in row_variants(self.tile):
                 shape = self.tile.with_shape(rows, vectors)
-                micro_kernel(self.b, f"tile{rows}x{vectors}", shape)
+                micro_kernel(self.b, f"tile{rows}x{vectors}", shape, has_addend=True)
         Packer(self.b, self.tile, self.key.dtype).write()
         self.finish.write()
 
@@ -110,7 +111,8 @@ class Tiles(Product):
             copy = b.offset(packed, b.select(is_packed, jr.index // tile.columns * step, 0))
             pointer = b.select(is_copy, copy, place)
             stride = b.select(is_copy, row_bytes, m["b_k"])
-            self.strip(x, a, Panel(pointer, stride, jr.index, lanes))
+            ahead = b.select(is_packed, b.offset(pointer, step), a.pointer)
+            self.strip(x, a, Panel(pointer, stride, jr.index, lanes, ahead))
 
     def rows_of_a(self, x: Block) -> Rows:
         """A's block, packed in panels if the plan says so."""
@@ -148,7 +150,7 @@ class Tiles(Product):
             count = count + ((left >> bit) & 1)
         is_wide = panel.lanes > tile.width
         is_whole = panel.lanes.eq(b.select(is_wide, tile.columns, b.const(tile.width, "i64")))
-        is_direct = is_whole if self.finish.is_plain else b.const(False, "bool")
+        is_direct = is_whole if self.finish.is_direct else b.const(False, "bool")
         sums = b.offset(b.scratch, (panel.at // tile.columns) * m["strip_panel"])
         column = x.column + panel.at
         with b.loop(0, count, 1, [b.const(0, "i64")]) as loop:
@@ -162,7 +164,16 @@ class Tiles(Product):
             out = b.select(is_direct, c, b.offset(sums, i * m["strip_row"]))
             stride = b.select(is_direct, m["c_row"], tile.columns * itemsize(tile.accumulator))
             is_later = b.select(x.k > 0, 1, b.const(0, "i64"))
-            args = p, a.row, a.k, panel.pointer, panel.stride, out, stride, x.elements, is_later
+            d, d_stride, adds = out, stride, is_later
+            if self.key.added == "unit":  # where tiles write themselves they begin with D
+                begins = is_direct & x.k.eq(0)
+                d = b.select(begins, self.d_at(x.row + i, column), out)
+                d_stride, adds = b.select(begins, m["d_row"], stride), b.select(begins, 1, is_later)
+            part = b.min(number, tile.columns * tile.bytes // FETCHED - 1)
+            ahead = b.offset(panel.ahead, part * x.elements * FETCHED)
+            args = (
+                p, a.row, a.k, panel.pointer, panel.stride, out, stride, x.elements, adds, d, d_stride, ahead
+            )  # fmt: skip
             for vectors, is_chosen in ((tile.vectors, is_wide), (1, ~is_wide)):
                 with b.branch(is_chosen):
                     for n in sizes:

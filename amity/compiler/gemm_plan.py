@@ -283,7 +283,7 @@ def tile_blocks(
     pack_a, pack_b = how_packed(tile, s, key.dtype, (m, n))
     pack_b = READY if is_ready else pack_b
     # sums of unfinished tiles: of one if k is one block, else of all that cannot go to C at once
-    is_direct = key.is_plain and tile.accumulator == key.dtype
+    is_direct = key.is_direct and tile.accumulator == key.dtype
     sum_row = tile.columns * itemsize(tile.accumulator)
     strip = (tile.rows if count == 1 else mc) * sum_row
     strips = 1 if count == 1 or is_direct else nc // tile.columns

@@ -38,9 +38,9 @@ class GemmKey:
     epilogue: str = ""
 
     @property
-    def is_plain(self) -> bool:
-        """Whether sums are stored as they are."""
-        return not (self.added or self.scaled or self.epilogue)
+    def is_direct(self) -> bool:
+        """Whether tiles may store sums themselves, as they are or with D."""
+        return not (self.added == "strided" or self.scaled or self.epilogue)
 
     @property
     def name(self) -> str:

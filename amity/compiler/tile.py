@@ -109,11 +109,12 @@ def multiply_add(b: Builder, tile: Tile, x: Value, y: Value, acc: Value) -> Valu
 
 def k_loop(
     b: Builder, tile: Tile, acc: list[Value], a: Value, row_stride: Bytes, k_stride: Bytes,
-    bp: Value, b_stride: Bytes, depth: Bytes, unroll: int = 4,
+    bp: Value, b_stride: Bytes, depth: Bytes, unroll: int = 4, ahead: Value | None = None,
 ) -> list[Value]:  # fmt: skip
     """Accumulate `depth` steps of k from A (scalars, two strides) and B (rows of vectors).
 
     Where `acc` holds a tile's accumulators several times over, the steps take turns with them.
+    Every few steps a line is fetched from `ahead` on, where it is given, for those who come later.
     """
     bases = row_pointers(b, tile, a, row_stride)
     count, size = len(bases), tile.rows * tile.vectors
@@ -141,6 +142,8 @@ def k_loop(
     spans = [(0, whole, unroll), (whole, depth, 1)] if unroll > 1 else [(0, depth, 1)]
     for lo, hi, steps in spans:
         with b.loop(lo, hi, steps, carry) as loop:
+            if ahead is not None and steps == unroll:
+                b.prefetch(b.offset(ahead, loop.index * FETCHED), near=False)
             loop.next(*turn(loop.carry, steps))
         carry = loop.results
     return carry[count + 1 :]
@@ -172,23 +175,29 @@ def places(b: Builder, tile: Tile, c: Value, c_stride: Bytes) -> list[Value]:
 MICRO = (("a", "ptr"), ("row_stride", "i64"), ("k_stride", "i64"), ("b", "ptr"),
          ("b_stride", "i64"), ("c", "ptr"), ("c_stride", "i64"), ("depth", "i64"),
          ("accumulate", "i64"))  # fmt: skip
+ADDEND = (("d", "ptr"), ("d_stride", "i64"), ("ahead", "ptr"))
+UNROLL, LINE = 2, 64  # steps of k that a tile takes at once, and bytes that a cache fetches
+FETCHED = LINE // UNROLL  # bytes that a tile fetches ahead at each step of k
 CHAINS = 8  # accumulators that keep the multipliers busy: two of them, four cycles each
 
 
-def micro_kernel(b: Builder, name: str, tile: Tile) -> None:
-    """The function `name(*MICRO)`.
+def micro_kernel(b: Builder, name: str, tile: Tile, has_addend: bool = False) -> None:
+    """The function `name(*MICRO)`, or with `has_addend` `name(*MICRO, *ADDEND)`.
 
     It writes (or adds to) the tile at `c` the product of `depth` steps of A's rows and B's columns.
+    What is added to is the tile at `d`, if that is given; memory from `ahead` on is fetched meanwhile.
     """
     size = tile.rows * tile.vectors
     chains = max(1, CHAINS // size)  # a small tile has several sets of accumulators
-    with b.function(name, MICRO) as (a, row_stride, k_stride, bp, b_stride, *rest):
-        c, c_stride, depth, accumulate = rest
+    params = (*MICRO, *ADDEND) if has_addend else MICRO
+    with b.function(name, params) as (a, row_stride, k_stride, bp, b_stride, *rest):
+        c, c_stride, depth, accumulate, *more = rest
+        d, d_stride, ahead = more or (c, c_stride, None)
         for p in places(b, tile, c, c_stride)[:: tile.vectors]:
             b.prefetch(p, write=True)
-        acc, unroll = zeros(b, tile) * chains, max(chains, 2 if size > CHAINS else 1)
-        acc = k_loop(b, tile, acc, a, row_stride, k_stride, bp, b_stride, depth, unroll)
+        acc, unroll = zeros(b, tile) * chains, max(chains, UNROLL if size > CHAINS else 1)
+        acc = k_loop(b, tile, acc, a, row_stride, k_stride, bp, b_stride, depth, unroll, ahead)
         while len(acc) > size:
             half = len(acc) // 2
             acc = [x + y for x, y in zip(acc[:half], acc[half:], strict=True)]
-        store(b, tile, add_from(b, tile, acc, c, c_stride, accumulate), c, c_stride)
+        store(b, tile, add_from(b, tile, acc, d, d_stride, accumulate), c, c_stride)

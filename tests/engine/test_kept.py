@@ -5,7 +5,8 @@ import pytest
 
 import amity
 from amity import nn
-from amity.engine import kept
+from amity.compiler.planners import panel_form
+from amity.engine import device, kept
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def test_packed_once(packed, dtype):
     f = amity.compile(m)
     for _ in range(6):
         np.testing.assert_array_equal(f(x).float().numpy(), m(x).float().numpy())
-    assert sum(packed) == 2
+    is_read = panel_form(device.kernels().target, dtype.code)  # by tiles, as it is
+    assert sum(packed) == (2 if is_read else 0)
 
 
 def replaced(m):
