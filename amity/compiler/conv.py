@@ -11,7 +11,7 @@ from amity.core.shape import contiguous_strides
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
 
-from . import conv_grad, conv_product, conv_rows, conv_strip, winograd, winograd_rows
+from . import conv_depth, conv_grad, conv_product, conv_rows, conv_strip, winograd, winograd_rows
 from .conv_problem import Array, Conv, Product, Stage, forward_product, grad_input_products
 from .ending import Ending
 from .nest import Nest
@@ -28,12 +28,20 @@ BUILD = {
     "tiles": winograd.build_tiles,
     "row_weights": conv_rows.build_row_weights,
     "row_spectrum": winograd_rows.build_row_spectrum,
+    "depth_weights": conv_depth.build_depth_weights,
 }
-LAID_OUT = ("panels", "spectrum", "row_weights", "row_spectrum")  # weights, for the next kernel
-ENDED = {
+LAID_OUT = (
+    "panels",
+    "spectrum",
+    "row_weights",
+    "row_spectrum",
+    "depth_weights",
+)  # weights, for the next kernel
+ENDED = {  # those that end with a nest
     "rows": conv_rows.build_rows,
     "row_tiles": winograd_rows.build_row_tiles,
-}  # those that end with a nest
+    "depth_rows": conv_depth.build_depth_rows,
+}
 LANES = 16  # output channels of a group that are worth vectors of them
 FEW = 8  # output channels of a group up to which windows are read in place
 PIECES = 16  # of a grid for each thread: enough to even out, few enough to cost little
@@ -121,10 +129,12 @@ def _code(what: str, dtype: str, nest: Nest | None = None) -> Code:
     return Code(("conv", what, dtype, nest.key), partial(ENDED[what], dtype, nest), label)
 
 
-def can_end(op: str, w: Sequence[int], groups: int) -> bool:
+def can_end(op: str, w: Sequence[int], groups: int, is_sideways: bool) -> bool:
     """Whether a convolution, if its result has its channels side by side, is to take an ending: one
-    that has enough channels to fill vectors."""
-    return op == "forward" and w[0] // groups >= LANES and prod(w) > 0
+    that has enough channels to fill vectors, in each group, or one for each of an image that has
+    its channels side by side, too."""
+    is_depthwise = is_sideways and w[0] == groups > 1 and w[1] == 1
+    return op == "forward" and prod(w) > 0 and (is_depthwise or w[0] // groups >= LANES)
 
 
 def _may_be_winograd(conv: Conv, products: list[Product]) -> bool:
@@ -170,6 +180,8 @@ def _stages(target: Target, op: str, conv: Conv, products: list[Product]) -> lis
 
 
 def _ended_stages(target: Target, p: Product, ending: Ending) -> list[Stage]:
+    if conv_depth.serves(p):
+        return conv_depth.plan(target, p, ending)
     method = winograd_rows if winograd_rows.is_worthwhile(target, p) else conv_rows
     return method.plan(target, p, ending)
 

@@ -368,6 +368,7 @@ class _Lowering:
                 self.group = Group(node.spec.shape, self.split)
                 self.group.begin(Head(node, places, wanted, ender.column))
                 return
+            self.sideways.discard(id(node))
         results = self._results(node, layouts)
         made = [(n, self.place[id(n)]) for n in self._siblings(node) if n is not None]
         self._launch(node, places, [self.out.places[p].layout for p in results], results, made)

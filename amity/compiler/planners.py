@@ -165,7 +165,7 @@ def plan_convolution(
 
 def can_end_convolution(op: Any, ins: Sequence[Layout], out: Layout) -> bool:
     """Whether a convolution can end with what uses its result: see `can_end`."""
-    return can_end(op.role, ins[1].shape, op.groups)
+    return can_end(op.role, ins[1].shape, op.groups, ins[0].strides[1] == 1)
 
 
 def plan_cat(

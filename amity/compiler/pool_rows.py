@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from amity.core.layout import Layout
 from amity.core.shape import numel
@@ -13,7 +13,7 @@ from amity.ir.target import Target
 
 from .conv_product import split_index
 from .plan import GRAIN_WORK, Launch
-from .window import Words, first_lanes
+from .window import Axis, Words, first_lanes
 
 AXIS = "size out kernel stride pad dilation x y"
 WORDS = Words(
@@ -38,11 +38,11 @@ def build_pool_rows(
             n, i, j = split_index(unit.index, d_out, h_out)
             source = b.offset(b.pointer(0), n * xn * storage)
             line = b.offset(b.pointer(1), (n * yn + i * yd + j * yh) * storage)
-            outer = [_reach(b, "d", i, has_padding), _reach(b, "h", j, has_padding)]
+            outer = [reach(b, WORDS, a, q, has_padding) for a, q in (("d", i), ("h", j))]
             with b.loop(0, w_out) as k:
-                reaches = [*outer, _reach(b, "w", k.index, has_padding)]
+                reaches = [*outer, reach(b, WORDS, "w", k.index, has_padding)]
                 to = b.offset(line, k.index * yw * storage)
-                counts = [count for *_, count in reaches]
+                counts = [r.count for r in reaches]
                 total = b.select(divisor.eq(0), counts[0] * counts[1] * counts[2], divisor)
 
                 def some(c: Value, vectors: int, mask: Value | None) -> None:
@@ -62,16 +62,35 @@ def build_pool_rows(
     return b.kernel
 
 
-def _reach(b: Builder, axis: str, at: Value, has_padding: bool) -> tuple[Value, ...]:
-    """Start, first and last tap inside of a window along an axis, and what a mean divides by."""
-    size, taps, stride, pad, step = WORDS.read(
+class Reach(NamedTuple):
+    """A window along an axis: where its first tap is, and which taps are inside of the image; `count`
+    of them are inside, or inside of the padded image, and there are `taps`.
+    """
+
+    start: Value
+    first: Value
+    last: Value
+    count: Value
+    taps: Value
+
+
+def reach(b: Builder, words: Words, axis: str, at: Value, has_padding: bool = False) -> Reach:
+    """The window at a position along an axis, whose words tell size, kernel, stride, pad, dilation."""
+    size, taps, stride, pad, step = words.read(
         b, b.meta, " ".join(f"{axis}.{n}" for n in ("size", "kernel", "stride", "pad", "dilation"))
     )
     start = at * stride - pad
     first = b.min((b.max(-start, 0) + step - 1) // step, taps)
     last = b.max(b.min((b.max(size - start, 0) + step - 1) // step, taps), first)
     end = b.min(start + taps, size + pad)
-    return start, first, last, end - start if has_padding else last - first
+    return Reach(start, first, last, end - start if has_padding else last - first, taps)
+
+
+def span(a: Axis) -> tuple[int, int]:
+    """The first position along an axis whose window is wholly inside, and the one after the last."""
+    first = min(a.count, max(0, -(a.offset // a.step)))
+    beyond = (a.size - 1 - (a.taps - 1) * a.tap_step - a.offset) // a.step + 1
+    return first, max(first, min(a.count, beyond))
 
 
 def _pooled(
@@ -87,10 +106,10 @@ def _pooled(
             place = b.offset(source, at * itemsize(dtype))
             taken = [b.load(place, c + v * lanes, dtype, lanes, mask) for v in range(vectors)]
             return [_joined(b, role, x, y) for x, y in zip(taken, carry, strict=True)]
-        first_at, first, last, _ = reaches[depth]
+        here = reaches[depth]
         step, stride = WORDS.read(b, b.meta, f"{'dhw'[depth]}.dilation {'dhw'[depth]}.x")
-        with b.loop(first, last, 1, carry) as tap:
-            place = at + (first_at + tap.index * step) * stride
+        with b.loop(here.first, here.last, 1, carry) as tap:
+            place = at + (here.start + tap.index * step) * stride
             tap.next(*nest(depth + 1, place, tap.carry))
         return tap.results
 

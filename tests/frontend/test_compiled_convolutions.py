@@ -106,6 +106,42 @@ def test_winograd(padding, groups):
     assert any(n.startswith("conv_row_tiles") for n in kernels(compiled, x))
 
 
+DEPTHWISE = [
+    (3, 1, 1, 1),
+    (3, 2, 1, 1),
+    (7, 1, 3, 1),
+    (7, 2, 3, 1),
+    ((2, 5), (1, 3), (1, 0), (2, 1)),
+]
+
+
+@pytest.mark.parametrize("channels", [16, 37, 3])
+@pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
+def test_depthwise(channels, shape):
+    first, last = nn.Conv2d(20, channels, 1), nn.Conv2d(channels, 16, 1)
+    first = first if channels >= 16 else nn.Conv2d(channels, channels, 1)
+    options = {"groups": channels, "bias": channels != 37}
+    kernel, stride, padding, dilation = shape
+    conv, norm = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, **options), None
+    norm = normal(channels)
+    f = lambda x: last(norm(conv(first(x))).relu())  # noqa: E731
+    for height, width in ((20, 31), (9, 8), (5, 5)):
+        compiled = holds(f, amity.randn(2, first.in_channels, height, width))
+    if channels >= 16:
+        x = amity.randn(2, 20, 9, 9)
+        assert any(n.startswith("conv_depth_rows") for n in kernels(compiled, x))
+
+
+def test_depthwise_in_other_dimensions_and_dtypes():
+    model = nn.Sequential(nn.Conv1d(5, 20, 1), nn.Conv1d(20, 20, 4, padding=3, groups=20))
+    holds(model.append(nn.Conv1d(20, 16, 1)), amity.randn(2, 5, 33))
+    model = nn.Sequential(nn.Conv3d(5, 20, 1), nn.Conv3d(20, 20, 3, 2, 1, groups=20), nn.Tanh())
+    holds(model.append(nn.Conv3d(20, 16, 1)), amity.randn(2, 5, 7, 6, 9))
+    model = nn.Sequential(nn.Conv2d(5, 20, 1), nn.Conv2d(20, 20, 3, 2, 1, groups=20), nn.ReLU())
+    model.append(nn.Conv2d(20, 16, 1)).to(amity.bfloat16)
+    holds(model, amity.randn(2, 5, 9, 9).to(amity.bfloat16), tolerance=0.02)
+
+
 @pytest.mark.parametrize("channels", [16, 37, 100])
 def test_pooling_between(channels):
     first, last = nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 16, 1)
