@@ -74,6 +74,7 @@ from .frontend.create import (
     zeros,
     zeros_like,
 )  # fmt: skip
+from .frontend.dims import Dim
 from .frontend.doors import door as _door
 from .frontend.doors import guard as _guard
 from .frontend.exchange import asarray, from_dlpack, frombuffer, to_dlpack

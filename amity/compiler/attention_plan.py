@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
 from amity.core.layout import Layout
+from amity.core.symbolic import bits_of
 from amity.ir.target import Target
 
 from .attention import build_attention
@@ -62,8 +62,7 @@ def plan_attention(
     chunks = max(1, -(-length // blocks.chunk)) if role == "forward" else 1
     moved = [[s * n for s in walk] for walk, n in zip(strides, sizes, strict=True)]
     axes = merged(batch, [walk[:-2] for walk in moved])
-    scale = struct.unpack("<q", struct.pack("<d", op.scale))[0]
-    head = [scale, length, keys, width, values, *blocks, chunks, *words, len(axes)]
+    head = [bits_of(op.scale), length, keys, width, values, *blocks, chunks, *words, len(axes)]
     meta = [*head, *(s for walk in moved for s in walk[-2:])]
     meta += [word for axis in axes for word in axis]
     key = ("attention", role, q.dtype.code, op.is_causal, mask.dtype.code if mask else "")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import struct
 from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
 from amity.core.errors import fail
+from amity.core.symbolic import bits_of
 from amity.ir.kernel import itemsize
 from amity.ir.target import Target
 
@@ -145,7 +145,7 @@ def plan_gemm(
     else:
         blocks = stream_blocks(key, chosen, columns)
     meta = (
-        bits_of(alpha, dtype), bits_of(beta, dtype), chosen.d[-2] * size, chosen.d[-1],
+        word_of(alpha, dtype), word_of(beta, dtype), chosen.d[-2] * size, chosen.d[-1],
         chosen.m, chosen.n, chosen.k, *byte_strides(chosen, size), *rows, *columns, *blocks,
         *batch_words(chosen, size),
     )  # fmt: skip
@@ -156,9 +156,9 @@ def plan_gemm(
     return GemmPlan(key, meta, grid, grain, order, family)
 
 
-def bits_of(x: float, dtype: str) -> int:
+def word_of(x: float, dtype: str) -> int:
     """A factor as the 64-bit word of `meta` that holds it."""
-    return struct.unpack("<q", struct.pack("<d", x))[0] if "f" in dtype else int(x)
+    return bits_of(x) if "f" in dtype else int(x)
 
 
 def check(s: Shape, kind: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from amity.core.layout import Layout
 from amity.core.shape import Shape, numel
+from amity.core.symbolic import greatest
 from amity.ir.graph import Node
 from amity.ir.kernel import register_type
 
@@ -99,7 +100,7 @@ class Group:
         length = numel([self.domain[d] for d in self.reduced])
         if self.split is not None:
             return self.split and length > 1
-        return self.rows < 8 and length >= SPLIT_OVER
+        return length >= SPLIT_OVER and self.rows < 8
 
     def reads_like(self, argument: int, places: Sequence[Place], roots: Sequence[int]) -> bool:
         """Whether the group reads the memory of an argument only element by element, as it lies, so
@@ -386,14 +387,14 @@ def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:
         grid, per_unit = numel(sizes[: rows - 1]), sizes[rows - 1]
     elif nest.vector_rows:
         grid = numel(sizes[: rows - 1]) * -(-sizes[rows - 1] // COLUMN_BLOCK)
-        per_unit = work // max(grid, 1)
+        per_unit = work // greatest(grid, 1)
     else:
         grid = numel(sizes[:rows])
-        per_unit = work // max(grid, 1)
+        per_unit = work // greatest(grid, 1)
     if work == 0 and "d" not in nest.dims:
         grid = 0
     weight = 8 if any(getattr(i.what, "is_costly", False) for i in nest.body) else 1
-    grain = max(1, -(-GRAIN_WORK // max(per_unit * weight, 1)))
+    grain = greatest(1, -(-GRAIN_WORK // greatest(per_unit * weight, 1)))
 
     build = _Builder(nest)
     return Launch(nest.key, build, meta, places, grid, grain, nest.spill, nest.label, family, kin)

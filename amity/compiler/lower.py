@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from amity.core.dtype import BY_CODE
 from amity.core.layout import Layout, layout, like, ordered
@@ -15,7 +15,8 @@ from .group import Group, Head, copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .orders import channels_last, channels_side_by_side, keeps_channels
 from .plan import HostCall, Launch, Lowered, Place
-from .planners import ENDERS, PLANNERS
+from .planned import Planned
+from .planners import ENDERS
 from .writes import Writes
 
 
@@ -27,14 +28,16 @@ def lower(
     given: dict[int, int] | None = None,
     roots: Sequence[int] | None = None,
     makes: Sequence[Layout | None] = (),
+    is_late: bool = False,
 ) -> Lowered:
     """Launches for a graph whose inputs have these layouts.
 
     `given` maps an output to the argument whose memory it is written to; arguments of which some
     memory is the same have the same number in `roots`; `makes` are layouts that outputs shall have.
+    Kernel ops wait for their sizes if it `is_late`.
     """
 
-    how = graph, inputs, target, threads, given or {}, roots, makes
+    how = graph, inputs, target, threads, given or {}, roots, makes, is_late
     splits = pipeline.is_on("split")
     lowering = _Lowering(*how, None if splits else False)
     out = lowering.run()
@@ -53,10 +56,11 @@ class _Lowering:
         given: dict[int, int],
         roots: Sequence[int] | None,
         makes: Sequence[Layout | None],
+        is_late: bool,
         split: bool | None,
     ) -> None:
         self.graph, self.given, self.target, self.threads = graph, given, target, threads
-        self.split, self.fuses = split, pipeline.is_on("fuse")
+        self.split, self.fuses, self.is_late = split, pipeline.is_on("fuse"), is_late
         self.out = Lowered()
         self.place: dict[int, int] = {}  # id(node) -> place
         self.done: set[int] = set()  # ids of nodes that are computed
@@ -383,25 +387,14 @@ class _Lowering:
         makes: Sequence[tuple[Node, int]],
         end: Ending | None = None,
     ) -> None:
-        """Plan a kernel's launches; with an ending, its operands take the place of the results."""
-        plan: Callable = PLANNERS[node.op.planner]
-        ins = [self.out.places[p].layout for p in inputs]
-        how = {} if end is None else {"ending": end}
-        launches, temporaries = plan(node.op, ins, outs, self.target, self.threads, **how)
-        known = [*inputs, *results]
-        known += [self._new(layout(BY_CODE["u8"], (n,))) for n in temporaries]
-        for launch in launches:
-            launch.buffers = [
-                known[i] if isinstance(i, int) else self._part(known[i[0]], i[1])
-                for i in launch.buffers
-            ]
-        self._add(launches, *makes)
-
-    def _part(self, place: int, offset: int) -> int:
-        """A place further on in another's memory."""
-        origin = self.out.places[place]
-        self.out.places.append(Place(origin.layout, origin.base, origin.offset + offset))
-        return len(self.out.places) - 1
+        """A kernel's launches, now or later; with an ending, its operands take the place of the
+        results.
+        """
+        step = Planned(node.op, inputs, outs, results, end)
+        if self.is_late:
+            self.out.steps.append(step)
+        else:
+            self._add(step.launches(self.out, self.target, self.threads), *makes)
 
     def _indexed(self, node: Node) -> None:
         op = node.op

@@ -8,13 +8,13 @@ go to the kernel's `meta` words in the order that `Words` fixes.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from amity.core.shape import numel
+from amity.core.symbolic import SymInt, bits_of
 from amity.ir.kernel import BITS, register_type
 
 REDUCES = {"add": "sum", "mul": "prod"}  # what reductions are called, by how they combine
@@ -357,8 +357,8 @@ def lift(body: Sequence[Instruction]) -> tuple[list[Instruction], list[int]]:
         x = i.what
         if i.op == "const" and isinstance(x, float):
             i = Instruction("number", "f64", (), i.dtype)
-            numbers.append(struct.unpack("<q", struct.pack("<d", x))[0])
-        elif i.op == "const" and type(x) is int and -(1 << 63) <= x < 1 << 63:
+            numbers.append(bits_of(x))
+        elif i.op == "const" and type(x) in (int, SymInt) and -(1 << 63) <= x < 1 << 63:
             i = Instruction("number", "i64", (), i.dtype)
             numbers.append(x)
         out.append(i)

@@ -71,7 +71,7 @@ class Lowered:
     """
 
     places: list[Place] = field(default_factory=list)
-    steps: list[Launch | HostCall] = field(default_factory=list)
+    steps: list[Any] = field(default_factory=list)  # Launch, HostCall, or Planned
     outputs: list[int] = field(default_factory=list)
     temporaries: dict[int, int] = field(default_factory=dict)  # place -> bytes, without a layout
     alternatives: Callable[[], Iterable[Lowered]] | None = None

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Iterable, Sequence
 
 from .errors import DimError, ShapeError, fail
+from .symbolic import SymInt
 
 Shape = tuple[int, ...]
 
@@ -126,7 +127,7 @@ def infer_size(op: str, shape: Sequence[int], count: int) -> Shape:
 
 def _whole(size: int) -> int:
     try:
-        return size if type(size) is int else operator.index(size)
+        return size if type(size) in (int, SymInt) else operator.index(size)
     except TypeError:
         got = type(size).__name__
         raise TypeError(f"Size: got an item of type {got}; expected an iterable of ints") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,8 +12,9 @@ from amity.compiler.assemble import inline, seen
 from amity.core.layout import Layout, layout
 from amity.ir.graph import Graph, Node, Spec, Where
 from amity.runtime.cpu.notes import object_at
+from amity.runtime.plan import Plan
 
-from . import program
+from . import device, program
 from .kept import weights_of, with_panels
 
 Memory = tuple[int, int, Layout]  # root, bytes from where it was first met, and how it is seen
@@ -26,13 +27,10 @@ class Call:
     """
 
     payload: Any
+    paper: program.Paper  # the payload's, or one with other numbers
     takes: list[tuple[int, int, bool] | None]
     makes: list[tuple[int, Layout] | None]
     where: Where = field(default_factory=Where)
-
-    @property
-    def paper(self) -> program.Paper:
-        return self.payload.paper
 
 
 class Noted:
@@ -41,8 +39,8 @@ class Noted:
     weights. Output `o` goes to argument `given[o]`.
     """
 
-    def __init__(self, key: bytes) -> None:
-        self.calls, self.alive = read(key)
+    def __init__(self, calls: list[Call], alive: Sequence[int]) -> None:
+        self.calls, self.alive = calls, alive
         self._found: dict[Memory, int] = {}  # arguments that are read
         self._copied: set[Memory] = set()  # those of which a copy is read
         self._holds: dict[int, Memory] = {}
@@ -143,6 +141,17 @@ class Noted:
         graph = Graph([*inputs, *numbers], [holds[r][0] for r in self._wanted])
         return with_panels(graph, self.kept) if self.kept else graph
 
+    @property
+    def kinds(self) -> list[int]:
+        """Of the arguments, for plans."""
+        return program.kinds_of(self.layouts, self.weak, self.given)
+
+    def program(self, plan: Plan, name: str) -> Callable:
+        """A native callable for a plan that does what was noted."""
+        how = self.given, self.weak, [], lambda: plan, name, self.roots
+        paper = program.Paper(lambda: self.graph, self.layouts, *how)
+        return device.machine().program(plan, paper)
+
 
 def _writes(call: Call) -> list[tuple[Memory, bool] | None]:
     """For each output of a call the memory that it fills, which is all of a root, and whether the call
@@ -175,5 +184,5 @@ def read(key: bytes) -> tuple[list[Call], Sequence[int]]:
             root, offset = next(words), next(words)
             takes.append((~root, offset, True) if root < 0 else (root, offset, False))
         makes = [None if lay is None else (next(words), lay) for lay in payload.paper.makes]
-        calls.append(Call(payload, takes, makes))
+        calls.append(Call(payload, payload.paper, takes, makes))
     return calls, list(words)

@@ -71,7 +71,7 @@ class Paper:
     name: str
     roots: Sequence[int] | None = None  # equal numbers for inputs that share memory
     laid: Sequence[Layout | None] = ()  # layouts that outputs shall have
-    meaning: bytes = b""  # a digest of all but plan and name, made when first asked for
+    frame: tuple[bytes, Any, Any] | None = None  # what numbers.py tells of it
     weights: dict[int, Layout] | None = None  # arguments that may be kept in panels: kept.py
 
     @property
@@ -92,12 +92,13 @@ def lower_here(
     given: dict[int, int],
     roots: Sequence[int] | None,
     laid: Sequence[Layout | None] = (),
+    is_late: bool = False,
 ) -> Lowered:
     """Launches for a graph on this machine."""
     from amity.compiler.lower import lower  # lazy: forty modules, for those who run an op
 
     threads = device.machine().workers.threads
-    return lower(graph, inputs, device.kernels().target, threads, given, roots, laid)
+    return lower(graph, inputs, device.kernels().target, threads, given, roots, laid, is_late)
 
 
 def build(

@@ -22,10 +22,12 @@ from amity.ir.graph import Graph
 from amity.runtime.cpu.notes import object_at
 from amity.runtime.kept import KeptSteps
 
-from . import deferral, device, program, template
+from . import deferral, device, program
+from .dynamic import Family, Form, Wish
 from .kept import Kept
 from .lines import Lines, line
-from .noted import Call, Noted
+from .noted import Call, Noted, read
+from .numbers import Frame
 from .witness import Witness
 
 SEGMENTS_KEPT = 1024
@@ -41,6 +43,9 @@ class Segment:
     run: Callable[[], None]
     program: Callable | None
     noted: Noted
+    form: Form | None = None  # that gave its launches, for sizes other than these too
+    family: Family | None = None  # that does the same at other sizes
+    keeps: KeptSteps | None = None  # what its program keeps from call to call, if anything
     end: str = ""  # why it ended, and where, when it was first met
     seconds: float = 0.0  # to compile it
     kernels: int = 0  # that were compiled for it
@@ -48,7 +53,6 @@ class Segment:
     uses: int = 0
     has_lines: bool = False  # whether its calls know theirs
     kept: Kept | None = None  # what it keeps of weights
-    keeps: KeptSteps | None = None  # what its program keeps from call to call, if anything
 
     def look(self, notes: Any) -> None:
         """Tell what is kept from call to call where the arguments are that it is made of."""
@@ -75,9 +79,17 @@ class Segment:
 class Recorder:
     """Notes the calls of one thread."""
 
-    def __init__(self, segments: dict[bytes, Segment], is_whole: bool = False) -> None:
-        """`is_whole` forbids that a segment ends before the function does."""
-        self.segments, self.is_whole = segments, is_whole
+    def __init__(
+        self,
+        segments: dict[bytes, Segment],
+        is_whole: bool = False,
+        wish: Wish = Wish(),  # noqa: B008  (it is a tuple)
+    ) -> None:
+        """`is_whole` forbids that a segment ends before the function does; `wish` says when Programs
+        are made for many sizes.
+        """
+        self.segments, self.is_whole, self.wish = segments, is_whole, wish
+        self.families: dict[bytes, Family] = {}
         self.machine = device.machine()
         self.notes = self.machine.notes
         self.aside = Aside(self)
@@ -297,9 +309,12 @@ class Recorder:
     def _compiled(self, key: bytes) -> Segment:
         if len(self.segments) >= SEGMENTS_KEPT:
             self.segments.clear()
+            self.families.clear()
         kernels, start = device.kernels(), time.perf_counter()
         count, seconds = kernels.compiled, kernels.seconds
-        segment = self.segments[key] = compile_notes(key, len(self.segments))
+        segment = self.segments[key] = compile_notes(
+            key, len(self.segments), self.families, self.wish
+        )
         segment.seconds = time.perf_counter() - start
         segment.kernels, segment.kernel_seconds = (
             kernels.compiled - count,
@@ -308,19 +323,23 @@ class Recorder:
         return segment
 
 
-def compile_notes(key: bytes, number: int = 0) -> Segment:
-    """The segment that sealed words tell of, as one Program; its name has the number."""
-    noted, machine = Noted(key), device.machine()
+def compile_notes(key: bytes, number: int, families: dict[bytes, Family], wish: Wish) -> Segment:
+    """The segment that sealed words tell of, as one Program; its name has the number. `families` are
+    Programs by the frames of their notes.
+    """
+    noted, machine = Noted(*read(key)), device.machine()
     if not noted.given:  # results that nobody looks at
         return Segment(machine.forget, None, noted)
-    run = template.build(noted, f"segment {number}")
+    frame = Frame(noted)
+    family = families.setdefault(frame.digest, Family())
+    run, form = family.build(noted, frame, f"segment {number}", wish)
     plan = program.paper_of(run).plan()
-    keeps = plan.state if plan.kept else None
+    how = form, family, plan.state if plan.kept else None
     if not noted.kept:
-        return Segment(machine.replayer(run, noted.targets), run, noted, keeps=keeps)
+        return Segment(machine.replayer(run, noted.targets), run, noted, *how)
     kept = Kept(run, noted)
     replay = machine.replayer(run, noted.targets, kept.words)
-    return Segment(replay, kept, noted, kept=kept, keeps=keeps)
+    return Segment(replay, kept, noted, *how, kept=kept)
 
 
 class Aside:

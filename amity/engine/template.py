@@ -15,33 +15,39 @@ from typing import Any
 from amity.compiler import pipeline
 from amity.core.dtype import get_default_dtype
 from amity.core.layout import Layout
-from amity.ir.graph import Graph
 from amity.runtime.plan import GIVES_NONE, RELEASE_GIL, SCRATCH, Plan, Step
 
 from . import device, program
 from .cache import PROGRAM, cache
 from .noted import Noted
+from .numbers import Frame
 
 Unreadable = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 
 
-def build(noted: Noted, name: str) -> Callable:
+def build(noted: Noted, frame: Frame, name: str) -> Callable:
     """A native callable that does what was noted: read from disk, or planned now and kept there."""
-    kernels = device.kernels()
-    key = f"{kernels.stamp}|{meaning(noted)}"
-    layouts, weak = noted.layouts, noted.weak
+    kernels, layouts = device.kernels(), noted.layouts
+    key = f"{kernels.stamp}|{meaning(frame)}"
     raw = cache.get(key, PROGRAM) if kernels.are_kept else None
-    launches = None if raw is None else read(raw, layouts)
-    if launches is None:
+    found = None if raw is None else read(raw, layouts)
+    if found is None:
         run = program.build(noted.graph, layouts, noted.given, (), GIVES_NONE, noted.roots, name)
         cache.put(key, written(program.paper_of(run).plan()), PROGRAM)
         return run
-    steps, arena, bits, kept = launches
-    kinds = program.kinds_of(layouts, weak, noted.given)
-    plan = Plan(layouts, kinds, [], GIVES_NONE, (), steps, arena, bits, *kept)
-    how = noted.given, weak, [], lambda: plan, name, noted.roots
-    paper = program.Paper(lambda: noted.graph, layouts, *how)
-    return device.machine().program(plan, paper)
+    steps, arena, bits, kept = found
+    plan = Plan(layouts, noted.kinds, [], GIVES_NONE, (), steps, arena, bits, *kept)
+    return noted.program(plan, name)
+
+
+def meaning(frame: Frame) -> str:
+    """A digest of all that a Program of notes depends on, but for the machine."""
+    threads = device.machine().workers.threads
+    settings = threads, get_default_dtype().name, sorted(pipeline.switched_off())
+    digest = hashlib.sha256(str(settings).encode())
+    digest.update(frame.digest)
+    digest.update(frame.numbers.tobytes())
+    return digest.hexdigest()
 
 
 # -- what an entry says
@@ -104,55 +110,3 @@ def _step(
         return None
     places = [(slot, offset) for slot, offset in buffers]
     return Step(address, array("q", meta), grid, grain, places, names[kernel])
-
-
-# -- what notes mean
-
-
-def meaning(noted: Noted) -> str:
-    """A digest of all that a Program of these notes depends on, but for the machine."""
-    known: dict[int, int] = {}
-    words: list[int] = [device.machine().workers.threads]
-    settings = get_default_dtype().name, sorted(pipeline.switched_off())
-    digest = hashlib.sha256(str(settings).encode())
-    for call in noted.calls:
-        at = known.get(id(call.payload))
-        if at is None:
-            at = known[id(call.payload)] = len(known)
-            digest.update(_paper_meaning(call.paper))
-        words.append(at)
-        for take in call.takes:
-            if take is not None:
-                root, offset, is_copy = take
-                words += [~root if is_copy else root, offset]
-        words += [root for root, _ in filter(None, call.makes)]
-    words += [-1, *noted.alive]
-    digest.update(array("q", words).tobytes())
-    return digest.hexdigest()
-
-
-def _paper_meaning(paper: program.Paper) -> bytes:
-    if not paper.meaning:
-        parts = [
-            _shown(paper.graph),
-            str([lay and (lay.dtype.name, lay.shape, lay.strides) for lay in paper.inputs]),
-            str([lay and (lay.dtype.name, lay.shape, lay.strides) for lay in paper.makes]),
-            str((sorted(paper.given.items()), list(paper.weak))),
-        ]
-        paper.meaning = hashlib.sha256("\n".join(parts).encode()).digest()
-    return paper.meaning
-
-
-def _shown(graph: Graph) -> str:
-    """What a graph computes, in few words: all but inputs follows from ops."""
-    numbers = {id(n): i for i, n in enumerate(graph.inputs)}
-    ops: dict[int, str] = {}
-    lines = [str(n.spec) for n in graph.inputs]
-    for node in graph.nodes():
-        if id(node) not in numbers:
-            numbers[id(node)] = len(numbers)
-            if id(node.op) not in ops:
-                ops[id(node.op)] = repr(node.op)
-            lines.append(f"{ops[id(node.op)]} {node.index} {[numbers[id(x)] for x in node.inputs]}")
-    lines.append(str([numbers[id(n)] for n in graph.outputs]))
-    return "\n".join(lines)

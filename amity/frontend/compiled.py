@@ -10,8 +10,10 @@ from typing import Any
 
 from amity.engine import deferral
 from amity.engine.difference import difference
+from amity.engine.dynamic import CHANGES, Wish
 from amity.engine.segment import Recorder, Segment
 
+from .dims import Dims
 from .reach import Reach
 from .static import MISSED
 from .statics import Statics
@@ -27,9 +29,17 @@ class Compiled:
     """
 
     def __init__(
-        self, function: Callable, fullgraph: bool = False, static: bool | None = None
+        self,
+        function: Callable,
+        fullgraph: bool = False,
+        static: bool | None = None,
+        dynamic: bool | None = None,
+        dynamic_shapes: Any = None,
     ) -> None:
         self.function, self.fullgraph, self.static = function, fullgraph, static
+        self.dynamic, self.dynamic_shapes = dynamic, dynamic_shapes
+        self.dims = None if dynamic_shapes is None else Dims(function, dynamic_shapes)
+        self.wish = Wish({None: CHANGES, True: 1, False: None}[dynamic])
         self.statics = Statics(function, static)
         self.segments: dict[bytes, Segment] = {}
         self.recorder: Recorder | None = None
@@ -49,7 +59,10 @@ class Compiled:
         try:
             recorder = self.recorder
             if recorder is None:
-                recorder = self.recorder = Recorder(self.segments, self.fullgraph)
+                recorder = self.recorder = Recorder(self.segments, self.fullgraph, self.wish)
+            if self.dims is not None:
+                sizes = self.dims.read(args, kwargs)
+                recorder.wish = self.wish._replace(names=self.dims.names, sizes=sizes)
             recorder.begin()
             try:
                 if statics.is_due():
@@ -63,13 +76,16 @@ class Compiled:
         finally:
             _turn.release()
             if len(self.segments) > SEGMENTS_EXPECTED and not self.has_warned:
-                self._warn()
+                self._warn_if_many()
 
-    def _warn(self) -> None:
+    def _warn_if_many(self) -> None:
+        planned = [s for s in self.segments.values() if s.form is None]
+        if len(planned) <= SEGMENTS_EXPECTED:
+            return
         self.has_warned = True
-        *others, last = self.segments.values()
+        *others, last = planned
         warnings.warn(
-            f"compile: got {len(self.segments)} different segments of {self.name}; expected that "
+            f"compile: got {len(planned)} different segments of {self.name}; expected that "
             f"calls are alike. The last one is new because {difference(last.calls, others)}",
             stacklevel=3,
         )
@@ -97,6 +113,8 @@ class Compiled:
             self.function,
             self.fullgraph,
             self.static,
+            self.dynamic,
+            self.dynamic_shapes,
         )  # a copy has its own Programs to come
 
     def __repr__(self) -> str:
@@ -109,6 +127,7 @@ def compile(
     fullgraph: bool = False,
     static: bool | None = None,
     dynamic: bool | None = None,
+    dynamic_shapes: Any = None,
     backend: str | Callable = "inductor",
     mode: str | None = None,
     options: dict | None = None,
@@ -119,11 +138,15 @@ def compile(
     Python runs at each call, so whatever it does happens each time; kernels wait until a value is
     looked at or the function ends, and then run as one Program, compiled when first met. Where a
     call shows that Python would do the same again, as nothing that it can see has changed, later
-    ones skip it for as long as that holds; `static=True` insists on that, False never does it. Sizes
-    are arguments of kernels: `dynamic`, like `backend`, `mode` and `options`, chooses nothing here.
+    ones skip it for as long as that holds; `static=True` insists on that, False never does it.
+    `backend`, `mode` and `options` choose nothing here.
+
+    Where sizes changed twice, one Program is planned for all others too: with `dynamic=True` when one
+    has changed once, with False never. `dynamic_shapes` declares sizes that change, as in
+    `torch.export`: `{"x": {0: amity.Dim("batch", max=64)}}`.
 
     errors: RuntimeError at the line that ends a graph, with `fullgraph`; where Python cannot be
-    skipped, with `static=True`
+    skipped, with `static=True`; ValueError for sizes outside of what was declared
 
     >>> import amity
     >>> @amity.compile
@@ -134,8 +157,13 @@ def compile(
     """
     if model is None:
         return lambda function: compile(
-            function, fullgraph=fullgraph, static=static, disable=disable
+            function,
+            fullgraph=fullgraph,
+            static=static,
+            dynamic=dynamic,
+            dynamic_shapes=dynamic_shapes,
+            disable=disable,
         )
     if not callable(model):
         raise TypeError(f"compile: got {type(model).__name__}; expected a function or a Module")
-    return model if disable else Compiled(model, fullgraph, static)
+    return model if disable else Compiled(model, fullgraph, static, dynamic, dynamic_shapes)

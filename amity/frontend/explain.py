@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from amity.compiler import pipeline
 from amity.engine.difference import difference
+from amity.engine.numbers import Frame
 from amity.engine.program import paper_of
 from amity.engine.segment import Segment
 from amity.ir.graph import Graph
@@ -59,6 +60,7 @@ def _of_segment(i: int, segment: Segment) -> Iterator[str]:
     first, last = (segment.calls[k].where.line for k in (0, -1))
     if first and last:
         yield f"  from {first} to {last}"
+    yield from _of_sizes(segment)
     plan = paper_of(segment.program).plan() if segment.program else None
     steps, arena = (plan.steps, plan.arena) if plan else ([], 0)
     yield (
@@ -75,6 +77,16 @@ def _of_segment(i: int, segment: Segment) -> Iterator[str]:
         f"  it cost {segment.seconds * 1e3:.0f} ms, {segment.kernel_seconds * 1e3:.0f} of them to "
         f"compile {segment.kernels} kernels that were nowhere yet"
     )
+
+
+def _of_sizes(segment: Segment) -> Iterator[str]:
+    """Which sizes its Program is for, or why it is for these alone."""
+    if segment.form is not None:
+        which = 1 + segment.family.forms.index(segment.form)
+        sizes = segment.form.fit.read(Frame(segment.noted).numbers)
+        yield f"  at sizes {sizes} of Program {which} for many: {segment.form.about}"
+    elif segment.family is not None and segment.family.refusals:
+        yield f"  its sizes stay as they are: {segment.family.refusals[-1]}"
 
 
 def _size(graph: Graph) -> int:

@@ -31,6 +31,7 @@ from amity.core.dtype import (
 )  # fmt: skip
 from amity.core.layout import Layout
 from amity.core.shape import broadcast_shapes
+from amity.core.symbolic import SymInt
 from amity.ir.graph import Spec
 
 from .arguments import deliver, numpy_names
@@ -135,7 +136,7 @@ class Op:
         for f in self.runtime:
             value = getattr(self, f)
             out += list(value) if isinstance(value, tuple) else [value]
-        return [int(v) for v in out]
+        return [v if type(v) is SymInt else int(v) for v in out]
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{k}={v!r}" for k, v in self.attributes().items())

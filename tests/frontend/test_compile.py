@@ -505,7 +505,7 @@ def test_explain(capsys):
 
 
 def test_a_warning_tells_what_changes_at_every_call():
-    f = amity.compile(lambda x: x * 2)
+    f = amity.compile(lambda x: x * 2, dynamic=False)
     with pytest.warns(UserWarning, match=r"it has mul\(float32\[\d+\]\) where another had"):
         for n in range(1, 70):
             f(amity.ones(n))
