@@ -157,10 +157,10 @@ class Trace:
         lines = []
         for name in names:
             to = f" to {most[name]}" if name in most else ""
-            but = sorted(n for n in others.get(name, ()) if n > least[name])
+            but = sorted(others.get(name, ()))
             while least[name] in others.get(name, ()):
                 least[name] += 1
-            but = [n for n in but if n > least[name]]
+            but = [n for n in but if least[name] < n <= most.get(name, n)]
             apart = f" but {', '.join(map(str, but))}" if but else ""
             lines.append(f"{name} from {least[name]}{to}{apart}")
         return " and ".join([*lines, *rest])

@@ -45,10 +45,10 @@ def _weights(graph: Graph) -> dict[int, Layout]:
             continue
         x, w = node.inputs[:2]
         rows = x.spec.numel // max(x.spec.shape[-1], 1)
-        if id(w) in numbers and rows > FEW_ROWS:
+        if id(w) in numbers:
             form = panel_form(device.kernels().target, w.spec.dtype.code)
             lay = None if form is None else panels_layout(w.spec, *form)
-            if lay is not None:
+            if lay is not None and rows > FEW_ROWS:
                 found[numbers[id(w)]] = lay
     return found
 
