@@ -92,3 +92,21 @@ def test_size_class_wastes_little(nbytes):
     size = size_class(nbytes)
     assert size >= nbytes and size % 64 == 0
     assert size - nbytes < max(64, nbytes / (8 if nbytes < LARGE else 64))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_only_a_segment_uses_takes_no_memory():
+    code = """
+import amity
+from tests.runtime.test_heap import resident
+def last(x):
+    held = [x * i for i in range(200)]
+    return held[-1]
+x, last = amity.ones(1 << 18), amity.compile(last)
+last(amity.ones(5))
+before = resident()
+assert last(x)[0].item() == 199
+print(resident() - before)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(out.stdout) < 60 * MEGABYTE

@@ -9,9 +9,11 @@ LOOSE = 1 << 31  # in VERSION: writes may have been missed, as PyTorch's `.data`
 HEAD, BLOCK_SIZE, SOURCE = 0, 8, 16
 POOL_WORDS = 3
 SYSTEM, HEAP = range(2)  # the C library, and kept for ever; or spans of the heap
-# State of the heap: bytes kept free, their limit, the list of free spans
-KEPT_BYTES, KEPT_LIMIT, FREE_SPANS = 0, 8, 16
-STATE_WORDS = 3
+# State of a heap: bytes kept free, their limit, the list of free spans, whether it takes huge pages.
+# There are two: of what is filled at once, and of what noted calls make
+KEPT_BYTES, KEPT_LIMIT, FREE_SPANS, TAKES_HUGE = 0, 8, 16, 24
+STATE_WORDS = 4
+FILLED_HEAP, NOTED_HEAP = 0, STATE_WORDS * 8
 # Notes (notes.py): start, count and limit of each buffer, by the word where these three begin
 WORDS, NUMBERS, ROOTS, READS, NOTES_WORDS = 0, 3, 6, 9, 12
 # A root: its storage; what it holds all over, if a noted call filled it: layout, dtype and bytes;

@@ -4,16 +4,29 @@ The best fit serves, the lowest of several; neighbours join as soon as both are 
 one size of tensor gave back serves any other, so what a process holds follows the most it used at
 once, and new sizes seldom touch new pages. A chunk from the system is a row of spans; a span is a
 header, then memory. Free spans form a list.
+
+What noted calls make has a heap of its own, without huge pages: most of it is gone before a Program
+fills it, so it should take no memory, nor lie where the Program's own memory would fit in one piece.
 """
 
 from __future__ import annotations
 
-from .abi import FREE_SPANS, KEPT_BYTES, KEPT_LIMIT, at, cell
+from .abi import (
+    FILLED_HEAP,
+    FREE_SPANS,
+    KEPT_BYTES,
+    KEPT_LIMIT,
+    NOTED_HEAP,
+    TAKES_HUGE,
+    at,
+    cell,
+)
 from .blocks import CHUNK, HUGE_PAGE, MIN_SPAN
 
 # A span: its bytes, the span before it in its chunk, whether it is free and whether it is the
-# chunk's last (in one word each), its neighbours in the list, how many of its bytes were used before
-SIZE, BEFORE, IS_FREE, IS_LAST, NEXT, PREVIOUS, TOUCHED, SPAN_HEADER = 0, 8, 16, 24, 32, 40, 48, 64
+# chunk's last (in one word each), its neighbours in the list, how many of its bytes were used before,
+# the state of its heap
+SIZE, BEFORE, IS_FREE, IS_LAST, NEXT, PREVIOUS, TOUCHED, STATE, SPAN_HEADER = range(0, 72, 8)
 
 LIST = f"""
 define internal void @heap_link(ptr %state, ptr %s) nounwind {{
@@ -97,7 +110,14 @@ none:
 got:
   %total = phi i64 [ %most, %entry ], [ %exact, %less ]
   %block = load ptr, ptr %cellp
+  {at("hugep", "state", TAKES_HUGE)}
+  %takes = load i64, ptr %hugep
+  %takeshuge = icmp ne i64 %takes, 0
+  br i1 %takeshuge, label %advise, label %set
+advise:
   call void @in_huge_pages(ptr %block, i64 %total)
+  br label %set
+set:
   {at("beforep", "block", BEFORE)}
   {at("lastp", "block", IS_LAST)}
   {at("touchedp", "block", TOUCHED)}
@@ -105,6 +125,8 @@ got:
   store ptr null, ptr %beforep
   store i64 1, ptr %lastp
   store i64 0, ptr %touchedp
+  {at("ownp", "block", STATE)}
+  store ptr %state, ptr %ownp
   call void @heap_link(ptr %state, ptr %block)
   ret ptr %block
 }}
@@ -112,10 +134,9 @@ declare i64 @llvm.smax.i64(i64, i64)
 """
 
 TAKE = f"""
-; a span of at least %need bytes, or null
-define internal ptr @heap_take(i64 %need) nounwind {{
+; a span of at least %need bytes of a heap, or null
+define internal ptr @heap_take(ptr %state, i64 %need) nounwind {{
 entry:
-  %state = load ptr, ptr {cell("state")}
   {at("listp", "state", FREE_SPANS)}
   %first = load ptr, ptr %listp
   br label %look
@@ -167,6 +188,8 @@ split:
   {at("tlastp", "tail", IS_LAST)}
   {at("tbeforep", "tail", BEFORE)}
   {at("ttouchedp", "tail", TOUCHED)}
+  {at("tstatep", "tail", STATE)}
+  store ptr %state, ptr %tstatep
   %last = load i64, ptr %lastp
   store i64 0, ptr %lastp
   store i64 %last, ptr %tlastp
@@ -209,7 +232,8 @@ entry:
 }}
 define internal void @heap_give(ptr %s) nounwind {{
 entry:
-  %state = load ptr, ptr {cell("state")}
+  {at("statep", "s", STATE)}
+  %state = load ptr, ptr %statep
   %size = load i64, ptr %s
   {at("touchedp", "s", TOUCHED)}
   store i64 %size, ptr %touchedp
@@ -294,8 +318,15 @@ part:
 }}
 ; give all free spans back to the system
 define void @amity_trim_heap() nounwind {{
+  %states = load ptr, ptr {cell("state")}
+  {at("filled", "states", FILLED_HEAP)}
+  {at("noted", "states", NOTED_HEAP)}
+  call void @heap_trim(ptr %filled)
+  call void @heap_trim(ptr %noted)
+  ret void
+}}
+define internal void @heap_trim(ptr %state) nounwind {{
 entry:
-  %state = load ptr, ptr {cell("state")}
   {at("listp", "state", FREE_SPANS)}
   %first = load ptr, ptr %listp
   br label %look

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from amity.runtime import kept, plan
 
-from .abi import DATA, OWNER, VERSION, at
+from .abi import DATA, FILLED_HEAP, OWNER, VERSION, at
 
 # in `run_steps`: from label `go` on to `begin`, with what is kept in its slot if the plan keeps anything
 LOOKUP = f"""  %p10 = getelementptr i64, ptr %plan, i64 {plan.KEPT}
@@ -135,7 +135,7 @@ make:
   %result = phi i64 [ -2, %entry ], [ -2, %disarm ], [ %after, %drop ], [ %after, %dropone ]
   %poolp = getelementptr i64, ptr %plan, i64 {plan.KEPT}
   %pool = load ptr, ptr %poolp
-  %new = call ptr @take(ptr %pool)
+  %new = call ptr @take(ptr %pool, i64 {FILLED_HEAP})
   store ptr %new, ptr %out
   ret i64 %result
 }}

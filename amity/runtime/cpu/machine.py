@@ -98,7 +98,8 @@ class Machine:
         code = compile(pool.CODE + native.code(offsets, sys.platform))
         self._address = dict(zip(NATIVE_NAMES, self.load(code, NATIVE_NAMES), strict=True))
         self._pools: dict[int, int] = {}
-        self._state = (ctypes.c_int64 * abi.STATE_WORDS)(0, KEPT_LIMIT)
+        filled, noted = (0, KEPT_LIMIT, 0, 1), (0, KEPT_LIMIT, 0, 0)
+        self._state = (ctypes.c_int64 * (2 * abi.STATE_WORDS))(*filled, *noted)
         self.storage_type = self._make_type()
         self._method_defs: dict[str, MethodDef] = {}
         threads = flags.threads or pool.usable_cores()
@@ -214,7 +215,7 @@ class Machine:
         for address in (*self._pools.values(), self._scratch):
             free(address)
         ctypes.PYFUNCTYPE(None)(self._address["amity_trim_heap"])()
-        self._state[0] = 0
+        self._state[0] = self._state[abi.STATE_WORDS] = 0
 
     def program(self, plan: Plan, paper: Any = None) -> Callable:
         """A native callable for a plan; what the plan points to lives as long as the callable.

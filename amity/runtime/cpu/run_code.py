@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from amity.runtime import plan
 
-from .abi import DATA, PAYLOAD, VERSION, at, cell
+from .abi import DATA, FILLED_HEAP, NOTED_HEAP, PAYLOAD, VERSION, at, cell
 from .keep_code import KEEPING, LOOKUP
 
 RUNS, TOLD, NOTED = range(3)  # what becomes of a call
@@ -153,6 +153,8 @@ entry:
   %slots = alloca ptr, i64 %nslots
   %scalars = alloca i64, i64 %nslots
   %made = alloca ptr, i64 %nslots
+  %runs = icmp eq i64 %how, {RUNS}
+  %heap = select i1 %runs, i64 {FILLED_HEAP}, i64 {NOTED_HEAP}
   %okn = icmp eq i64 %nargs, %n
   br i1 %okn, label %arg, label %bad
 bad:
@@ -232,7 +234,7 @@ shared:
   %al = call ptr @amity_alias_of(ptr %as, i64 %aoff, ptr %pool)
   br label %outgot
 fresh:
-  %fs = call ptr @take(ptr %pool)
+  %fs = call ptr @take(ptr %pool, i64 %heap)
   br label %outgot
 outgot:
   %os = phi ptr [ %al, %shared ], [ %fs, %fresh ]
@@ -355,7 +357,7 @@ entry:
   %hasarena = icmp ne ptr %arena, null
   br i1 %hasarena, label %taketemp, label %scratch
 taketemp:
-  %tb = call ptr @take(ptr %arena)
+  %tb = call ptr @take(ptr %arena, i64 {FILLED_HEAP})
   %tnull = icmp eq ptr %tb, null
   br i1 %tnull, label %failed, label %tempok
 tempok:
@@ -371,7 +373,7 @@ scratch:
   br i1 %haswants, label %takescratch, label %go
 takescratch:
   %sp = load ptr, ptr {cell("scratch_pool")}
-  %sb = call ptr @take(ptr %sp)
+  %sb = call ptr @take(ptr %sp, i64 {FILLED_HEAP})
   %snull = icmp eq ptr %sb, null
   br i1 %snull, label %dropfail, label %scratchok
 dropfail:

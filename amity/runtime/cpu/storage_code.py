@@ -8,6 +8,7 @@ from __future__ import annotations
 from .abi import (
     BLOCK_SIZE,
     DATA,
+    FILLED_HEAP,
     HEADER,
     HEAP,
     LOOSE,
@@ -30,8 +31,8 @@ from .heap_code import SPAN_HEADER
 ALLOCATOR = f"""
 {text("oom_text", OUT_OF_MEMORY)}
 {text("type_text", NOT_A_TENSOR)}
-; a Storage with one reference from a pool, or null with an error set
-define internal ptr @take(ptr %pool) nounwind {{
+; a Storage with one reference from a pool, which a heap fills, or null with an error set
+define internal ptr @take(ptr %pool, i64 %heap) nounwind {{
 entry:
   %head = load ptr, ptr %pool
   %empty = icmp eq ptr %head, null
@@ -46,7 +47,9 @@ fresh:
   br i1 %iscut, label %cut, label %own
 cut:
   %need = add i64 %total, {SPAN_HEADER}
-  %span = call ptr @heap_take(i64 %need)
+  %states = load ptr, ptr {cell("state")}
+  {at("state", "states", "%heap")}
+  %span = call ptr @heap_take(ptr %state, i64 %need)
   %nospan = icmp eq ptr %span, null
   {at("inner", "span", SPAN_HEADER)}
   br i1 %nospan, label %oom, label %init
@@ -211,7 +214,7 @@ BUILTINS = f"""
 ; a Storage of a part of another: header from an empty pool, memory of the root
 define internal ptr @amity_alias_of(ptr %s, i64 %offset, ptr %pool) nounwind {{
 entry:
-  %o = call ptr @take(ptr %pool)
+  %o = call ptr @take(ptr %pool, i64 {FILLED_HEAP})
   %bad = icmp eq ptr %o, null
   br i1 %bad, label %out, label %ok
 ok:
@@ -237,7 +240,7 @@ out:
 define ptr @amity_allocate(ptr %self, ptr %ignored) nounwind {{
   {at("pp", "self", PAYLOAD)}
   %pool = load ptr, ptr %pp
-  %o = call ptr @take(ptr %pool)
+  %o = call ptr @take(ptr %pool, i64 {FILLED_HEAP})
   ret ptr %o
 }}
 ; alias(storage, bytes) -> Storage; self holds the empty pool
@@ -263,7 +266,7 @@ entry:
   %nbp = getelementptr ptr, ptr %args, i64 2
   %nbo = load ptr, ptr %nbp
   %nb = call i64 @PyLong_AsLongLong(ptr %nbo)
-  %o = call ptr @take(ptr %pool)
+  %o = call ptr @take(ptr %pool, i64 {FILLED_HEAP})
   %bad = icmp eq ptr %o, null
   br i1 %bad, label %out, label %ok
 ok:
