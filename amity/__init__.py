@@ -40,6 +40,7 @@ from .core.layout import (
 )  # fmt: skip
 from .core.shape import Size
 from .core.version import __version__
+from .engine.checks import Checks as checking
 from .engine.threads import get_num_threads, set_num_threads
 from .frontend import attach, copying, elements, indexing, reshaping, storage
 from .frontend.autocast import (
@@ -131,6 +132,7 @@ from .frontend.settings import (
     set_flush_denormal,
     use_deterministic_algorithms,
 )
+from .frontend.show import show
 from .frontend.storage import UntypedStorage
 from .frontend.tensor import Tensor
 from .frontend.triangles import tril_indices, triu_indices

@@ -12,7 +12,8 @@ import numpy as np
 import amity
 from amity.compiler.lower import lower
 from amity.compiler.plan import Launch
-from amity.engine import device, program
+from amity.engine import device, stages
+from amity.engine.program import paper_of
 from amity.frontend.fused import Entry
 from amity.ir.graph import text
 from amity.ops.activation import _softmax
@@ -44,7 +45,7 @@ def main() -> None:
     # 3. compiler/lower.py: one loop nest for all of it, of two reductions and a result.
     kernels = device.kernels()
     lowered = lower(entry.graph, [x.layout], kernels.target, 1)
-    show("3. lowered: launches over places in memory", program.describe(lowered))
+    show("3. lowered: launches over places in memory", stages.of_schedule(lowered))
     launch = next(s for s in lowered.steps if isinstance(s, Launch))
     show("   the nest's structure: no size is part of it", "\n".join(map(str, launch.key[5])))
     show("   the numbers of this call", str(list(launch.meta)))
@@ -75,6 +76,44 @@ def main() -> None:
     e = np.exp(z - z.max(1, keepdims=True))
     error = np.abs(y.detach().numpy() - e / e.sum(1, keepdims=True)).max()
     show("7. against NumPy in double precision", f"largest difference {error:.2e}")
+    compiled()
+
+
+def compiled() -> None:
+    """The same for a compiled training step: eager calls are noted, and one Program does them all."""
+    w = amity.randn(8, 4, requires_grad=True)
+
+    @amity.compile
+    def step(x: amity.Tensor) -> amity.Tensor:
+        w.grad = None
+        loss = (x @ w).softmax(-1).square().sum()
+        loss.backward()
+        with amity.no_grad():
+            w.sub_(0.1 * w.grad)
+        return loss
+
+    # 8. frontend/compiled.py ran it as Python; runtime/cpu/note_code.py noted calls instead of
+    # kernels, and engine/noted.py made one graph of the notes. Each node knows the user's line.
+    x = amity.randn(16, 8)
+    step(x), step(x)
+    segment = [*step.segments.values()][-1]
+    show("8. a compiled step: what was noted, as one graph", stages.of_graph(segment.graph), 60)
+
+    # 9. compiler/pipeline.py names the passes; then it is lowered like any other graph.
+    assert segment.program is not None
+    paper = paper_of(segment.program)
+    for stage in stages.stages(paper, paper.plan()):
+        if stage.name == "graph" and "after" in stage.title or stage.name == "schedule":
+            show(f"9. {stage.title}", stage.body)
+
+    # 10. What became of it; `amity.show(step, x)` prints all stages and the time of each kernel.
+    print("\n== 10. amity.explain")
+    amity.explain(step)
+
+    # 11. Every launch looked at: `AMITY_CHECK=bounds,nan,reference` does the same for a whole program.
+    with amity.checking("bounds", "nan", "reference"):
+        loss = step(x)
+    show("11. checked launch by launch against NumPy", f"loss {loss.item():.4f}: nothing found")
 
 
 if __name__ == "__main__":

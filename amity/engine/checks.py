@@ -6,8 +6,7 @@ A machine tells of calls, as it does to profiles; each runs as a Program that st
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,15 @@ from amity.core.errors import CheckError, message
 from amity.ir.graph import Node
 
 from . import bounds, device, lines, program, reference, suspects
-from .probe import Probe
+from .probe import Inspector, Probe
 
 NAMES = ("bounds", "nan", "reference")
-PROBES_KEPT = 1000
 
 
-class Checks:
-    """Looks at every launch, of all threads: that it stays in its memory (`bounds`), that it makes no
-    NaN or infinity of numbers that are none (`nan`), that its results are NumPy's (`reference`).
+class Checks(Inspector):
+    """Looks at every launch, of all threads: that it stays in its memory (`bounds`), that what it
+    writes has no NaN or infinity where what it reads has none (`nan`), that its results are NumPy's
+    (`reference`).
 
     It is slow. While a thread's calls are noted, those of other threads are not looked at.
 
@@ -38,50 +37,20 @@ class Checks:
     amity.core.errors.CheckError: log: got -inf at [0] of float32[2], made of finite numbers by ...
     """
 
-    wants_lines = True
-
     def __init__(self, *names: str) -> None:
         unknown = [n for n in names if n not in NAMES]
         if unknown or not names:
             got = ", ".join(map(repr, unknown)) or "nothing"
             raise ValueError(message("checking", got, f"some of {', '.join(NAMES)}"))
+        super().__init__()
         self.names = frozenset(names)
-        self._guard: bounds.Guard | None = None
-        self._probes: dict[int, Probe] = {}
         self._known: dict[Node, Any] = {}  # values in the Program that runs
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> Checks:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Look from now on."""
         if "bounds" in self.names:
-            self._guard = bounds.guard()
-        self._before = device.watch(self, 0)
-
-    def stop(self) -> None:
-        """Look no more."""
-        device.watch(*self._before)
-        self._probes.clear()
-
-    # -- what is told
-    def __call__(self, payload: Any, result: Any, *args: Any) -> Any:
-        """A call: its memory is there, its writes are counted."""
-        del result
-        return self._run(payload.paper, lambda run: run(*args))
-
-    def replay(
-        self, paper: program.Paper, targets: Sequence[int], kept: Sequence[int] = ()
-    ) -> None:
-        """A segment's Program over what was noted and the memory at `kept`; results go to the roots
-        `targets`.
-        """
-        self._run(paper, lambda run: device.machine().replayer(run, targets, kept)())
+            self.guard = bounds.guard()
+        super().start()
 
     def host(self, call: program.HostProgram, args: Sequence[Any]) -> Any:
         """A call of NumPy, which is its own reference."""
@@ -97,19 +66,6 @@ class Checks:
                     raise _not_finite(call.op.name, value, "NumPy", lines.line())
         return out
 
-    def _run(self, paper: program.Paper, call: Callable[[Callable], Any]) -> Any:
-        with self._lock:
-            probe = self._probes.get(id(paper))
-            if probe is None:
-                if len(self._probes) > PROBES_KEPT:
-                    self._probes.clear()
-                probe = Probe(paper, self, self._guard)
-                self._probes[id(paper)] = probe
-            try:
-                return probe.call(call)
-            finally:
-                self._known = {}
-
     # -- what is looked at
     def begins(self, probe: Probe, arrays: list[np.ndarray]) -> None:
         """A Program starts."""
@@ -123,7 +79,7 @@ class Checks:
 
     def launched(self, probe: Probe, k: int, arrays: list[np.ndarray]) -> None:
         """A launch is done."""
-        if self._guard is not None:
+        if self.guard is not None:
             self._check_bounds(probe, k)
         if self.names == {"bounds"}:
             return
@@ -138,6 +94,7 @@ class Checks:
         """A Program is done."""
         if "reference" in self.names:
             self._check_values(probe.graph.outputs, arrays, "the Program")
+        self._known = {}
 
     def _check_values(self, made: Sequence[Node], arrays: Sequence[np.ndarray], who: str) -> None:
         """Raise for the first node that is not what NumPy makes of the same inputs."""
@@ -154,14 +111,14 @@ class Checks:
                     raise _differs(node, found, who)
 
     def _check_bounds(self, probe: Probe, k: int) -> None:
-        astray = self._guard.astray() if self._guard else None
+        astray = self.guard.astray() if self.guard else None
         if astray is None:
             return
         launch, name = probe.launches[k], probe.steps[k].name
         kernel = launch.build(name, device.kernels().target, device.kernels().math)
         node = probe.node_of(k)
         got = (
-            f"`{bounds.instruction(kernel, astray.number)}` of kernel {name} {self._guard.nearest(astray)}"
+            f"`{bounds.instruction(kernel, astray.number)}` of kernel {name} {self.guard.nearest(astray)}"
             f" at {_asked(node)}"
         )
         raise CheckError(message(node.op.name if node else name, got, "accesses inside of buffers"))

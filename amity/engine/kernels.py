@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from amity.core import flags
-from amity.ir import text
 from amity.ir.target import Target
 
 from .cache import cache, source_stamp
@@ -129,24 +127,11 @@ class Kernels:
         name = f"{label}_{hashlib.sha256(words.encode()).hexdigest()[:24]}"
 
         def make() -> bytes:
-            start = time.perf_counter()
             kernel = build(name, self.target, self.math)
-            code = compile(kernel, self.target)
             self._built.add(key)
-            if flags.show:
-                self._show(kernel, words, time.perf_counter() - start)
-            return code
+            return compile(kernel, self.target)
 
         address = self._address.get(name)
         if address is None:
             address = self._loaded(self._cached(f"{self.stamp}|{name}", make), name)
         return Found(address, name)
-
-    def _show(self, kernel: Any, key: str, seconds: float) -> None:
-        out = sys.stderr
-        if "kernel" in flags.show:
-            print(f"-- kernel {kernel.name}\n{key}\n{text.text(kernel)}", file=out)
-        if "code" in flags.show:
-            print(self.codegen.print_kernel(kernel, self.target), file=out)
-        if "time" in flags.show:
-            print(f"-- {kernel.name}: built in {seconds * 1e3:.1f} ms", file=out)

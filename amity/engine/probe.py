@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,21 +19,9 @@ from amity.runtime import plan
 from . import device, program
 from .bounds import Guard
 
+PROBES_KEPT = 1000
 WORD, POINTER = ctypes.c_int64, ctypes.c_void_p
 STOP = ctypes.CFUNCTYPE(None, POINTER, POINTER, WORD, WORD, POINTER)
-
-
-class Observer(Protocol):
-    """Who looks at what lies in memory while a Program runs."""
-
-    def begins(self, probe: Probe, arrays: list[np.ndarray]) -> None:
-        """Before the first launch, at the inputs of the graph."""
-
-    def launched(self, probe: Probe, k: int, arrays: list[np.ndarray]) -> None:
-        """After launch k, at what it made."""
-
-    def ends(self, probe: Probe, arrays: list[np.ndarray]) -> None:
-        """After the last launch, at the outputs of the graph."""
 
 
 class Probe:
@@ -41,7 +30,7 @@ class Probe:
     """
 
     def __init__(
-        self, paper: program.Paper, observer: Observer, guard: Guard | None = None
+        self, paper: program.Paper, observer: Inspector, guard: Guard | None = None
     ) -> None:
         self.paper, self.guard, self.has_run = paper, guard, False
         self.graph = pipeline.run(paper.graph)
@@ -66,7 +55,7 @@ class Probe:
             replace(whole, steps=steps, bumps=(), flags=bits), paper
         )
 
-    def _around(self, k: int, step: plan.Step, observer: Observer) -> list[plan.Step]:
+    def _around(self, k: int, step: plan.Step, observer: Inspector) -> list[plan.Step]:
         """A launch between its stops; a guarded one runs on one thread."""
         places, made = self.lowered.places, [p for _, p in self.launches[k].makes]
         after = self._stopping(
@@ -131,3 +120,69 @@ class Probe:
             for node, _ in launch.makes:
                 return node
         return None
+
+
+class Inspector:
+    """Runs all Programs, of all threads, as probes; what derives from it says what to look at. While a
+    thread's calls are noted, those of others are not seen.
+    """
+
+    wants_lines = True
+
+    def __init__(self) -> None:
+        self.guard: Guard | None = None
+        self._probes: dict[int, Probe] = {}
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Look from now on."""
+        self._before = device.watch(self, 0)
+
+    def stop(self) -> None:
+        """Look no more."""
+        device.watch(*self._before)
+        self._probes.clear()
+
+    # -- what the machine, segments and NumPy's calls tell
+    def __call__(self, payload: Any, result: Any, *args: Any) -> Any:
+        """A call: its memory is there, its writes are counted."""
+        del result
+        return self._run(payload.paper, lambda run: run(*args))
+
+    def replay(
+        self, paper: program.Paper, targets: Sequence[int], kept: Sequence[int] = ()
+    ) -> None:
+        """A segment's Program over what was noted and the memory at `kept`; results go to the roots
+        `targets`.
+        """
+        self._run(paper, lambda run: device.machine().replayer(run, targets, kept)())
+
+    def host(self, call: program.HostProgram, args: Sequence[Any]) -> Any:
+        """A call of NumPy."""
+        return call.run(*args)
+
+    def _run(self, paper: program.Paper, call: Callable[[Callable], Any]) -> Any:
+        with self._lock:
+            probe = self._probes.get(id(paper))
+            if probe is None:
+                if len(self._probes) > PROBES_KEPT:
+                    self._probes.clear()
+                probe = self._probes[id(paper)] = Probe(paper, self, self.guard)
+            return probe.call(call)
+
+    # -- what probes tell
+    def begins(self, probe: Probe, arrays: list[np.ndarray]) -> None:
+        """Before the first launch, at the inputs of the graph."""
+
+    def launched(self, probe: Probe, k: int, arrays: list[np.ndarray]) -> None:
+        """After launch k, at what it made."""
+
+    def ends(self, probe: Probe, arrays: list[np.ndarray]) -> None:
+        """After the last launch, at the outputs of the graph."""

@@ -13,8 +13,10 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
+from amity.compiler import pipeline
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
 from amity.runtime import plan
@@ -23,6 +25,7 @@ from . import device, lines, program
 
 NOW = time.perf_counter_ns
 KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, ctypes.c_void_p)
+RUNS = 5  # to find how long kernels take
 SURPLUS = 18  # digits of a kernel's name that tables do without
 OP, RUN, RANGE = "cpu_op", "kernel", "user_annotation"  # kinds of events
 
@@ -89,6 +92,7 @@ class Timed:
     run: Callable
     name: str
     kernels: list[str]
+    lines: list[str]  # of the user's program, for each kernel; none if stacks are not wanted
     memory: int
     flops: int
     paper: Any  # kept, as it is known by its identity
@@ -155,7 +159,9 @@ class Watch:
     def __call__(self, payload: Any, result: Any, *args: Any) -> Any:
         """A call that the machine tells of: its memory is there, its writes are counted."""
         del result
-        return self._time(payload.paper, lambda run: run(*args), args)
+        out = []
+        self._time(payload.paper, lambda run: out.append(run(*args)), args)
+        return out[0]
 
     def host(self, call: program.HostProgram, args: Sequence[Any]) -> Any:
         """A call of NumPy."""
@@ -173,15 +179,20 @@ class Watch:
         """Run a segment's Program over what was noted and the memory at `kept`; results go to the roots
         `targets`."""
         tensors = [None if w else m for m, w in zip(paper.inputs, paper.weak, strict=True)]
-        self._time(paper, lambda run: device.machine().replayer(run, targets, kept)(), tensors)
+        event = self._time(
+            paper, lambda run: device.machine().replayer(run, targets, kept)(), tensors
+        )
+        if self.memory:  # that was allocated while calls were noted
+            end = len(tensors) - sum(map(bool, paper.weak)) - len(kept)
+            event.memory = sum(m.nbytes for m in paper.inputs[end - len(targets) : end])
 
-    def _time(self, paper: program.Paper, call: Callable, args: Sequence[Any]) -> Any:
+    def _time(self, paper: program.Paper, call: Callable, args: Sequence[Any]) -> Event:
         timed = self._timed.get(id(paper))
         if timed is None:
             timed = self._timed[id(paper)] = self._prepare(paper)
         event = self.enter(timed.name, OP)
         try:
-            out = call(timed.run)
+            call(timed.run)
         finally:
             self.leave(event)
             ticks, self._ticks = self._ticks, []
@@ -193,20 +204,38 @@ class Watch:
             kernel.cpu_parent = event
             event.cpu_children.append(kernel)
             self.events.append(kernel)
-        return out
+        for kernel, line in zip(event.cpu_children, timed.lines, strict=False):
+            kernel.stack = [line] if line else []
+        return event
+
+    def kernel_times(
+        self, paper: program.Paper, arguments: Callable[[], Sequence[Any]]
+    ) -> list[tuple[str, int]]:
+        """Each launch of a Program with the nanoseconds that it takes: the least of a few runs, each on
+        arguments made anew.
+        """
+        timed, best = self._prepare(paper), [1 << 62] * len(paper.plan().steps)
+        for _ in range(RUNS):
+            values = arguments()
+            self._ticks = []
+            timed.run(*values)
+            took = [b - a - self._cost for a, b in pairwise(self._ticks)]
+            best = [min(pair) for pair in zip(best, took, strict=True)]
+        self._ticks = []
+        return [(name, max(ns, 0)) for name, ns in zip(timed.kernels, best, strict=True)]
 
     def _prepare(self, paper: program.Paper) -> Timed:
         whole = paper.plan()
         steps = [self._tick]
         for step in whole.steps:
             steps += [step, self._tick]
-        names = device.kernels().names
         return Timed(
             device.machine().program(
                 replace(whole, steps=steps, bumps=(), flags=whole.flags | plan.UNTOLD)
             ),
             paper.name,
-            [names[s.kernel][:-SURPLUS] for s in whole.steps],
+            [s.name[:-SURPLUS] for s in whole.steps],
+            _lines_of(paper) if self.stacks else [],
             sum(o.layout.nbytes for o in whole.outputs if o.source < 0),
             flops_of(paper.graph) if self.flops else 0,
             paper,
@@ -223,6 +252,13 @@ class Watch:
             event.stack = lines.stack()
 
 
+def _lines_of(paper: program.Paper) -> list[str]:
+    """For each launch of a Program the line of the user's that asked for what it makes."""
+    launches = paper.lower(pipeline.run(paper.graph)).steps
+    found = [[n.where.line for n, _ in s.makes] for s in launches if s.grid]
+    return [next(filter(None, lines), "") for lines in found]
+
+
 def flops_of(graph: Graph) -> int:
     """Multiplications and additions of the products and convolutions of a graph."""
     total = 0
@@ -231,7 +267,7 @@ def flops_of(graph: Graph) -> int:
             continue
         shapes = [n.spec.shape for n in node.inputs]
         size = math.prod(node.spec.shape)
-        if node.op.name in ("matmul", "linear"):
+        if node.op.name in ("matmul", "linear", "panel_linear"):
             total += 2 * size * shapes[0][-1]
         elif node.op.name == "addmm":
             total += 2 * size * shapes[1][-1]

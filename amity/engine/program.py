@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from amity.compiler import pipeline
-from amity.compiler.plan import GRAIN_WORK, HostCall, Launch, Lowered, Place
+from amity.compiler.plan import GRAIN_WORK, HostCall, Lowered, Place
 from amity.core import flags
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
 from amity.runtime import plan
 from amity.runtime.cpu.blocks import check_size
 
-from . import deferral, device
+from . import deferral, device, stages
 from .kernels import Found
 
 NONE, TENSOR = plan.GIVES_NONE, plan.GIVES_TENSOR
@@ -142,7 +142,10 @@ def build(
     made = [o.layout if o.source < 0 else None for o in outputs]
 
     def whole() -> plan.Plan:
-        return with_steps(lowered or lowering(), outline, given, roots is None, roots=roots)
+        whole = with_steps(lowered or lowering(), outline, given, roots is None, roots=roots)
+        if flags.show:
+            stages.tell(paper, whole)
+        return whole
 
     name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
     paper = Paper(graph, inputs, given, weak, made, whole, name, roots, makes)
@@ -297,16 +300,3 @@ def _arranged(lowered: Lowered, slots: Collection[int]) -> tuple[dict[int, int],
         offsets[base] = at
         total = max(total, at + need)
     return offsets, total
-
-
-def describe(lowered: Lowered) -> str:
-    """The steps of a lowered graph as lines, for people."""
-    lines = []
-    for step in lowered.steps:
-        if isinstance(step, Launch):
-            lines.append(
-                f"{step.label} grid={step.grid} grain={step.grain} buffers={list(step.buffers)}"
-            )
-        else:
-            lines.append(f"host {step.op.name} {list(step.inputs)} -> {list(step.outputs)}")
-    return "\n".join(lines)

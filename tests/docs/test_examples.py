@@ -45,6 +45,7 @@ def test_tour():
     )
     assert done.returncode == 0, done.stderr
     assert "the derivative's graph" in done.stdout and "float32" in done.stdout
+    assert "backward from docs/tour.py" in done.stdout and "nothing found" in done.stdout
 
 
 def test_readme_commands_are_the_two_of_the_project():

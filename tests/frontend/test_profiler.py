@@ -341,3 +341,28 @@ def test_errors():
     with pytest.raises(AssertionError, match="recorded nothing"):
         profile().key_averages()
     assert supported_activities() == {ProfilerActivity.CPU}
+
+
+def test_kernels_memory_lines_and_flops_of_compiled_calls():
+    m = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 8))
+
+    @amity.compile
+    def f(x):
+        y = m(x)  # products
+        return y.exp(), y.sum()  # and what is made of them
+
+    x = amity.randn(16, 256)
+    for _ in range(3):
+        expected = f(x)
+    with profile(profile_memory=True, with_stack=True, with_flops=True) as p:
+        made = f(x)
+    assert [t.tolist() for t in made] == [t.tolist() for t in expected]
+    (call,) = [e for e in p.events() if e.kind == "cpu_op"]
+    assert call.name.startswith("segment") and call.memory >= 4 * (16 * 8 + 1)
+    assert call.flops == 2 * 16 * (256 * 256 + 256 * 8)
+    kernels = [e for e in p.events() if e.kind == "kernel"]
+    assert len(kernels) >= 3 and all(k.cpu_parent is call and k.end > k.start for k in kernels)
+    first = f.function.__code__.co_firstlineno
+    lines = {k.stack[0].rpartition(":")[2] for k in kernels if k.stack}
+    assert lines == {str(first + 2), str(first + 3)}
+    assert f"{kernels[-1].name}" in p.key_averages().table()
