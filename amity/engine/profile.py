@@ -198,13 +198,14 @@ class Watch:
             ticks, self._ticks = self._ticks, []
         event.flops = timed.flops
         self._describe(event, args, timed.memory)
-        for name, a, b in zip(timed.kernels, ticks, ticks[1:], strict=False):
+        skipped = max(len(timed.kernels) + 1 - len(ticks), 0)  # as what they make was kept
+        for name, (a, b) in zip(timed.kernels[skipped:], pairwise(ticks), strict=False):
             took = max(b - a - self._cost, 0)
             kernel = Event(name, RUN, a + self._cost // 2, event.thread, a + self._cost // 2 + took)
             kernel.cpu_parent = event
             event.cpu_children.append(kernel)
             self.events.append(kernel)
-        for kernel, line in zip(event.cpu_children, timed.lines, strict=False):
+        for kernel, line in zip(event.cpu_children, timed.lines[skipped:], strict=False):
             kernel.stack = [line] if line else []
         return event
 
@@ -220,19 +221,21 @@ class Watch:
             self._ticks = []
             timed.run(*values)
             took = [b - a - self._cost for a, b in pairwise(self._ticks)]
-            best = [min(pair) for pair in zip(best, took, strict=True)]
+            skipped = len(best) - len(took)  # as what they make was kept
+            best[skipped:] = [min(pair) for pair in zip(best[skipped:], took, strict=True)]
         self._ticks = []
         return [(name, max(ns, 0)) for name, ns in zip(timed.kernels, best, strict=True)]
 
     def _prepare(self, paper: program.Paper) -> Timed:
         whole = paper.plan()
-        steps = [self._tick]
+        steps = []
         for step in whole.steps:
-            steps += [step, self._tick]
+            steps += [self._tick, step]
+        steps.append(self._tick)
+        bits, skips = whole.flags | plan.UNTOLD, 2 * whole.skips
+        ticking = replace(whole, steps=steps, bumps=(), flags=bits, skips=skips)
         return Timed(
-            device.machine().program(
-                replace(whole, steps=steps, bumps=(), flags=whole.flags | plan.UNTOLD)
-            ),
+            device.machine().program(ticking),
             paper.name,
             [s.name[:-SURPLUS] for s in whole.steps],
             _lines_of(paper) if self.stacks else [],
@@ -254,8 +257,9 @@ class Watch:
 
 def _lines_of(paper: program.Paper) -> list[str]:
     """For each launch of a Program the line of the user's that asked for what it makes."""
-    launches = paper.lower(pipeline.run(paper.graph)).steps
-    found = [[n.where.line for n, _ in s.makes] for s in launches if s.grid]
+    lowered = paper.lower(pipeline.run(paper.graph))
+    first, _ = program.worth_keeping(lowered, paper.plan().kinds, paper.given, paper.roots)
+    found = [[n.where.line for n, _ in s.makes] for s in program.in_order(lowered, first)]
     return [next(filter(None, lines), "") for lines in found]
 
 

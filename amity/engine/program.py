@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from amity.compiler import pipeline
-from amity.compiler.plan import GRAIN_WORK, HostCall, Lowered, Place
+from amity.compiler.plan import GRAIN_WORK, HostCall, Launch, Lowered, Place
 from amity.core import flags
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
@@ -191,13 +191,10 @@ def with_steps(
     share memory.
     """
     places, find = lowered.places, find or device.kernels().find
-    first, guards = _worth_keeping(lowered, outline.kinds, given, roots)
+    first, guards = worth_keeping(lowered, outline.kinds, given, roots)
     memory = Memory(lowered, given, first)
     steps, bits, work = [], 0, 0
-    early = {id(s) for s in first}
-    for step in [*first, *[s for s in lowered.steps if id(s) not in early]]:
-        if not step.grid:
-            continue  # nothing to compute: its results have no elements
+    for step in in_order(lowered, first):
         address, name = find(step.key, step.build, step.label)
         used = [places[p] for p in step.buffers]
         buffers = [memory.at(x) for x in used]
@@ -216,7 +213,13 @@ def with_steps(
     return plan.Plan(o.inputs, o.kinds, o.outputs, o.result, o.bumps, *how)
 
 
-def _worth_keeping(
+def in_order(lowered: Lowered, first: Sequence[Launch]) -> list[Launch]:
+    """The launches of a Program, some of them first; not those that have nothing to compute."""
+    early = {id(s) for s in first}
+    return [s for s in [*first, *[s for s in lowered.steps if id(s) not in early]] if s.grid]
+
+
+def worth_keeping(
     lowered: Lowered, kinds: Sequence[int], given: dict[int, int], roots: Sequence[int] | None
 ) -> tuple[list[Launch], list[int]]:
     """The launches whose results a segment keeps from call to call, and the arguments that they read:
