@@ -124,7 +124,8 @@ class Bench:
                 figures.add_line(figures.growth, line)
                 self.save()
         lines = figures.known(figures.growth, GROWTH)
-        print("\n".join(["", *growth.table(GROWTH, lines)]), flush=True)
+        if lines:
+            print("\n".join(["", *growth.table(GROWTH, lines)]), flush=True)
 
 
 def chosen(text: str) -> list[str]:

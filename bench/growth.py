@@ -71,7 +71,7 @@ def table(works: Sequence[Workload], lines: dict[tuple[str, int], Line]) -> list
         for w in known:
             linear = pair[0] * products(w) + pair[1] * numbers(w)
             explained[w.name, count] = times[w.name, count] / linear
-    for w in works:
+    for w in (w for w in works if any((w.name, count) in times for count in threads)):
         cells = [w.name, f"{products(w) / 1e9:.3g} G"]
         for count in threads:
             at = w.name, count
