@@ -11,9 +11,10 @@ from amity.ir.target import Target
 
 from . import pipeline
 from .ending import Ending, plain_ending
-from .group import Group, Head, copy_launch, nest_launch
+from .group import Axes, Group, Head, copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .orders import channels_last, channels_side_by_side, keeps_channels
+from .outline import Outline, State
 from .plan import HostCall, Launch, Lowered, Place
 from .planned import Planned
 from .planners import ENDERS
@@ -46,6 +47,15 @@ def lower(
     return out
 
 
+REPEATS_FROM = 32  # nodes from which on parts that repeat are looked for
+
+
+def _reduced(node: Node) -> tuple[int, ...]:
+    """The dimensions that a reduction reduces."""
+    dims = node.op.dims
+    return tuple(range(node.inputs[0].spec.ndim)) if dims is None else dims
+
+
 class _Lowering:
     def __init__(
         self,
@@ -65,6 +75,7 @@ class _Lowering:
         self.place: dict[int, int] = {}  # id(node) -> place
         self.done: set[int] = set()  # ids of nodes that are computed
         self.group: Group | None = None
+        self.axes: Axes | None = None  # how the node that joins lies in the group
         for i, (node, lay) in enumerate(zip(graph.inputs, inputs, strict=True)):
             self.out.places.append(Place(lay, i, 0, i))
             self.place[id(node)] = i
@@ -78,15 +89,52 @@ class _Lowering:
         self.sideways = channels_side_by_side(self.nodes, self.wanted) if chooses else set()
 
     def run(self) -> Lowered:
-        for node in self.nodes:
-            if id(node) in self.place:
-                continue  # a further result of an op that is done
-            getattr(self, f"_{node.op.kind}")(node)
+        at, outline = 0, self._outline()
+        while at < len(self.nodes):
+            node = self.nodes[at]
+            if id(node) not in self.place:  # else a further result of an op that is done
+                if self.group is not None and not self._joins(node):
+                    self._flush()
+                if self.group is None and outline is not None:
+                    at = outline.skip(at)
+                    if at == len(self.nodes):
+                        break
+                    node = self.nodes[at]
+                getattr(self, f"_{node.op.kind}")(node)
+            at += 1
         self._flush()
         self._set_apart()
         for o, node in enumerate(self.graph.outputs):
             self.out.outputs.append(self._output(o, node))
         return self.out
+
+    def _outline(self) -> Outline | None:
+        """Where there may be parts that repeat, what knows them."""
+        if len(self.nodes) < REPEATS_FROM or self.laid or not pipeline.is_on("outline"):
+            return None
+        return Outline(
+            State(
+                self.nodes, self.out, self.place, self.done, self.writes, self.wanted, self.sideways
+            )
+        )
+
+    def _joins(self, node: Node) -> bool:
+        """Whether a node leaves the open group open."""
+        kind = node.op.kind
+        if kind == "pointwise":
+            self.axes = self._axes(node)
+            return self.axes is not None
+        if kind == "reduce":
+            return self.fuses and self.group.takes_reduce(node, _reduced(node))
+        return kind not in ("kernel", "host", "indexed")
+
+    def _axes(self, node: Node) -> Axes | None:
+        """How a pointwise node lies in the open group, if it belongs there."""
+        axes = self.group.axes_for(node) if self.fuses else None
+        if axes is not None and self.group.is_split_worthy:  # long rows are not read again
+            if len(axes) == len(self.group.domain) and None not in axes:
+                return None
+        return axes
 
     def _set_apart(self) -> None:
         """Copy values that lie where another output is still to be copied to."""
@@ -272,21 +320,10 @@ class _Lowering:
     _position = _constant
 
     def _pointwise(self, node: Node) -> None:
-        axes = None
-        if self.group is not None and self.fuses:
-            axes = self.group.axes_for(node)
-            if (
-                axes is not None
-                and self.group.is_split_worthy  # long rows: not read again in the same launch
-                and len(axes) == len(self.group.domain)
-                and None not in axes
-            ):
-                axes = None
-        if axes is None:
-            self._flush()
+        if self.group is None:
             self.group = Group(node.spec.shape, self.split)
-            axes = tuple(range(len(node.spec.shape)))
-        self.group.add_pointwise(node, axes, self._read_apart)
+            self.axes = self.group.full
+        self.group.add_pointwise(node, self.axes, self._read_apart)
 
     def _read_apart(self, node: Node) -> tuple[int, Layout]:
         """Like `_read`, while the open group stays open: its own nodes are never asked for here."""
@@ -296,12 +333,9 @@ class _Lowering:
         return p, self.out.places[p].layout
 
     def _reduce(self, node: Node) -> None:
-        op, x = node.op, node.inputs[0]
-        dims = op.dims if op.dims is not None else tuple(range(x.spec.ndim))
-        if self.group is None or not self.fuses or not self.group.takes_reduce(node, dims):
-            self._flush()
-            self.group = Group(x.spec.shape, self.split)
-        self.group.add_reduce(node, dims, self._read_apart)
+        if self.group is None:
+            self.group = Group(node.inputs[0].spec.shape, self.split)
+        self.group.add_reduce(node, _reduced(node), self._read_apart)
 
     # -- other kinds
     def _view(self, node: Node) -> None:
@@ -321,16 +355,6 @@ class _Lowering:
         )
         self.place[id(node)] = len(self.out.places) - 1
 
-    def _siblings(self, node: Node) -> list[Node | None]:
-        """The nodes of all results of a node's op, in order; None for a result nobody wants."""
-        if node.op.results == 1:
-            return [node]
-        same: list[Node | None] = [None] * node.op.results
-        for n in self.nodes:
-            if n.op is node.op and n.inputs == node.inputs:
-                same[n.index] = n
-        return same
-
     def _wanted_layout(self, node: Node) -> Layout:
         """How a kernel's result is to lie in memory."""
         spec = node.spec
@@ -342,7 +366,7 @@ class _Lowering:
         orders = node.op.orders(*inputs)
         specs = node.op.infer(*(x.spec for x in node.inputs))
         specs = specs if isinstance(specs, tuple) else (specs,)
-        for spec, n, order in zip(specs, self._siblings(node), orders, strict=True):
+        for spec, n, order in zip(specs, self.writes.siblings(node), orders, strict=True):
             if n is None:
                 places.append(self._new(layout(spec.dtype, spec.shape)))
             else:
@@ -353,14 +377,12 @@ class _Lowering:
 
     def _host(self, node: Node) -> None:
         inputs = [self._read(x) for x in node.inputs]
-        self._flush()
         results = self._results(node, [lay for _, lay in inputs])
         self.out.steps.append(HostCall(node.op, [p for p, _ in inputs], results))
         self.done.add(id(node))
 
     def _kernel(self, node: Node) -> None:
         inputs = [self._read(x) for x in node.inputs]
-        self._flush()
         ender, places = ENDERS.get(node.op.planner), [p for p, _ in inputs]
         layouts = [lay for _, lay in inputs]
         if self.sideways and id(node) not in self.wanted and keeps_channels(node.op, layouts[0]):
@@ -374,7 +396,7 @@ class _Lowering:
                 return
             self.sideways.discard(id(node))
         results = self._results(node, layouts)
-        made = [(n, self.place[id(n)]) for n in self._siblings(node) if n is not None]
+        made = [(n, self.place[id(n)]) for n in self.writes.siblings(node) if n is not None]
         self._launch(node, places, [self.out.places[p].layout for p in results], results, made)
         self.done.add(id(node))
 
@@ -399,7 +421,6 @@ class _Lowering:
     def _indexed(self, node: Node) -> None:
         op = node.op
         inputs = [self._read(x) for x in node.inputs]
-        self._flush()
         place = self._results(node, [lay for _, lay in inputs])[0]
         lay = self.out.places[place].layout
         walks = [

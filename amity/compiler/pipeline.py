@@ -27,6 +27,7 @@ class Pass:
 PASSES = (
     Pass("share", "equal nodes are one", share),
     Pass("defer", "updates of arguments come last, together"),
+    Pass("outline", "parts that repeat are lowered once"),
     Pass("fuse", "pointwise ops and reductions over one domain become one kernel"),
     Pass("end", "pointwise ops that follow a kernel are done to its sums before they are stored"),
     Pass("order", "results of convolutions have their channels side by side"),

@@ -22,6 +22,7 @@ class Writes:
         for n in self.all:
             for x in n.inputs:
                 self.users.setdefault(id(x), []).append(n)
+        self._several: dict[tuple, list[Node | None]] = {}  # by op and inputs
         self.readers: dict[int, set[int]] = {}  # root -> ids of the nodes that read its memory
         written = {roots[a] for a in given.values()}
         for i, node in enumerate(graph.inputs):
@@ -35,6 +36,17 @@ class Writes:
                 self._note_readers(user, found)
             else:
                 found.add(id(user))
+
+    def siblings(self, node: Node) -> list[Node | None]:
+        """The nodes of all results of a node's op, in order; None for a result nobody wants."""
+        if node.op.results == 1:
+            return [node]
+        if not self._several:
+            for n in self.all:
+                if n.op.results > 1:
+                    results = self._several.setdefault((n.op, n.inputs), [None] * n.op.results)
+                    results[n.index] = n
+        return self._several[node.op, node.inputs]
 
     def target(self, node: Node) -> int | None:
         """The argument that a node's value is meant for."""

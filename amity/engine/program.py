@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import insort
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -296,10 +297,12 @@ def _arranged(lowered: Lowered, slots: Collection[int]) -> tuple[dict[int, int],
     for base, (first, last) in sorted(life.items(), key=lambda kv: -places[kv[0]].layout.nbytes):
         need = max(places[base].layout.nbytes, 1) + ALIGN - 1 & -ALIGN
         at = 0
-        for offset, end, a, z in sorted(placed):
-            if (not reuses or a <= last and first <= z) and offset < at + need and at < end:
+        for offset, end, a, z in placed:
+            if offset >= at + need:
+                break  # all others lie beyond
+            if at < end and (not reuses or a <= last and first <= z):
                 at = end
-        placed.append((at, at + need, first, last))
+        insort(placed, (at, at + need, first, last))
         offsets[base] = at
         total = max(total, at + need)
     return offsets, total
