@@ -90,10 +90,13 @@ class Graph:
     inputs: list[Node]
     outputs: list[Node]
     constants: dict[Node, Any] = field(default_factory=dict)
+    _order: list[Node] | None = field(default=None, init=False, repr=False, compare=False)
 
     def nodes(self) -> list[Node]:
         """All nodes that the outputs need, inputs first, producers before users."""
-        return needed(self.outputs)
+        if self._order is None:
+            self._order = needed(self.outputs)
+        return self._order
 
 
 def needed(wanted: Sequence[Node], known: Iterable[Node] = ()) -> list[Node]:

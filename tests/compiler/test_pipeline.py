@@ -68,7 +68,7 @@ def test_results_are_the_same_without_a_pass(name):
     with pipeline.without(name):
         found, lacking = run()
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
-    assert cost(whole) != cost(lacking)
+    assert (cost(whole) == cost(lacking)) == (name == "outline")  # which only saves time
 
 
 def test_what_they_are_for():
