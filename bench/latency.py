@@ -1,4 +1,5 @@
-"""What a first step, a new batch size and a process cost: `python -m bench.latency`.
+"""What a first step, a new batch size and a process cost: `python -m bench.latency`; with `--depth`
+what planning compiled steps of transformers costs as they get deeper.
 
 A ResNet-18 for 32x32 images trains eagerly. Each part runs in a process of its own: with an empty
 kernel cache, with a full one, beside PyTorch in turns, and alone for its memory.
@@ -111,13 +112,59 @@ def importing() -> dict[str, float]:
     return {"seconds": taken, "memory": peak()}
 
 
+def planning(layers: str) -> dict[str, Any]:
+    """Seconds to plan a compiled GPT step, or to read its plan, without those of compiling kernels."""
+    import amity
+
+    from .models import transformer
+    from .workloads import gpt
+
+    work = gpt(192, 128, 8, True, int(layers))
+    model = transformer(amity, **work.config)
+    update = amity.optim.AdamW(model.parameters(), lr=work.lr)
+    x, y = (amity.from_numpy(a) for a in (*work.inputs(), work.labels()))
+
+    @amity.compile
+    def step() -> Any:
+        update.zero_grad()
+        loss = amity.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+        loss.backward()
+        amity.nn.utils.clip_grad_norm_(model.parameters(), work.clip)
+        update.step()
+        return loss
+
+    step().item()
+    segments = step.segments.values()
+    return {
+        "seconds": sum(s.seconds - s.kernel_seconds for s in segments),
+        "kernels": sum(s.kernels for s in segments),
+    }
+
+
 # -- the whole
 
 
-def run(part: str, *arguments: str, cache: str) -> dict[str, Any]:
+DEPTHS = (3, 6, 12, 24)
+
+
+def deepen(cache: str) -> None:
+    """Planning by depth: with the parts of a graph that repeat lowered once, each anew, and read."""
+    print(
+        f"{'GPT step, d=192':18s} {'planned':>10s} {'parts anew':>12s} {'read':>10s}   new kernels"
+    )
+    for layers in map(str, DEPTHS):
+        first = run("planning", layers, cache=cache)
+        anew = run("planning", layers, cache=cache, AMITY_PASSES="-outline")
+        read = run("planning", layers, cache=cache)
+        figures = [f"{x['seconds'] * 1e3:.0f} ms" for x in (first, anew, read)]
+        print(f"{layers + ' layers':18s} {figures[0]:>10s} {figures[1]:>12s} {figures[2]:>10s}   "
+              f"{first['kernels']}", flush=True)  # fmt: skip
+
+
+def run(part: str, *arguments: str, cache: str, **settings: str) -> dict[str, Any]:
     """The figures of one part, from a process of its own."""
     command = [sys.executable, "-m", "bench.latency", "--part", part, *arguments]
-    env = os.environ | {"AMITY_CACHE_DIR": cache, "PYTHONPYCACHEPREFIX": cache}
+    env = os.environ | {"AMITY_CACHE_DIR": cache, "PYTHONPYCACHEPREFIX": cache} | settings
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed: with modules compiled
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
@@ -177,14 +224,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", nargs="+", help="used inside: print the figures of one part")
     parser.add_argument("--optimizer", default="SGD", choices=["SGD", "AdamW"])
+    parser.add_argument(
+        "--depth", action="store_true", help="planning of ever deeper steps instead"
+    )
     options = parser.parse_args()
     parts = {"first": first_steps, "speed": speed, "memory": memory, "import": importing}
+    parts["planning"] = planning
     if options.part:
         name, *arguments = options.part
         print(json.dumps(parts[name](*arguments)))
         return
     with tempfile.TemporaryDirectory() as cache:
-        report(options.optimizer, cache)
+        deepen(cache) if options.depth else report(options.optimizer, cache)
 
 
 if __name__ == "__main__":
