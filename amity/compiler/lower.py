@@ -110,7 +110,8 @@ class _Lowering:
 
     def _outline(self) -> Outline | None:
         """Where there may be parts that repeat, what knows them."""
-        if len(self.nodes) < REPEATS_FROM or self.laid or not pipeline.is_on("outline"):
+        is_apt = pipeline.is_on("outline") and len(self.nodes) >= REPEATS_FROM
+        if not is_apt or self.laid or self.is_late:  # to compare formulas would guard them
             return None
         return Outline(
             State(

@@ -9,7 +9,7 @@ that comes after it. Equal codes are lowered equally, so twelve equal layers cos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amity.core.layout import Layout
@@ -34,6 +34,12 @@ class State:
     writes: Writes
     wanted: set[int]
     sideways: set[int]
+    sideways_first: frozenset[int] = field(
+        init=False
+    )  # before lowering nodes changes what is there
+
+    def __post_init__(self) -> None:
+        self.sideways_first = frozenset(self.sideways)
 
 
 Named = tuple[int, int, int]  # a node, which of its op's results is meant, and a place
@@ -62,7 +68,7 @@ class Outline:
     def __init__(self, state: State) -> None:
         self.state = state
         self.known: dict[tuple, list[Part]] = {}
-        self.start = 0, len(state.out.places), 0
+        self.start = 0, len(state.out.places), 0, bool(state.sideways)
 
     def skip(self, at: int) -> int:
         """Where no group is open before a node: keep the part that ends here, do again what is known,
@@ -78,7 +84,7 @@ class Outline:
                 break
             self._repeat(at, *found)
             at += found[0].length
-        self.start = at, len(s.out.places), len(s.out.steps)
+        self.start = at, len(s.out.places), len(s.out.steps), bool(s.sideways)
         return at
 
     def _find(self, at: int) -> tuple[Part, Code] | None:
@@ -122,8 +128,8 @@ class Outline:
 
     def _keep(self, at: int) -> None:
         """Remember what the nodes before this one became."""
-        s, (start, first, step) = self.state, self.start
-        if at == start:
+        s, (start, first, step, has_sideways) = self.state, self.start
+        if at == start or has_sideways is not bool(s.sideways):
             return
         try:
             code = Code(s, start, at - start, first, is_done=True)
@@ -196,7 +202,7 @@ class Code:
         self, state: State, start: int, length: int, first: int, is_done: bool = False
     ) -> None:
         self.state, self.first = state, first
-        self.words: list[Any] = []
+        self.words: list[Any] = [bool(state.sideways)]
         self.outside: list[int] = []
         self.sources: list[Node] = []
         self._numbers: dict[int, int] = {}  # id(node) -> which of the outside
@@ -269,7 +275,8 @@ class Code:
     def _say_users(self, node: Node, uses: int) -> None:
         """Who waits for a node, and for what it is to be written to."""
         s, key = self.state, id(node)
-        self.words += (len(s.writes.users.get(key, ())) > uses, key in s.wanted, key in s.sideways)
+        self.words += (len(s.writes.users.get(key, ())) > uses, key in s.wanted)
+        self.words.append(key in s.sideways_first)
         if node.op.results > 1:
             same = s.writes.siblings(node)
             self.words += [None if x is None else self._sibling(x) for x in same]
