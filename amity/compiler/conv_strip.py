@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from amity.ir.kernel import Builder, Kernel, Value, itemsize
+from amity.ir.kernel import Builder, Kernel, Loop, Value, itemsize
 from amity.ir.target import Target
 
 from .conv_grad import WEIGHTS, fold, write_weights
@@ -17,7 +17,7 @@ from .tile import Tile, multiply_add
 from .window import COPY, Kind, expand, first_lanes, signature, tap_offsets
 
 ROWS = 4  # output channels of a strip, where there are more than one
-VECTORS = 3
+CHAINS = 4  # of sums over taps, where one output channel leaves the multipliers waiting
 NINE = 9  # windows of 3x3, for which depthwise convolutions have code of their own
 TAPS = {1: NINE, ROWS: 5}  # windows of a table of dot products, by output channels
 
@@ -32,7 +32,7 @@ def build_strips(dtype: str, name: str, target: Target, math: Callable) -> Kerne
     expand(b, PRODUCT, kind)
     tap_offsets(b, PRODUCT, kind)
     for rows in (1, ROWS):
-        for vectors in (1, min(VECTORS, tile.vectors)):
+        for vectors in (1, few_vectors(b)):
             strip(b, tile.with_shape(rows, vectors), tile.rows * kind.size)
     nine_taps(b, tile, tile.rows * kind.size)
     finish(b, PRODUCT, kind)
@@ -42,6 +42,11 @@ def build_strips(dtype: str, name: str, target: Target, math: Callable) -> Kerne
 
 
 STRIP = signature("a* bias* e* table* c* pitch depth old rows columns e_next c_next lanes")
+
+
+def few_vectors(b: Builder) -> int:
+    """Vectors of pixels of a strip: as many sums as registers hold, beside what they are made of."""
+    return 4 if b.target.registers >= 32 else 3
 
 
 def strip(b: Builder, tile: Tile, a_step: int) -> None:
@@ -68,21 +73,36 @@ def strip(b: Builder, tile: Tile, a_step: int) -> None:
                     for p, m in zip(line, masks)
                 )
             )
-        with b.loop(0, depth, 1, [a, *loop.results]) as loop:
+        chains = CHAINS if tile.rows == 1 else 1  # sums that do not wait for each other
+        acc = [*loop.results, *[zero] * (len(loop.results) * (chains - 1))]
+
+        def turn(loop: Loop, steps: int) -> None:
             at, *acc = loop.carry
-            window = b.offset(e, b.load(table, loop.index, "i64"))
-            vectors = [
-                b.load(b.offset(window, e_next * j), 0, tile.element, lanes) for j in range(V)
-            ]
-            new = []
-            for i in range(tile.rows):
-                x = b.splat(b.load(at, i, tile.element), lanes)
-                new += [multiply_add(b, tile, x, v, acc[i * V + j]) for j, v in enumerate(vectors)]
-            loop.next(b.offset(at, a_step), *new)
+            for k in range(steps):
+                window = b.offset(e, b.load(table, loop.index + k, "i64"))
+                vectors = [
+                    b.load(b.offset(window, e_next * j), 0, tile.element, lanes) for j in range(V)
+                ]
+                for i in range(tile.rows):
+                    x = b.splat(b.load(b.offset(at, k * a_step), i, tile.element), lanes)
+                    for j, v in enumerate(vectors):
+                        n = (k * tile.rows + i) * V + j
+                        acc[n] = multiply_add(b, tile, x, v, acc[n])
+            loop.next(b.offset(at, steps * a_step), *acc)
+
+        whole = depth & -chains
+        with b.loop(0, whole, chains, [a, *acc]) as loop:
+            turn(loop, chains)
+        with b.loop(whole, depth, 1, loop.results) as loop:
+            turn(loop, 1)
+        acc = loop.results[1:]
+        while len(acc) > tile.rows * V:
+            half = len(acc) // 2
+            acc = [x + y for x, y in zip(acc[:half], acc[half:], strict=True)]
         for i, line in enumerate(places):
             with b.branch(rows > i):
                 for j, (p, m) in enumerate(zip(line, masks)):
-                    b.store(p, 0, loop.results[1 + i * V + j], tile.element, m)
+                    b.store(p, 0, acc[i * V + j], tile.element, m)
 
 
 NINE_TAPS = signature("a* bias* e* table* c* rows columns e_row c_row")
@@ -139,7 +159,7 @@ def multiply_strips(b: Builder, kind: Kind, tile: Tile, part: Part) -> None:
 def _plane(b: Builder, kind: Kind, tile: Tile, part: Part, window, c, e_row, c_row) -> None:
     """Runs of a few vectors of a row, or a vector of a few short rows."""
     _, _, rows, columns = part.extent
-    few = min(VECTORS, tile.vectors)
+    few = few_vectors(b)
     unit = kind.lanes * kind.size
     taken = b.select(columns <= kind.lanes, rows // few * few, 0)
     with b.loop(0, taken, few) as j:
