@@ -156,10 +156,12 @@ class Trace:
                 others.setdefault(name, set()).add(other)
         lines = []
         for name in names:
-            to = f" to {most[name]}" if name in most else ""
             but = sorted(others.get(name, ()))
-            while least[name] in others.get(name, ()):
+            while least[name] in but:
                 least[name] += 1
+            while most.get(name) in but:
+                most[name] -= 1
+            to = f" to {most[name]}" if name in most else ""
             but = [n for n in but if least[name] < n <= most.get(name, n)]
             apart = f" but {', '.join(map(str, but))}" if but else ""
             lines.append(f"{name} from {least[name]}{to}{apart}")

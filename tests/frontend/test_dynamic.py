@@ -11,6 +11,8 @@ from amity import nn
 from amity.engine import dynamic
 from amity.nn import functional as F
 from tests.frontend.test_compile import Functions, values
+from tests.frontend.test_compile import agree as close
+from tests.frontend.test_compile_random import program
 
 SIZES = (17, 19, 23, 31, 8, 100, 3, 2, 250, 7)
 
@@ -78,6 +80,25 @@ def test_whatever_compiles(function):
             except (RuntimeError, IndexError, ValueError) as error:
                 outcomes.append(str(error))
         assert str(outcomes[0]) == str(outcomes[1])
+
+
+@pytest.mark.parametrize("start", range(0, 60, 20))
+def test_random_programs(start):
+    found = 0
+    for seed in range(start, start + 20):
+        f = program(seed)
+        c = amity.compile(f, static=False)
+        for n in (4, 5, 7, 9, 6, 12, 5, 33):
+            seen = []
+            for call in (f, c):
+                inputs = amity.arange(1.0 * n * n).reshape(n, n) / 7 - n, amity.ones(n, n)
+                try:
+                    seen.append(values([*call(*inputs), *inputs]))
+                except RuntimeError as error:  # some fit matrices of 4 rows alone
+                    seen.append([str(error), *values(list(inputs))])
+            assert close(*seen), f"program {seed}, size {n}"
+        found += len(forms(c))
+    assert found
 
 
 def test_sizes_without_room_for_formulas_have_their_own():
