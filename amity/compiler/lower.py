@@ -79,6 +79,8 @@ class _Lowering:
         for i, (node, lay) in enumerate(zip(graph.inputs, inputs, strict=True)):
             self.out.places.append(Place(lay, i, 0, i))
             self.place[id(node)] = i
+        self.roots = roots
+        self.written = set() if roots is None else {roots[a] for a in self.given.values()}
         self.writes = Writes(graph, self.given, roots or range(len(inputs)))
         self.nodes = self.writes.order()
         self.users = self.writes.users
@@ -413,11 +415,19 @@ class _Lowering:
         """A kernel's launches, now or later; with an ending, its operands take the place of the
         results.
         """
-        step = Planned(node.op, inputs, outs, results, end)
+        stays = frozenset(i for i, p in enumerate(inputs) if self._stays(p))
+        step = Planned(node.op, inputs, outs, results, end, stays)
         if self.is_late:
             self.out.steps.append(step)
         else:
             self._add(step.launches(self.out, self.target, self.threads), *makes)
+
+    def _stays(self, place: int) -> bool:
+        """Whether a place is memory that a segment finds as it is and does not write."""
+        roots, found = self.roots, self.out.places[place]
+        if roots is None or found.base >= len(roots) or not pipeline.is_on("keep"):
+            return False
+        return found.offset == 0 and 0 <= roots[found.base] not in self.written
 
     def _indexed(self, node: Node) -> None:
         op = node.op

@@ -12,13 +12,13 @@ from amity.ir.target import Target
 
 from .ending import Ending
 from .plan import Launch, Lowered, Place
-from .planners import PLANNERS
+from .planners import KEEPERS, PLANNERS, WEIGHT
 
 
 @dataclass
 class Planned:
     """An op over places; `outs` are the layouts of its results. With an ending, its operands take the
-    place of the results.
+    place of the results. Inputs that stay from call to call may be laid out anew, to be kept.
     """
 
     op: Any
@@ -26,13 +26,16 @@ class Planned:
     outs: Sequence[Layout]
     results: Sequence[int]
     ending: Ending | None = None
+    stays: frozenset[int] = frozenset()
 
     def launches(self, out: Lowered, target: Target, threads: int) -> list[Launch]:
         """What runs it, among the places of a lowered graph, which get those of its temporaries."""
         plan: Callable = PLANNERS[self.op.planner]
         ins = [out.places[p].layout for p in self.inputs]
         how = {} if self.ending is None else {"ending": self.ending}
-        launches, temporaries = plan(self.op, ins, self.outs, target, threads, **how)
+        keeper = KEEPERS.get(self.op.planner) if WEIGHT in self.stays else None
+        kept = None if keeper is None else keeper(self.op, ins, self.outs, target, threads)
+        launches, temporaries = kept or plan(self.op, ins, self.outs, target, threads, **how)
         known = [*self.inputs, *self.results]
         for nbytes in temporaries:
             known.append(len(out.places))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from amity.core.dtype import int32
 from amity.core.layout import Layout, layout
 from amity.ir.kernel import register_type
 from amity.ir.target import Target
@@ -22,7 +23,7 @@ from .ctc import plan_ctc
 from .ending import Ending
 from .fold import plan_fold
 from .gemm import build_gemm
-from .gemm_plan import GemmKey, GemmPlan, plan_gemm, tile_of
+from .gemm_plan import DOT_ROWS, GemmKey, GemmPlan, plan_gemm, tile_of
 from .group import copy_launch, nest_launch
 from .nest import Access, Instruction, make_nest
 from .pad import plan_embed, plan_pad, plan_pad_back
@@ -36,6 +37,7 @@ from .sort import plan_sort, plan_top
 from .tile import PAIRS
 
 Plan = tuple[list[Launch], list[int]]
+KEPT_BYTES = 64 << 10  # of a weight that is worth keeping in panels
 
 
 def _build_gemm(key: GemmKey, name: str, target: Target, math: Callable) -> Any:
@@ -101,39 +103,32 @@ def plan_linear(
     return launches, temporaries
 
 
-def panel_form(target: Target, dtype: str) -> tuple[int, int] | None:
-    """Columns of a panel, and elements along k that lie together, as tiles read a dtype as it is."""
-    tile = tile_of(target, dtype)
-    pairs = 2 if tile.element == PAIRS else 1
-    return (tile.columns, pairs) if tile.element in (dtype, PAIRS) else None
-
-
-def plan_panels(
+def plan_kept_linear(
     op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
-) -> Plan:
-    """`x @ weight.T + bias` of a weight in panels; those of other forms are put in rows again."""
-    (x, panels, *bias), (y,) = ins, outs
-    (count, steps, _), n = panels.shape, y.shape[-1]
-    if panel_form(target, y.dtype.code) != (op.columns, op.pairs) or not panels.is_contiguous:
-        shape = (count, op.columns, steps, op.pairs)
-        step, line, last = panels.strides
-        apart = layout(panels.dtype, shape, (step, op.pairs * last, line, last))
-        weight = layout(panels.dtype, (n, steps * op.pairs))
-        rows = layout(panels.dtype, shape)
-        end = len(ins) + 1
-        copy = copy_launch(apart, rows.dtype.code, shape, rows.strides, 1, end)
-        launches, temporaries = plan_linear(op, [x, weight, *bias], outs, target, threads)
-        for launch in launches:  # the copy stands for the weight
-            launch.buffers = [end if i == 1 else i for i in launch.buffers]
-        return [copy, *launches], [max(1, weight.nbytes), *temporaries]
-    batch, (m, k) = tuple(y.shape[:-2]), x.shape[-2:]
-    a, c = (broadcast_strides(t, (*batch, m, w)) for t, w in ((x, k), (y, n)))
+) -> Plan | None:
+    """A linear layer by a copy of its weight in panels as tiles read them, which is worth keeping; None
+    where the weight is small, does not fill panels, or is read faster as it lies.
+    """
+    (x, w, *bias), (y,) = ins, outs
+    tile = tile_of(target, y.dtype.code)
+    (n, k), pairs = w.shape, 2 if tile.element == PAIRS else 1
+    if tile.element not in (w.dtype.code, PAIRS) or not w.is_contiguous or w.nbytes < KEPT_BYTES:
+        return None
+    if n % tile.columns or k % pairs or x.numel // k <= DOT_ROWS:
+        return None
+    element, depth = int32 if pairs == 2 else w.dtype, k // pairs
+    shape = (n // tile.columns, depth, tile.columns)
+    turned = layout(element, shape, (tile.columns * depth, 1, depth))
+    panels = len(ins) + 1
+    copy = copy_launch(turned, element.code, shape, layout(element, shape).strides, 1, panels)
+    copy.keeps = True
+    batch, m, b = tuple(y.shape[:-2]), x.shape[-2], (*(0 for _ in y.shape[:-2]), 0, 1)
+    a, c = (broadcast_strides(t, (*batch, m, t.shape[-1])) for t in (x, y))
     d = broadcast_strides(bias[0], (*batch, m, n)) if bias else None
-    b = (*(0 for _ in batch), 0, 1)
-    code = y.dtype.code
-    plan = plan_gemm(target, code, m, n, k, a, b, c, d, batch, threads=threads, is_ready=True)
-    places = (0, 1, len(ins), 2)
-    return [_gemm_launch(plan, [places[i] for i in plan.order])], []
+    how = {"threads": threads, "is_ready": True}
+    plan = plan_gemm(target, y.dtype.code, m, n, k, a, b, c, d, batch, **how)
+    places = (0, panels, len(ins), 2)
+    return [copy, _gemm_launch(plan, [places[i] for i in plan.order])], [w.nbytes]
 
 
 def broadcast_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...]:
@@ -214,7 +209,6 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "attention": plan_attention,
     "matmul": plan_matmul,
     "linear": plan_linear,
-    "panels": plan_panels,
     "conv": plan_convolution,
     "cat": plan_cat,
     "scan": plan_running,
@@ -232,3 +226,7 @@ PLANNERS: dict[str, Callable[..., Plan]] = {
     "sort": plan_sort,
     "topk": plan_top,
 }
+
+WEIGHT = 1  # the input of a linear layer
+# Planners for where the weight stays from call to call; they may decline.
+KEEPERS: dict[str, Callable[..., Plan | None]] = {"linear": plan_kept_linear}

@@ -15,7 +15,6 @@ from amity.runtime.cpu.notes import object_at
 from amity.runtime.plan import Plan
 
 from . import device, program
-from .kept import weights_of, with_panels
 
 Memory = tuple[int, int, Layout]  # root, bytes from where it was first met, and how it is seen
 
@@ -35,8 +34,8 @@ class Call:
 
 class Noted:
     """Calls, and the arguments of a Program that does them all: memory read as it was found, then
-    roots that receive results (`targets`), both told by `places`, then numbers, then what is kept of
-    weights. Output `o` goes to argument `given[o]`.
+    roots that receive results (`targets`), both told by `places`, then numbers.
+    Output `o` goes to argument `given[o]`.
     """
 
     def __init__(self, calls: list[Call], alive: Sequence[int]) -> None:
@@ -54,7 +53,6 @@ class Noted:
         self.given: dict[int, int] = {}
         for root in self._wanted:
             self._give(root, self._holds[root])
-        self.kept = self._keep()
 
     def _follow(self, call: Call) -> None:
         paper = call.paper
@@ -83,27 +81,15 @@ class Noted:
             self.targets.append(root)
         self.given[len(self.given)] = argument
 
-    def _keep(self) -> dict[int, Layout]:
-        """Arguments that stay what they are and are kept in panels, with the layout of those."""
-        kept: dict[int, Layout] = {}
-        for call in self.calls:
-            for i, panels in weights_of(call.paper).items():
-                take, lay = call.takes[i], call.paper.inputs[i]
-                if take is None or take[2] or take[0] in self._holds or not lay.is_contiguous:
-                    continue
-                kept[self._found[take[0], take[1], lay]] = panels
-        return kept
-
     @property
     def layouts(self) -> list[Layout]:
         """Of the arguments."""
-        return [lay for _, _, lay in self.places] + self._numbers + [*self.kept.values()]
+        return [lay for _, _, lay in self.places] + self._numbers
 
     @property
     def weak(self) -> list[Any]:
         """Which arguments are numbers, and of what kind."""
-        numbers = [lay.dtype.kind for lay in self._numbers]
-        return [False] * len(self.places) + numbers + [False] * len(self.kept)
+        return [False] * len(self.places) + [lay.dtype.kind for lay in self._numbers]
 
     @property
     def roots(self) -> list[int]:
@@ -115,7 +101,7 @@ class Noted:
             for i, (at, c) in enumerate(zip(self.places, is_copy, strict=True))
         ]
         most = max(roots, default=-1) + 1
-        return [*roots, *range(most, most + len(self._numbers) + len(self.kept))]
+        return [*roots, *range(most, most + len(self._numbers))]
 
     @cached_property
     def graph(self) -> Graph:
@@ -138,8 +124,7 @@ class Noted:
             for value, write in zip(results, _writes(call), strict=True):
                 if write is not None:
                     holds[write[0][0]] = value, write[0]
-        graph = Graph([*inputs, *numbers], [holds[r][0] for r in self._wanted])
-        return with_panels(graph, self.kept) if self.kept else graph
+        return Graph([*inputs, *numbers], [holds[r][0] for r in self._wanted])
 
     @property
     def kinds(self) -> list[int]:

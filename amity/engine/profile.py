@@ -173,17 +173,12 @@ class Watch:
         self._describe(event, args, sum(m.nbytes for m in call.outputs))
         return out
 
-    def replay(
-        self, paper: program.Paper, targets: Sequence[int], kept: Sequence[int] = ()
-    ) -> None:
-        """Run a segment's Program over what was noted and the memory at `kept`; results go to the roots
-        `targets`."""
+    def replay(self, paper: program.Paper, targets: Sequence[int]) -> None:
+        """Run a segment's Program over what was noted; results go to the roots `targets`."""
         tensors = [None if w else m for m, w in zip(paper.inputs, paper.weak, strict=True)]
-        event = self._time(
-            paper, lambda run: device.machine().replayer(run, targets, kept)(), tensors
-        )
+        event = self._time(paper, lambda run: device.machine().replayer(run, targets)(), tensors)
         if self.memory:  # that was allocated while calls were noted
-            end = len(tensors) - sum(map(bool, paper.weak)) - len(kept)
+            end = len(tensors) - sum(map(bool, paper.weak))
             event.memory = sum(m.nbytes for m in paper.inputs[end - len(targets) : end])
 
     def _time(self, paper: program.Paper, call: Callable, args: Sequence[Any]) -> Event:

@@ -73,7 +73,6 @@ class Paper:
     roots: Sequence[int] | None = None  # equal numbers for inputs that share memory
     laid: Sequence[Layout | None] = ()  # layouts that outputs shall have
     frame: tuple[bytes, Any, Any] | None = None  # what numbers.py tells of it
-    weights: dict[int, Layout] | None = None  # arguments that may be kept in panels: kept.py
 
     @property
     def graph(self) -> Graph:

@@ -24,7 +24,6 @@ from amity.runtime.kept import KeptSteps
 
 from . import deferral, device, program
 from .dynamic import Family, Form, Wish
-from .kept import Kept
 from .lines import Lines, line
 from .noted import Call, Noted, read
 from .numbers import Frame
@@ -52,7 +51,6 @@ class Segment:
     kernel_seconds: float = 0.0  # of its time
     uses: int = 0
     has_lines: bool = False  # whether its calls know theirs
-    kept: Kept | None = None  # what it keeps of weights
 
     def look(self, notes: Any) -> None:
         """Tell what is kept from call to call where the arguments are that it is made of."""
@@ -274,8 +272,6 @@ class Recorder:
         segment.uses += 1
         if self.witness is not None:
             self.witness.ran(segment)
-        if segment.kept is not None:
-            self._renew(segment.kept)
         if segment.keeps is not None and not segment.keeps.is_armed:
             segment.look(self.notes)
         watcher = device.watcher()
@@ -283,20 +279,12 @@ class Recorder:
             if watcher is None or segment.program is None:
                 segment.run()
             else:
-                words = () if segment.kept is None else segment.kept.words
-                paper = program.paper_of(segment.program)
-                watcher.replay(paper, segment.noted.targets, words)
+                watcher.replay(program.paper_of(segment.program), segment.noted.targets)
         except OutOfMemoryError as error:
             error.add_note(segment.about)
             raise
         if self.copies:
             self.copies = []
-
-    def _renew(self, kept: Kept) -> None:
-        """Pack weights that are not what they were when the segment last ran."""
-        if kept.is_stale(self.notes):
-            with Pause(self):
-                kept.renew(self.notes)
 
     def _tell(self, segment: Segment) -> None:
         """Tell a segment the lines of its calls."""
@@ -334,12 +322,8 @@ def compile_notes(key: bytes, number: int, families: dict[bytes, Family], wish: 
     family = families.setdefault(frame.digest, Family())
     run, form = family.build(noted, frame, f"segment {number}", wish)
     plan = program.paper_of(run).plan()
-    how = form, family, plan.state if plan.kept else None
-    if not noted.kept:
-        return Segment(machine.replayer(run, noted.targets), run, noted, *how)
-    kept = Kept(run, noted)
-    replay = machine.replayer(run, noted.targets, kept.words)
-    return Segment(replay, kept, noted, *how, kept=kept)
+    keeps = plan.state if plan.kept else None
+    return Segment(machine.replayer(run, noted.targets), run, noted, form, family, keeps)
 
 
 class Aside:

@@ -256,17 +256,11 @@ class Machine:
         for name, value in cells.items():
             self._cells[abi.CELLS.index(name)] = value
 
-    def replayer(
-        self, run: Callable, targets: Sequence[int], kept: Sequence[int] = ()
-    ) -> Callable[[], None]:
-        """What runs a program over the notes and clears them; results go to the roots `targets`, its
-        last arguments are at the addresses `kept`, which may be others at each run (an array).
-        """
+    def replayer(self, run: Callable, targets: Sequence[int]) -> Callable[[], None]:
+        """What runs a program over the notes and clears them; results go to the roots `targets`."""
         words, _ = run.__self__.keep
-        held = kept if isinstance(kept, array) else array("q", kept)
-        counts = len(targets), len(held), held.buffer_info()[0]
-        payload = _PlanBytes(self._words(words.buffer_info()[0], *counts, *targets))
-        payload.keep = run, held
+        payload = _PlanBytes(self._words(words.buffer_info()[0], len(targets), *targets))
+        payload.keep = run
         return self._builtin("replay", NO_ARGUMENTS, payload)
 
 

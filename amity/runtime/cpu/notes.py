@@ -201,15 +201,12 @@ class Notes:
         words[n : n + 1 + len(alive)] = [0, *alive]
         return ctypes.string_at(words, 8 * (n + 1 + len(alive)))
 
-    def replayer(
-        self, program: Any, targets: Sequence[int], kept: Sequence[int] = ()
-    ) -> Callable[[], None]:
-        """What runs a portable program over the notes and clears them; results go to `targets`, its
-        last arguments are at the addresses `kept`."""
+    def replayer(self, program: Any, targets: Sequence[int]) -> Callable[[], None]:
+        """What runs a portable program over the notes and clears them; results go to `targets`."""
 
         def replay() -> None:
             try:
-                program.run_steps([*self._slots(targets), *kept])
+                program.run_steps(self._slots(targets))
             finally:
                 self.clear()
 

@@ -74,17 +74,13 @@ sealed:
 
 REPLAYING = f"""
 ; replay() -> None: run a Program over what was noted, and clear; self holds its plan, how many roots
-; receive results, how many further arguments there are and where their addresses lie, and which roots
+; receive results, and which
 define ptr @amity_replay(ptr %self, ptr %ignored) nounwind {{
 entry:
   %notes = load ptr, ptr {cell("notes")}
   {at("planp", "self", PAYLOAD)}
   {word("ntargetsp", "planp", 1)}
-  {word("nkeptp", "planp", 2)}
-  {word("keptp", "planp", 3)}
-  {word("targets", "planp", 4)}
-  %nkept = load i64, ptr %nkeptp
-  %kept = load ptr, ptr %keptp
+  {word("targets", "planp", 2)}
   %plan = load ptr, ptr %planp
   %ntargets = load i64, ptr %ntargetsp
   %n = load i64, ptr %plan
@@ -95,8 +91,7 @@ entry:
   {count("nnumbers", abi.NUMBERS)}
   %memory = add i64 %nreads, %ntargets
   %all = add i64 %memory, %nnumbers
-  %whole = add i64 %all, %nkept
-  %right = icmp eq i64 %whole, %n
+  %right = icmp eq i64 %all, %n
   br i1 %right, label %begin, label %wrong
 wrong:
   %e0 = call ptr @fail(ptr {cell("type_error")}, ptr @type_text)
@@ -118,15 +113,7 @@ read:
   br label %fill
 beyond:
   %istarget = icmp slt i64 %i, %memory
-  br i1 %istarget, label %target, label %other
-other:
-  %isnumber = icmp slt i64 %i, %all
-  br i1 %isnumber, label %number, label %keep
-keep:
-  %kk = sub i64 %i, %all
-  {word("keepp", "kept", "%kk")}
-  %there = load ptr, ptr %keepp
-  br label %fill
+  br i1 %istarget, label %target, label %number
 target:
   %t = sub i64 %i, %nreads
   {word("targetp", "targets", "%t")}
@@ -141,7 +128,7 @@ number:
   {word("value", "numbers", "%k")}
   br label %fill
 fill:
-  %base = phi ptr [ %address, %read ], [ %data, %target ], [ %value, %number ], [ %there, %keep ]
+  %base = phi ptr [ %address, %read ], [ %data, %target ], [ %value, %number ]
   %slotp = getelementptr ptr, ptr %slots, i64 %i
   store ptr %base, ptr %slotp
   %i1 = add i64 %i, 1
