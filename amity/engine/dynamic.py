@@ -129,7 +129,7 @@ class Form:
 
     def __init__(self, noted: Noted, frame: Frame, found: Fit, rows: Sequence[np.ndarray]) -> None:
         """errors: Refusal where formulas get lost"""
-        self.fit, self.kept = found, list(noted.kept)
+        self.fit = found
         self.trace = trace = Trace()
         here = found.read(frame.numbers)
         assert here is not None  # rows were fitted, this one among them
@@ -175,7 +175,7 @@ class Form:
         """What runs notes of this frame, if their numbers are as told here."""
         sizes = self.fit.read(frame.numbers)
         lowered = None if sizes is None else self.at(sizes)
-        if lowered is None or self.kept != list(noted.kept):
+        if lowered is None:
             return None
         target, threads = device.kernels().target, device.machine().workers.threads
         steps = []

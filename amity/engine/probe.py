@@ -156,13 +156,9 @@ class Inspector:
         del result
         return self._run(payload.paper, lambda run: run(*args))
 
-    def replay(
-        self, paper: program.Paper, targets: Sequence[int], kept: Sequence[int] = ()
-    ) -> None:
-        """A segment's Program over what was noted and the memory at `kept`; results go to the roots
-        `targets`.
-        """
-        self._run(paper, lambda run: device.machine().replayer(run, targets, kept)())
+    def replay(self, paper: program.Paper, targets: Sequence[int]) -> None:
+        """A segment's Program over what was noted; results go to the roots `targets`."""
+        self._run(paper, lambda run: device.machine().replayer(run, targets)())
 
     def host(self, call: program.HostProgram, args: Sequence[Any]) -> Any:
         """A call of NumPy."""
