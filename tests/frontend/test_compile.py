@@ -313,9 +313,8 @@ def test_module_modes_hooks_and_replaced_parameters():
 )  # fmt: skip
 def test_training_step(optimizer):
     def make():
-        m = nn.Sequential(
-            nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)
-        )
+        first = nn.Linear(4, 16, bias=False)  # before BatchNorm its gradient would be mere rounding
+        m = nn.Sequential(first, nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3))
         opt = getattr(amity.optim, optimizer)(m.parameters(), lr=0.01)
         schedule = amity.optim.lr_scheduler.StepLR(opt, 2)
 
