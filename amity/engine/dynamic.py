@@ -30,6 +30,7 @@ from .numbers import Frame, with_numbers
 CHANGES = 2  # of a number, until its Program is made for many sizes
 SAMPLES_KEPT = 4
 FORMS_KEPT = 8  # of one frame
+UNFIT = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class Wish(NamedTuple):
@@ -134,7 +135,10 @@ class Form:
         here = found.read(frame.numbers)
         assert here is not None  # rows were fitted, this one among them
         sizes = [trace.size(i, value) for i, value in enumerate(here)]
-        self.lowered = self._lower(noted, frame, sizes)
+        try:
+            self.lowered = self._lower(noted, frame, sizes)
+        except UNFIT as error:
+            raise Refusal(f"formulas are refused: {error}") from error
         if trace.pins:
             raise Refusal(f"a size must be a plain number at {trace.pins[0]}")
         if any(has_formula(s.key) for s in self.lowered.steps if isinstance(s, Launch)):
@@ -199,7 +203,7 @@ class Form:
                 continue
             try:
                 wanted = self._lower(noted, frame, sizes)
-            except (RuntimeError, ValueError, IndexError, TypeError):
+            except UNFIT:
                 continue  # no call can have these sizes
             if _summary(found) != _summary(wanted):
                 raise Refusal(f"a number of a launch changes with sizes {here} in an unknown way")

@@ -196,6 +196,22 @@ def test_formulas_that_get_lost_are_noticed(monkeypatch):
     assert "its sizes stay as they are: a number of a launch changes" in amity.explain(c)
 
 
+def test_lowering_that_refuses_formulas_is_told_and_does_without(monkeypatch):
+    launch = dynamic.program.lower_here
+
+    def strict(graph, layouts, *args, **how):
+        if any(type(n) is not int for lay in layouts for n in lay.shape):
+            raise TypeError("got a formula")
+        return launch(graph, layouts, *args, **how)
+
+    monkeypatch.setattr(dynamic.program, "lower_here", strict)
+    c = amity.compile(lambda x: x * 2)
+    for n in (5, 7, 8):
+        assert c(amity.ones(n)).tolist() == [2] * n
+    assert not forms(c)
+    assert "its sizes stay as they are: formulas are refused: got a formula" in amity.explain(c)
+
+
 def test_declared_sizes_are_checked():
     batch = amity.Dim("batch", min=2, max=8)
     f = amity.compile(lambda x, y: x + y, dynamic_shapes=({0: batch}, [batch, None]))
