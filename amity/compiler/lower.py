@@ -195,7 +195,7 @@ class _Lowering:
 
     def _may_write(self, argument: int, group: Group | None) -> bool:
         inside = {id(n) for n in group.nodes} if group is not None else set()
-        if not self.writes.is_read(argument, self.done | inside):
+        if not self.writes.is_read(argument, inside, self.done):
             return (
                 group is None
                 or not self.writes.is_read(argument, self.done)

@@ -52,9 +52,12 @@ class Writes:
         """The argument that a node's value is meant for."""
         return self.targets.get(id(node))
 
-    def is_read(self, argument: int, done: set[int]) -> bool:
+    def is_read(self, argument: int, *done: set[int]) -> bool:
         """Whether nodes other than those that are done read an argument's memory."""
-        return not self.readers[self.roots[argument]] <= done
+        left = self.readers[self.roots[argument]]
+        for nodes in done:
+            left = left - nodes
+        return bool(left)
 
     def order(self) -> list[Node]:
         """All nodes, producers first; what only updates of arguments need comes last, together."""
