@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from amity.core.shape import numel
 from amity.core.symbolic import SymInt, bits_of
 from amity.ir.kernel import BITS, register_type
+from amity.ops.record import told_apart
 
 REDUCES = {"add": "sum", "mul": "prod"}  # what reductions are called, by how they combine
 WORDS_SAID = 6
@@ -52,6 +53,8 @@ class Instruction(NamedTuple):
             what = what.structure
         elif self.op == "indexed":
             what = (what[0].structure, what[1])
+        elif self.op == "const":
+            what = told_apart(what)
         return (self.op, what, self.args, self.dtype)
 
 

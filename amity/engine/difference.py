@@ -14,7 +14,8 @@ def difference(calls: list[Call], others: list[Segment]) -> str:
         return "other results are still in use at its end, or it ends earlier or later"
     new, old = calls[best].paper, at[best].paper
     if new.graph is old.graph or _text(new) != _text(old):
-        return f"it has {_text(new)} where another had {_text(old)}"
+        where = f" ({calls[best].where})" if calls[best].where.line else ""
+        return f"it has {_text(new)} where another had {_text(old)}{where}"
     return f"{_text(new)} works on other memory than before (another sharing between tensors)"
 
 

@@ -6,6 +6,7 @@ import ctypes
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from math import copysign
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def allocate(lay: Layout) -> Tensor:
 
 def filled(lay: Layout, value: Any) -> Tensor:
     """A tensor with one value everywhere; 0 and 1 by a cached plan, others through NumPy."""
-    is_bit = value in (0, 1)
+    is_bit = value in (0, 1) and (value or type(value) is not float or copysign(1, value) > 0)
     number = value if is_bit else fitting("full", value, lay.dtype)
     if lay.device.type == "meta":
         return Tensor._of(None, lay)

@@ -8,7 +8,7 @@ from typing import Any
 from amity.core.layout import Layout
 from amity.engine import device, program
 from amity.ir.graph import Graph, Node
-from amity.ops.record import Composite
+from amity.ops.record import Composite, told_apart
 
 from . import autograd
 from .doors import explained
@@ -303,14 +303,13 @@ def _quick(composite: Composite, kinds: Sequence[type]) -> Callable:
             if entry is not None and entry.program is not None:
                 if len(plans) > PLANS_KEPT:
                     plans.clear()
-                plans[
-                    tuple([a.layout if i else a for a, i in zip(args, is_tensor, strict=True)])
-                ] = entry
+                pairs = zip(args, is_tensor, strict=True)
+                plans[tuple([a.layout if i else told_apart(a) for a, i in pairs])] = entry
         except TypeError:  # a list among the arguments: always found the general way
             return out
         return out
 
-    return composite_call(is_tensor, plans, other)
+    return composite_call(is_tensor, [k is float for k in kinds], plans, other)
 
 
 def _call(composite: Composite, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -349,7 +348,7 @@ def _key(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple:
     """What an entry is found by: layouts of tensors; of the rest value and type, as 1, 1.0 and True
     are equal and differ.
     """
-    key = (*[a.layout if isinstance(a, Tensor) else a for a in args], *map(type, args))
+    key = (*[a.layout if isinstance(a, Tensor) else told_apart(a) for a in args], *map(type, args))
     return (*key, *kwargs, *_key([*kwargs.values()], {})) if kwargs else key
 
 

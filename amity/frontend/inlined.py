@@ -153,17 +153,23 @@ def call(args):
 """
 
 
-def composite_call(is_tensor: Sequence[bool], plans: dict, other: Callable) -> Callable:
-    """The call of a composite on arguments of which these are tensors. `plans` holds its entries by
-    the layouts of tensors and the values of the rest.
+def composite_call(
+    is_tensor: Sequence[bool], is_float: Sequence[bool], plans: dict, other: Callable
+) -> Callable:
+    """The call of a composite on arguments of which these are tensors and floats. `plans` holds its
+    entries by the layouts of tensors and the values of the rest, told apart as in ops/record.py.
     """
     names = [f"x{i}" for i in range(len(is_tensor))]
+    keys = [
+        f"{n}.layout" if t else f"{n} or str({n})" if f else n
+        for n, t, f in zip(names, is_tensor, is_float, strict=True)
+    ]
     tensors = [n for n, is_one in zip(names, is_tensor, strict=True) if is_one]
     tapes = [f"{n}_" for n in tensors]
     wants = [f"{t} is not None" for t in tapes]
     source = COMPOSITE.format(
         args=_listed(names), tensors=", ".join(tensors), edges=", ".join(tapes),
-        key=_listed(f"{n}.layout" if n in tensors else n for n in names),
+        key=_listed(keys),
         tapes="; ".join(f"{t} = {n}.tape" for t, n in zip(tapes, tensors, strict=True)),
         some=" or ".join(wants), wants=", ".join(wants),
     )  # fmt: skip

@@ -424,7 +424,9 @@ def nan_to_num(input, nan=None, posinf=None, neginf=None, *, out=None):
     info = finfo(input.dtype)
     high = info.max if posinf is None else posinf
     low = info.min if neginf is None else neginf
-    return deliver(_nan_to_num(input, float(nan or 0.0), float(high), float(low)), out)
+    return deliver(
+        _nan_to_num(input, 0.0 if nan is None else float(nan), float(high), float(low)), out
+    )
 
 
 HEAVISIDE = pointwise(

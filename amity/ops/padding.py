@@ -173,7 +173,7 @@ def pad(input, pad, mode="constant", value=None):
     if is_crop and all(n + a + b >= 0 for n, (a, b) in zip(input.shape, sides, strict=True)):
         return _cropped(input, sides).clone()
     if mode == "constant" or mode == "circular":
-        return Pad(tuple(sides), mode, float(value or 0))(input)
+        return Pad(tuple(sides), mode, 0.0 if value is None else float(value))(input)
     for n, (a, b) in zip(input.shape, sides, strict=True):
         if n + a + b <= 0 and (a or b):
             raise ShapeError(

@@ -57,6 +57,11 @@ def install(bind: Callable, bind_composite: Callable) -> None:
     _bind, _bind_composite = bind, bind_composite
 
 
+def told_apart(value: Any) -> Any:
+    """What stands for a value in a key: 0.0 and -0.0 are equal, but not the same."""
+    return value or str(value) if type(value) is float else value
+
+
 class Op:
     """Base of all primitives. `kind` says how it is lowered:
 
@@ -85,6 +90,7 @@ class Op:
     arity: ClassVar[int]
     input_names: ClassVar[list[str]]
     saved: ClassVar[tuple[tuple[str, int | str], ...]]
+    holds_numbers: ClassVar[bool]  # whether a field may be a float
     _instances: ClassVar[dict]
     plans: dict
     calls: dict
@@ -95,6 +101,10 @@ class Op:
         new = (n for n, t in own.items() if "ClassVar" not in str(t) and n not in cls.fields)
         cls.fields = (*cls.fields, *new)
         cls._instances = {}
+        kinds = [
+            str(getattr(c, "__annotations__", {}).get(f)) for c in cls.__mro__ for f in cls.fields
+        ]
+        cls.holds_numbers = any(w in k for k in kinds for w in ("float", "object", "Any"))
         if "name" in cls.__dict__:
             if cls.name in REGISTRY:
                 raise ValueError(f"op {cls.name!r} is defined twice")
@@ -105,7 +115,11 @@ class Op:
         if kwargs or len(args) != len(cls.fields):
             given = dict(zip(cls.fields, args, strict=False)) | kwargs
             args = tuple(given[f] if f in given else getattr(cls, f) for f in cls.fields)
-        found = cls._instances.get((args, tuple(map(type, args))))
+        key = args
+        if cls.holds_numbers and 0.0 in args:
+            key = tuple(map(told_apart, args))
+        key = key, tuple(map(type, args))
+        found = cls._instances.get(key)
         if found is None:
             if len(cls._instances) > INSTANCES_KEPT:
                 cls._instances.clear()
@@ -114,7 +128,7 @@ class Op:
                 object.__setattr__(found, field, value)
             found.plans = {}
             found.calls = {}  # generated callables by number of inputs, filled in by the frontend
-            found = cls._instances.setdefault((args, tuple(map(type, args))), found)
+            found = cls._instances.setdefault(key, found)
         return found
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -128,7 +142,8 @@ class Op:
     @property
     def structure(self) -> tuple:
         """What a kernel's code depends on: the name and the attributes not read at run time."""
-        return (self.name, *((f, getattr(self, f)) for f in self.fields if f not in self.runtime))
+        fixed = (f for f in self.fields if f not in self.runtime)
+        return (self.name, *((f, told_apart(getattr(self, f))) for f in fixed))
 
     def parameters(self, *specs: Spec) -> list[int]:
         """The 64-bit words that a kernel reads at run time."""
