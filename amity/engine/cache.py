@@ -105,8 +105,8 @@ class Cache:
                 break
             going.append(path)
             total -= size
-        if going:
-            going += [path for _, _, path in self._files(MARK)]
+        if going:  # marks first: nobody may find one whose kernels are gone
+            going = [*[path for _, _, path in self._files(MARK)], *going]
         going += [p for used, _, p in self._files(UNFINISHED) if time.time() - used > ABANDONED]
         for path in going:
             with contextlib.suppress(OSError):
@@ -115,20 +115,9 @@ class Cache:
     def clear(self) -> int:
         """Remove every entry; gives how many there were."""
         found = self.entries()
-        for path in (*found, *(Path(p) for _, _, p in self._files(MARK))):
+        for path in (*(Path(p) for _, _, p in self._files(MARK)), *found):
             path.unlink(missing_ok=True)
         return len(found)
-
-
-def source_stamp() -> str:
-    """Changes whenever the code that makes kernels and Programs does."""
-    root = Path(__file__).resolve().parents[1]
-    rows = []
-    for folder in ("ir", "ops", "compiler", "codegen", "runtime", "engine"):
-        for path in sorted((root / folder).rglob("*.py")):
-            s = path.stat()
-            rows.append(f"{path.name}:{s.st_size}:{s.st_mtime_ns}")
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 cache = Cache(flags.cache_dir, flags.cache_limit)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from amity.core import flags
+from amity.core.sources import STAMP
 from amity.ir.target import Target
 
-from .cache import cache, source_stamp
+from .cache import cache
 
 
 class Found(NamedTuple):
@@ -30,7 +31,7 @@ class Kernels:
 
         self.codegen, self._llvm, self.math = cpu, llvm, expand
         self.target: Target = cpu.host_target()
-        self.stamp = f"{source_stamp()}|{self.target.key}"
+        self.stamp = f"{STAMP}|{self.target.key}"
         self._found: dict[tuple, Found] = {}
         self._address: dict[str, int] = {}
         self.names: dict[int, str] = {}  # of kernels, by their addresses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from amity.engine import cache as module
-from amity.engine.cache import ABANDONED, KERNEL, SHRINK_EVERY, UNFINISHED, Cache
+from amity.engine.cache import ABANDONED, KERNEL, MARK, SHRINK_EVERY, UNFINISHED, Cache
 
 ROOT = Path(__file__).resolve().parents[2]
 SUM = """
@@ -199,3 +200,43 @@ def test_the_command_shows_and_clears(tmp_path):
     assert amity_cache("clear").startswith(f"removed {compiled} kernels")
     assert amity_cache("show").startswith(f"{tmp_path}: 0 kernels, 0 programs, 0 bytes")
     assert run(tmp_path)[1] == compiled
+
+
+EDITED = """
+import sys
+from pathlib import Path
+import amity
+lowering = Path(amity.__file__).parent / "compiler" / "lower.py"
+if sys.argv[1:]:
+    lowering.write_text(lowering.read_text() + "# edited\\n")
+amity.ones(3).sum().item()
+from amity.engine import device
+print(device.kernels().stamp)
+"""
+
+
+def test_code_that_is_edited_while_it_runs_has_its_old_name(tmp_path):
+    """Else processes with the new code would find what old code made."""
+    shutil.copytree(ROOT / "amity", tmp_path / "amity", ignore=shutil.ignore_patterns("*.pyc"))
+
+    def stamp(*arguments: str) -> str:
+        done = command(tmp_path / "cache", EDITED)
+        done["args"] += arguments
+        out = subprocess.run(**done | {"cwd": tmp_path}, capture_output=True)
+        assert out.returncode == 0, out.stderr
+        return out.stdout
+
+    first = stamp()
+    assert stamp("edit") == first
+    assert stamp() != first
+
+
+def test_marks_go_before_the_kernels_they_tell_of(tmp_path, monkeypatch):
+    small = Cache(tmp_path, 1000)
+    small.put("a", bytes(900))
+    small.mark("family of a")
+    small.put("b", bytes(900))
+    gone = []
+    monkeypatch.setattr(module.os, "unlink", lambda path: gone.append(Path(path).suffix))
+    small.shrink()
+    assert gone == [MARK, KERNEL]
