@@ -34,6 +34,7 @@ ROWS = Words(
 )
 DEPTH = 512  # of a product, that a block aims at
 BLOCK_BYTES = 384 << 10  # of what a block of pixels sees
+WAY = 4096  # bytes: lines so far apart share few places of a cache
 SUMS_BYTES = 1 << 20  # of sums that wait for the rest of their depth
 
 
@@ -214,15 +215,16 @@ def _by_line(b: Builder, kind: Kind, meta, x, to, pitch, q, span, part) -> None:
 
 # -- products
 
-TILE = signature("a* a_row bias* b* c* depth old")
+TILE = signature("a* a_row bias* b* c* depth old ahead* pace")
 
 
 def tile_function(b: Builder, tile: Tile) -> None:
     """The function `tile<rows>`: sums `[rows][columns]` at `c`, begun with the bias or, if `old` is
-    1, with what is there.
+    1, with what is there. `pace` bytes from `ahead` on are fetched at each step of the depth.
     """
     V, lanes = tile.vectors, tile.width
-    with b.function(f"tile{tile.rows}", TILE) as (a, a_row, bias, bp, c, depth, old):
+    with b.function(f"tile{tile.rows}", TILE) as args:
+        a, a_row, bias, bp, c, depth, old, ahead, pace = args
         places = [b.offset(c, i * lanes * tile.bytes) for i in range(tile.rows * V)]
         zero = b.splat(b.const(0, tile.element), lanes)
         with b.loop(0, b.const(1, "i64") - old, 1, [zero] * V) as loop:
@@ -231,7 +233,7 @@ def tile_function(b: Builder, tile: Tile) -> None:
         with b.loop(0, old, 1, acc) as loop:
             loop.next(*(b.load(p, 0, tile.element, lanes) for p in places))
         width = tile.columns * tile.bytes
-        acc = k_loop(b, tile, loop.results, a, a_row, tile.bytes, bp, width, depth, 4)
+        acc = k_loop(b, tile, loop.results, a, a_row, tile.bytes, bp, width, depth, 4, ahead, pace)
         for p, x in zip(places, acc, strict=True):
             b.store(p, 0, x, tile.element)
 
@@ -331,7 +333,9 @@ def _chunk(b: Builder, kind: Kind, tile: Tile, image, g, block, span, chunk, fir
         bias = b.offset(b.pointer(1), (g * panels + n.index // tile.columns) * panel)
         weights = b.offset(bias, (first + 1) * width)
         sums = b.offset(b.scratch, at_sums + (n.index - n0) // tile.columns * sums_panel)
+        pace = (count + (width - 1)) // count  # while a panel is multiplied the next one is fetched
         with b.loop(0, m, size) as i:
+            ahead = b.offset(weights, panel + i.index // size * depth * pace)
             is_copy = in_place.eq(0) | i.index.eq(tail)
             copied = b.offset(b.scratch, (i.index - tail) * pitch)
             a = b.select(is_copy, copied, b.offset(here, i.index * here_row))
@@ -339,7 +343,8 @@ def _chunk(b: Builder, kind: Kind, tile: Tile, image, g, block, span, chunk, fir
             c = b.offset(sums, i.index * sums_row)
             for r in sizes:
                 with b.branch(rows.eq(r)):
-                    b.call(f"tile{r}", a, step, bias, weights, c, depth, b.min(first, 1))
+                    b.call(f"tile{r}", a, step, bias, weights, c, depth, b.min(first, 1), ahead,
+                           pace)  # fmt: skip
             with b.branch(is_last):
                 b.call("ending", b.meta, b.buffers, c, b.min(size, m - i.index), n1 - n.index,
                        m0 + i.index, g * outs + n.index)  # fmt: skip
@@ -390,12 +395,15 @@ def is_by_line(p: Product) -> bool:
 
 
 def in_place_stride(p: Product) -> int | None:
-    """Elements from pixel to pixel, where each one sees itself alone and they are evenly apart."""
+    """Elements from pixel to pixel, where each one sees itself alone and they are evenly apart, not so
+    that they would drive each other out of a cache.
+    """
     if is_by_line(p) or any(
         a.taps != 1 or a.step != 1 or a.offset or a.size != a.count for a in p.axes
     ):
         return None
-    return merged_stride(p.counts, (p.x[0], *p.x[2:]), range(4))
+    stride = merged_stride(p.counts, (p.x[0], *p.x[2:]), range(4))
+    return None if stride is None or stride * itemsize(p.dtype) % WAY == 0 else stride
 
 
 def _words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int]:

@@ -14,6 +14,8 @@ from amity.ir.kernel import Builder, Value, itemsize
 from amity.ir.target import Target
 
 Bytes = int | Value
+UNROLL, LINE = 2, 64  # steps of k that a tile takes at once, and bytes that a cache fetches
+FETCHED = LINE // UNROLL  # bytes that a tile fetches ahead at each step of k
 PAIRS = "bf16x2"  # an element of two bf16 along k, which `dot2` multiplies and adds at once
 
 
@@ -110,15 +112,17 @@ def multiply_add(b: Builder, tile: Tile, x: Value, y: Value, acc: Value) -> Valu
 def k_loop(
     b: Builder, tile: Tile, acc: list[Value], a: Value, row_stride: Bytes, k_stride: Bytes,
     bp: Value, b_stride: Bytes, depth: Bytes, unroll: int = 4, ahead: Value | None = None,
+    pace: Bytes = FETCHED,
 ) -> list[Value]:  # fmt: skip
     """Accumulate `depth` steps of k from A (scalars, two strides) and B (rows of vectors).
 
     Where `acc` holds a tile's accumulators several times over, the steps take turns with them.
-    Every few steps a line is fetched from `ahead` on, where it is given, for those who come later.
+    `pace` bytes a step are fetched from `ahead` on, where it is given, for those who come later.
     """
     bases = row_pointers(b, tile, a, row_stride)
     count, size = len(bases), tile.rows * tile.vectors
     is_constant = isinstance(k_stride, int)
+    every = LINE // pace if isinstance(pace, int) else 1  # steps for a line that is fetched
 
     def turn(carry: list[Value], steps: int) -> list[Value]:
         bases, bp, acc = carry[:count], carry[count], carry[count + 1 :]
@@ -143,7 +147,8 @@ def k_loop(
     for lo, hi, steps in spans:
         with b.loop(lo, hi, steps, carry) as loop:
             if ahead is not None and steps == unroll:
-                b.prefetch(b.offset(ahead, loop.index * FETCHED), near=False)
+                for k in range(0, steps, every):
+                    b.prefetch(b.offset(ahead, (loop.index + k) * pace), near=False)
             loop.next(*turn(loop.carry, steps))
         carry = loop.results
     return carry[count + 1 :]
@@ -176,8 +181,6 @@ MICRO = (("a", "ptr"), ("row_stride", "i64"), ("k_stride", "i64"), ("b", "ptr"),
          ("b_stride", "i64"), ("c", "ptr"), ("c_stride", "i64"), ("depth", "i64"),
          ("accumulate", "i64"))  # fmt: skip
 ADDEND = (("d", "ptr"), ("d_stride", "i64"), ("ahead", "ptr"))
-UNROLL, LINE = 2, 64  # steps of k that a tile takes at once, and bytes that a cache fetches
-FETCHED = LINE // UNROLL  # bytes that a tile fetches ahead at each step of k
 CHAINS = 8  # accumulators that keep the multipliers busy: two of them, four cycles each
 
 

@@ -233,13 +233,15 @@ def _points(b: Builder, tile: Tile, g: Value, n: Value, count: Value) -> Value:
     panels = (outs + (tile.columns - 1)) // tile.columns
     weights_plane = channels * width
     panel = (g * panels + n // tile.columns) * (POINTS**2) * weights_plane
+    pace = (parts + (width - 1)) // parts  # while a point is multiplied the next one's are fetched
     with b.loop(0, POINTS**2) as p, b.loop(0, count, size) as i:
         a = b.offset(inputs, p.index * plane + i.index * pitch)
         weights = b.offset(b.pointer(1), panel + p.index * weights_plane)
         c = b.offset(sums, p.index * sums_plane + i.index * width)
+        ahead = b.offset(weights, weights_plane + i.index // size * channels * pace)
         for r in sizes:
             with b.branch(rows.eq(r)):
-                b.call(f"tile{r}", a, pitch, zeros, weights, c, channels, 0)
+                b.call(f"tile{r}", a, pitch, zeros, weights, c, channels, 0, ahead, pace)
     return sums_plane
 
 
