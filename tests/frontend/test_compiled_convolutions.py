@@ -89,6 +89,12 @@ def test_chain(shape, is_biased):
     holds(f, amity.randn(N, C, H, W))
 
 
+def test_pixels_a_page_apart():
+    """Such images are copied, not read in place."""
+    first, second = nn.Conv2d(5, 1024, 1), nn.Conv2d(1024, 40, 1)
+    holds(lambda x: second(first(x).relu()), amity.randn(2, 5, 5, 7))
+
+
 @pytest.mark.parametrize("padding", [0, 1, (2, 0)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_winograd(padding, groups):
