@@ -48,10 +48,6 @@ def cell(name: str) -> str:
     return f"getelementptr ([{len(CELLS)} x ptr], ptr @amity_cells, i64 0, i64 {CELLS.index(name)})"
 
 
-def at(name: str, base: str, offset: int | str) -> str:
-    return f"%{name} = getelementptr i8, ptr %{base}, i64 {offset}"
-
-
 def text(name: str, words: str) -> str:
     """A C string constant."""
     return f'@{name} = private constant [{len(words) + 1} x i8] c"{words}\\00"'

@@ -18,10 +18,10 @@ from .abi import (
     KEPT_LIMIT,
     NOTED_HEAP,
     TAKES_HUGE,
-    at,
     cell,
 )
 from .blocks import CHUNK, HUGE_PAGE, MIN_SPAN
+from .flow import at
 
 # A span: its bytes, the span before it in its chunk, whether it is free and whether it is the
 # chunk's last (in one word each), its neighbours in the list, how many of its bytes were used before,

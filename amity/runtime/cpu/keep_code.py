@@ -9,39 +9,66 @@ from __future__ import annotations
 
 from amity.runtime import kept, plan
 
-from .abi import DATA, FILLED_HEAP, OWNER, VERSION, at
+from .abi import DATA, FILLED_HEAP, OWNER, VERSION
+from .flow import each, read_at, read_word, word
 
 # in `run_steps`: from label `go` on to `begin`, with what is kept in its slot if the plan keeps anything
-LOOKUP = f"""  %p10 = getelementptr i64, ptr %plan, i64 {plan.KEPT}
-  %keptpool = load ptr, ptr %p10
+LOOKUP = f"""{read_word("keptpool", "plan", plan.KEPT, "ptr")}
   %keeps = icmp ne ptr %keptpool, null
   br i1 %keeps, label %lookup, label %begin
 lookup:
   %kslotno = add i64 %arenaslot, 1
-  %kslot = getelementptr ptr, ptr %slots, i64 %kslotno
+  {word("kslot", "slots", "%kslotno")}
   %times = call i64 @find_kept(ptr %plan, ptr %slots, ptr %kslot)
   %kb = load ptr, ptr %kslot
   %knull = icmp eq ptr %kb, null
-  br i1 %knull, label %dropkeptfail, label %keptok
-dropkeptfail:
-  %has_sk = icmp ne ptr %scratchblock, null
-  br i1 %has_sk, label %dropscratchfail, label %dropfail
-dropscratchfail:
-  call void @Py_DecRef(ptr %scratchblock)
-  br label %dropfail
+  br i1 %knull, label %dropscratch, label %keptok
 keptok:
-  {at("kdp", "kb", DATA)}
-  %kd = load ptr, ptr %kdp
+  {read_at("kd", "kb", DATA)}
   store ptr %kd, ptr %kslot
   %hit = icmp eq i64 %times, -1
-  %p11 = getelementptr i64, ptr %plan, i64 {plan.SKIPS}
-  %skips0 = load i64, ptr %p11
+  {read_word("skips0", "plan", plan.SKIPS)}
   %skips1 = select i1 %hit, i64 %skips0, i64 0
   br label %begin
 begin:
   %keptblock = phi ptr [ null, %go ], [ %kb, %keptok ]
   %madetimes = phi i64 [ -1, %go ], [ %times, %keptok ]
-  %skips = phi i64 [ 0, %go ], [ %skips1, %keptok ]
+  %skips = phi i64 [ 0, %go ], [ %skips1, %keptok ]"""
+
+
+def guard(name: str, number: str) -> str:
+    """One of the guards at %first."""
+    return f"%{name} = getelementptr [{kept.GUARD_WORDS} x i64], ptr %first, i64 %{number}"
+
+
+COMPARE = f"""
+  {guard("g", "i")}
+  %slot = load i64, ptr %g
+  {read_word("address", "g", kept.GUARD_ADDRESS, "ptr")}
+  {read_word("root", "g", kept.GUARD_ROOT, "ptr")}
+  {read_word("seen", "g", kept.GUARD_VERSION)}
+  {read_word("here", "slots", "%slot", "ptr")}
+  {read_at("owner", "root", OWNER)}
+  {read_at("version", "root", VERSION, "i32")}
+  %is_here = icmp eq ptr %here, %address
+  %is_alone = icmp eq ptr %owner, null
+  %is_strict = icmp sge i32 %version, 0 ; no write may have been missed: the first bit tells
+  %is_known = and i1 %is_here, %is_strict
+  %is_same = and i1 %is_known, %is_alone
+  br i1 %is_same, label %placed, label %disarm
+placed:
+  %now = zext i32 %version to i64
+  %is_old = icmp eq i64 %now, %seen
+  %old1 = and i1 %old, %is_old
+"""
+
+RENEW = f"""
+  {guard("rg", "t")}
+  {read_word("rroot", "rg", kept.GUARD_ROOT, "ptr")}
+  {read_at("rversion", "rroot", VERSION, "i32")}
+  %rnow = zext i32 %rversion to i64
+  {word("rseen.at", "rg", kept.GUARD_VERSION)}
+  store i64 %rnow, ptr %rseen.at
 """
 
 KEEPING = f"""
@@ -49,92 +76,38 @@ KEEPING = f"""
 ; there already, else how often it was made, or -2 if it is not to be kept
 define internal i64 @find_kept(ptr %plan, ptr %slots, ptr %out) nounwind noinline {{
 entry:
-  %statep = getelementptr i64, ptr %plan, i64 {plan.STATE}
-  %state = load ptr, ptr %statep
-  %armedp = getelementptr i64, ptr %state, i64 {kept.ARMED}
-  %timesp = getelementptr i64, ptr %state, i64 {kept.TIMES}
-  %countp = getelementptr i64, ptr %state, i64 {kept.GUARDS}
-  %first = getelementptr i64, ptr %state, i64 {kept.STATE_HEAD}
-  %armed = load i64, ptr %armedp
-  %count = load i64, ptr %countp
+  {read_word("state", "plan", plan.STATE, "ptr")}
+  {read_word("armed", "state", kept.ARMED)}
+  {read_word("count", "state", kept.GUARDS)}
+  {word("first", "state", kept.STATE_HEAD)}
   %is_armed = icmp ne i64 %armed, 0
   br i1 %is_armed, label %place, label %make
 place:
-  %i = phi i64 [ 0, %entry ], [ %i1, %placed ]
-  %old = phi i1 [ true, %entry ], [ %old1, %placed ]
-  %more = icmp slt i64 %i, %count
-  br i1 %more, label %placeone, label %placesdone
-placeone:
-  %at = mul i64 %i, {kept.GUARD_WORDS}
-  %g = getelementptr i64, ptr %first, i64 %at
-  %slot = load i64, ptr %g
-  %gaddress = getelementptr i64, ptr %g, i64 {kept.GUARD_ADDRESS}
-  %address = load ptr, ptr %gaddress
-  %groot = getelementptr i64, ptr %g, i64 {kept.GUARD_ROOT}
-  %root = load ptr, ptr %groot
-  %gversion = getelementptr i64, ptr %g, i64 {kept.GUARD_VERSION}
-  %seen = load i64, ptr %gversion
-  %herep = getelementptr ptr, ptr %slots, i64 %slot
-  %here = load ptr, ptr %herep
-  %is_here = icmp eq ptr %here, %address
-  {at("ownerp", "root", OWNER)}
-  %owner = load ptr, ptr %ownerp
-  %is_alone = icmp eq ptr %owner, null
-  {at("stampp", "root", VERSION)}
-  %stamp = load i32, ptr %stampp
-  %is_strict = icmp sge i32 %stamp, 0 ; no write may have been missed: the first bit tells
-  %is_known = and i1 %is_here, %is_strict
-  %is_same = and i1 %is_known, %is_alone
-  br i1 %is_same, label %placed, label %disarm
-placed:
-  {at("versionp", "root", VERSION)}
-  %version = load i32, ptr %versionp
-  %now = zext i32 %version to i64
-  %is_old = icmp eq i64 %now, %seen
-  %old1 = and i1 %old, %is_old
-  %i1 = add i64 %i, 1
-  br label %place
-disarm:
-  store i64 0, ptr %armedp
-  br label %make
-placesdone:
+  {each("i", "%count", COMPARE, [("i1", "old", "true", "%old1")])}
   %block = load ptr, ptr %state
   %is_there = icmp ne ptr %block, null
   %hit = and i1 %old, %is_there
   br i1 %hit, label %use, label %renew
+disarm:
+  store i64 0, ptr %armed.at
+  br label %make
 use:
   call void @Py_IncRef(ptr %block)
   store ptr %block, ptr %out
   ret i64 -1
 renew:
-  %t = phi i64 [ 0, %placesdone ], [ %t1, %renewone ]
-  %moret = icmp slt i64 %t, %count
-  br i1 %moret, label %renewone, label %drop
-renewone:
-  %tat = mul i64 %t, {kept.GUARD_WORDS}
-  %tg = getelementptr i64, ptr %first, i64 %tat
-  %tgroot = getelementptr i64, ptr %tg, i64 {kept.GUARD_ROOT}
-  %troot = load ptr, ptr %tgroot
-  {at("tversionp", "troot", VERSION)}
-  %tversion = load i32, ptr %tversionp
-  %tnow = zext i32 %tversion to i64
-  %tgversion = getelementptr i64, ptr %tg, i64 {kept.GUARD_VERSION}
-  store i64 %tnow, ptr %tgversion
-  %t1 = add i64 %t, 1
-  br label %renew
-drop:
-  %before = load i64, ptr %timesp
+  {each("t", "%count", RENEW)}
+  {read_word("before", "state", kept.TIMES)}
   %after = add i64 %before, 1
-  store i64 %after, ptr %timesp
+  store i64 %after, ptr %before.at
   store ptr null, ptr %state
-  br i1 %is_there, label %dropone, label %make
-dropone:
+  br i1 %is_there, label %drop, label %make
+drop:
   call void @Py_DecRef(ptr %block)
   br label %make
 make:
-  %result = phi i64 [ -2, %entry ], [ -2, %disarm ], [ %after, %drop ], [ %after, %dropone ]
-  %poolp = getelementptr i64, ptr %plan, i64 {plan.KEPT}
-  %pool = load ptr, ptr %poolp
+  %result = phi i64 [ -2, %entry ], [ -2, %disarm ], [ %after, %t.done ], [ %after, %drop ]
+  {read_word("pool", "plan", plan.KEPT, "ptr")}
   %new = call ptr @take(ptr %pool, i64 {FILLED_HEAP})
   store ptr %new, ptr %out
   ret i64 %result
@@ -142,10 +115,8 @@ make:
 ; let go of what was kept or made; what was made stays if nothing newer was begun meanwhile
 define internal void @leave_kept(ptr %plan, ptr %block, i64 %times) nounwind noinline {{
 entry:
-  %statep = getelementptr i64, ptr %plan, i64 {plan.STATE}
-  %state = load ptr, ptr %statep
-  %timesp = getelementptr i64, ptr %state, i64 {kept.TIMES}
-  %now = load i64, ptr %timesp
+  {read_word("state", "plan", plan.STATE, "ptr")}
+  {read_word("now", "state", kept.TIMES)}
   %is_newest = icmp eq i64 %now, %times
   br i1 %is_newest, label %stay, label %leave
 stay:

@@ -10,25 +10,27 @@ from __future__ import annotations
 from amity.runtime import plan
 
 from . import abi
-from .abi import DATA, MARK, OWNER, at, cell
-
-
-def word(name: str, base: str, index: int | str) -> str:
-    return f"%{name} = getelementptr i64, ptr %{base}, i64 {index}"
+from .abi import DATA, MARK, OWNER, cell
+from .flow import each, read_at, read_word, word
 
 
 def start(name: str, buffer: int) -> str:
     """Where a buffer of %notes starts."""
-    return f"{word(f'{name}.at', 'notes', buffer)}\n  %{name} = load ptr, ptr %{name}.at"
+    return read_word(name, "notes", buffer, "ptr")
 
 
 def count(name: str, buffer: int) -> str:
     """How many records a buffer of %notes has."""
-    return f"{word(f'{name}.at', 'notes', buffer + 1)}\n  %{name} = load i64, ptr %{name}.at"
+    return read_word(name, "notes", buffer + 1)
 
 
-def root(name: str, number: str) -> str:
-    return f"%{name} = getelementptr [{abi.ROOT_WORDS} x i64], ptr %roots, i64 %{number}"
+def root(name: str, number: str, roots: str = "roots") -> str:
+    return f"%{name} = getelementptr [{abi.ROOT_WORDS} x i64], ptr %{roots}, i64 %{number}"
+
+
+def fact(name: str, number: str) -> str:
+    """What %plan tells of an argument or output."""
+    return f"%{name} = getelementptr [{plan.FACT_WORDS} x i64], ptr %facts, i64 %{number}"
 
 
 def argument() -> str:
@@ -36,13 +38,11 @@ def argument() -> str:
     return f"""
   %s = call ptr @storage_of(ptr %a)
   %r = call ptr @root_of(ptr %s)
-  {at("dp", "s", DATA)}
-  {at("rdp", "r", DATA)}
-  %data = load i64, ptr %dp
-  %first = load i64, ptr %rdp
+  {read_at("data", "s", DATA, "i64")}
+  {read_at("first", "r", DATA, "i64")}
   %away = sub i64 %data, %first
-  %factat = getelementptr [{plan.FACT_WORDS} x i64], ptr %facts, i64 %i
-  %layout = load i64, ptr %factat
+  {fact("fact", "i")}
+  %layout = load i64, ptr %fact
 """
 
 
@@ -51,9 +51,8 @@ def heads() -> str:
     return f"""
   %n = load i64, ptr %plan
   {word("kinds", "plan", plan.HEAD)}
-  {word("factsp", "plan", plan.FACTS)}
-  %factsat = load i64, ptr %factsp
-  {word("facts", "plan", "%factsat")}
+  {read_word("facts.first", "plan", plan.FACTS)}
+  {word("facts", "plan", "%facts.first")}
 """
 
 
@@ -61,8 +60,8 @@ def room() -> str:
     """Whether every buffer has space for one more call (%room), and sealed words for all roots."""
     tests = {"words": abi.WORDS, "numbers": abi.NUMBERS, "roots": abi.ROOTS, "reads": abi.READS}
     lines = [
-        f"{word('notedp', 'plan', plan.NOTED)}\n  %noted = load i64, ptr %notedp",
-        f"{word('noutp', 'plan', plan.OUTPUTS)}\n  %nout = load i64, ptr %noutp",
+        read_word("noted", "plan", plan.NOTED),
+        read_word("nout", "plan", plan.OUTPUTS),
         "%most = add i64 %n, %nout",
         *(count(f"{name}.n", buffer) for name, buffer in tests.items()),
         "%more.roots = add i64 %roots.n, %most",
@@ -74,8 +73,7 @@ def room() -> str:
     ]
     for name, buffer in tests.items():
         lines += [
-            word(f"{name}.limitp", "notes", buffer + 2),
-            f"%{name}.limit = load i64, ptr %{name}.limitp",
+            read_word(f"{name}.limit", "notes", buffer + 2),
             f"%fits.{name} = icmp sle i64 %more.{name}, %{name}.limit",
         ]
     lines += [
@@ -91,8 +89,7 @@ READING = f"""
 ; what is known of a root
 define internal ptr @root_known(ptr %notes, ptr %r) nounwind {{
 entry:
-  {at("markp", "r", MARK)}
-  %mark = load i32, ptr %markp
+  {read_at("mark", "r", MARK, "i32")}
   %new = icmp eq i32 %mark, 0
   %wide = zext i32 %mark to i64
   %number = sub i64 %wide, 1
@@ -101,63 +98,29 @@ entry:
   %out = select i1 %new, ptr @no_root, ptr %known
   ret ptr %out
 }}
-; whether memory so far from a root's start was read through that layout
-define internal i1 @was_read(ptr %notes, ptr %known, i64 %away, i64 %layout) nounwind {{
+; whether there is a read of a root that is so far from its start and has such a word; or, if %wanted
+; is false, a read that is not so
+define internal i1 @has_read(ptr %notes, ptr %known, i64 %away, i64 %field, i64 %value, i1 %wanted)
+    nounwind {{
 entry:
   {start("reads", abi.READS)}
-  {word("lastp", "known", abi.LAST_READ)}
-  %last = load i64, ptr %lastp
+  {read_word("last", "known", abi.LAST_READ)}
   br label %look
 look:
-  %next = phi i64 [ %last, %entry ], [ %before, %other ]
+  %next = phi i64 [ %last, %entry ], [ %before, %compare ]
   %over = icmp eq i64 %next, 0
   br i1 %over, label %no, label %compare
 compare:
   %k = sub i64 %next, 1
   %read = getelementptr [{abi.READ_WORDS} x i64], ptr %reads, i64 %k
-  {word("awayp", "read", abi.AWAY)}
-  {word("seenp", "read", abi.SEEN)}
-  {word("beforep", "read", abi.READ_BEFORE)}
-  %far = load i64, ptr %awayp
-  %seen = load i64, ptr %seenp
+  {read_word("far", "read", abi.AWAY)}
+  {read_word("found", "read", "%field")}
+  {read_word("before", "read", abi.READ_BEFORE)}
   %sameaway = icmp eq i64 %far, %away
-  %samelayout = icmp eq i64 %seen, %layout
-  %same = and i1 %sameaway, %samelayout
-  br i1 %same, label %yes, label %other
-other:
-  %before = load i64, ptr %beforep
-  br label %look
-yes:
-  ret i1 true
-no:
-  ret i1 false
-}}
-; whether all reads of a root were of its first so many bytes
-define internal i1 @reads_cover(ptr %notes, ptr %known, i64 %bytes) nounwind {{
-entry:
-  {start("reads", abi.READS)}
-  {word("lastp", "known", abi.LAST_READ)}
-  %last = load i64, ptr %lastp
-  br label %look
-look:
-  %next = phi i64 [ %last, %entry ], [ %before, %other ]
-  %over = icmp eq i64 %next, 0
-  br i1 %over, label %yes, label %compare
-compare:
-  %k = sub i64 %next, 1
-  %read = getelementptr [{abi.READ_WORDS} x i64], ptr %reads, i64 %k
-  {word("awayp", "read", abi.AWAY)}
-  {word("seenp", "read", abi.SEEN_BYTES)}
-  {word("beforep", "read", abi.READ_BEFORE)}
-  %far = load i64, ptr %awayp
-  %seen = load i64, ptr %seenp
-  %atstart = icmp eq i64 %far, 0
-  %samebytes = icmp eq i64 %seen, %bytes
-  %same = and i1 %atstart, %samebytes
-  br i1 %same, label %other, label %no
-other:
-  %before = load i64, ptr %beforep
-  br label %look
+  %samevalue = icmp eq i64 %found, %value
+  %same = and i1 %sameaway, %samevalue
+  %is = icmp eq i1 %same, %wanted
+  br i1 %is, label %yes, label %look
 yes:
   ret i1 true
 no:
@@ -165,53 +128,37 @@ no:
 }}
 """
 
-FITTING = f"""
-; whether a call can be noted here
-define internal i1 @note_fits(ptr %notes, ptr %plan, ptr %args, i64 %nargs) nounwind {{
-entry:
-  {heads()}
-  {room()}
-  %right = icmp eq i64 %nargs, %n
-  %starts = and i1 %right, %room
-  br i1 %starts, label %arg, label %no
-arg:
-  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
-  %more = icmp slt i64 %i, %n
-  br i1 %more, label %one, label %yes
-one:
-  %ap = getelementptr ptr, ptr %args, i64 %i
-  %a = load ptr, ptr %ap
-  {word("kp", "kinds", "%i")}
-  %kind = load i64, ptr %kp
+
+def was_read(known: str) -> str:
+    """Whether memory %away from a root's start was read through %layout."""
+    return f"""%again = call i1 @has_read(
+    ptr %notes, ptr %{known}, i64 %away, i64 {abi.SEEN}, i64 %layout, i1 true)"""
+
+
+FITS = f"""
+  {read_word("a", "args", "%i", "ptr")}
+  {read_word("kind", "kinds", "%i")}
   %fills = icmp eq i64 %kind, {plan.FILLED}
   switch i64 %kind, label %no [
     i64 {plan.TENSOR}, label %ask
     i64 {plan.FILLED}, label %ask
-    i64 {plan.FLOAT}, label %next
-    i64 {plan.INT}, label %next ]
+    i64 {plan.FLOAT}, label %i.next
+    i64 {plan.INT}, label %i.next ]
 ask:
   %is = call i1 @is_tensor(ptr %a)
   br i1 %is, label %tensor, label %no
 tensor:
   {argument()}
-  {word("dtypep", "factat", plan.DTYPE)}
-  {word("itemp", "factat", plan.ITEMSIZE)}
-  {word("extentp", "factat", plan.EXTENT)}
-  {word("bytesp", "factat", plan.NBYTES)}
-  %dtype = load i64, ptr %dtypep
-  %bytes = load i64, ptr %bytesp
+  {read_word("dtype", "fact", plan.DTYPE)}
+  {read_word("bytes", "fact", plan.NBYTES)}
   %known = call ptr @root_known(ptr %notes, ptr %r)
-  {word("heldp", "known", abi.HELD)}
-  {word("heldtypep", "known", abi.HELD_DTYPE)}
-  {word("heldbytesp", "known", abi.HELD_BYTES)}
-  %held = load i64, ptr %heldp
-  %heldtype = load i64, ptr %heldtypep
-  %heldbytes = load i64, ptr %heldbytesp
+  {read_word("held", "known", abi.HELD)}
+  {read_word("heldtype", "known", abi.HELD_DTYPE)}
+  {read_word("heldbytes", "known", abi.HELD_BYTES)}
   %isheld = icmp ne i64 %held, 0
   %atstart = icmp eq i64 %away, 0
   %sametype = icmp eq i64 %heldtype, %dtype
-  {at("ownp", "r", OWNER)}
-  %owner = load ptr, ptr %ownp
+  {read_at("owner", "r", OWNER)}
   %isalone = icmp eq ptr %owner, null
   br i1 %isheld, label %written, label %found
 written:
@@ -219,8 +166,8 @@ written:
   %same = and i1 %samelayout, %atstart
   br i1 %same, label %fits, label %inside
 inside:
-  %item = load i64, ptr %itemp
-  %extent = load i64, ptr %extentp
+  {read_word("item", "fact", plan.ITEMSIZE)}
+  {read_word("extent", "fact", plan.EXTENT)}
   %low = sub i64 %item, 1
   %off = and i64 %away, %low
   %aligned = icmp eq i64 %off, 0
@@ -232,10 +179,10 @@ inside:
 found:
   br i1 %isalone, label %fits, label %shared
 shared:
-  %again = call i1 @was_read(ptr %notes, ptr %known, i64 %away, i64 %layout)
+  {was_read("known")}
   br i1 %again, label %fits, label %no
 fits:
-  br i1 %fills, label %fill, label %next
+  br i1 %fills, label %fill, label %i.next
 fill:
   %whole = and i1 %atstart, %isalone
   br i1 %whole, label %renew, label %no
@@ -244,46 +191,53 @@ renew:
 rewrite:
   %samebytes = icmp eq i64 %heldbytes, %bytes
   %alike = and i1 %samebytes, %sametype
-  br i1 %alike, label %next, label %no
-overwrite:
-  %covers = call i1 @reads_cover(ptr %notes, ptr %known, i64 %bytes)
-  br i1 %covers, label %next, label %no
-next:
-  %i1 = add i64 %i, 1
-  br label %arg
-yes:
+  br i1 %alike, label %i.next, label %no
+overwrite: ; all reads of it were of just these bytes
+  %other = call i1 @has_read(
+    ptr %notes, ptr %known, i64 0, i64 {abi.SEEN_BYTES}, i64 %bytes, i1 false)
+  br i1 %other, label %no, label %i.next
+"""
+
+FITTING = f"""
+; whether a call can be noted here
+define internal i1 @note_fits(ptr %notes, ptr %plan, ptr %args, i64 %nargs) nounwind {{
+entry:
+  {heads()}
+  {room()}
+  %right = icmp eq i64 %nargs, %n
+  %starts = and i1 %right, %room
+  br i1 %starts, label %all, label %no
+all:
+  {each("i", "%n", FITS)}
   ret i1 true
 no:
   ret i1 false
 }}
 """
 
-ADDING = f"""
-define internal void @add_word(ptr %notes, i64 %value) nounwind {{
+
+def adding(name: str, buffer: int) -> str:
+    """A function that adds a word to a buffer."""
+    return f"""
+define internal void @{name}(ptr %notes, i64 %value) nounwind {{
 entry:
-  {start("words", abi.WORDS)}
-  {count("n", abi.WORDS)}
+  {start("words", buffer)}
+  {count("n", buffer)}
   {word("to", "words", "%n")}
   store i64 %value, ptr %to
   %n1 = add i64 %n, 1
   store i64 %n1, ptr %n.at
   ret void
-}}
-define internal void @add_number(ptr %notes, i64 %value) nounwind {{
-entry:
-  {start("numbers", abi.NUMBERS)}
-  {count("n", abi.NUMBERS)}
-  {word("to", "numbers", "%n")}
-  store i64 %value, ptr %to
-  %n1 = add i64 %n, 1
-  store i64 %n1, ptr %n.at
-  ret void
-}}
+}}"""
+
+
+ADDING = f"""
+{adding("add_word", abi.WORDS)}
+{adding("add_number", abi.NUMBERS)}
 ; the number of a root, which is held from now on; words count from where it was first met
 define internal i64 @number_of(ptr %notes, ptr %r, i64 %away) nounwind {{
 entry:
-  {at("markp", "r", MARK)}
-  %mark = load i32, ptr %markp
+  {read_at("mark", "r", MARK, "i32")}
   %known = icmp ne i32 %mark, 0
   br i1 %known, label %old, label %new
 old:
@@ -297,12 +251,12 @@ new:
   {root("rec", "n")}
   store [{abi.ROOT_WORDS} x i64] zeroinitializer, ptr %rec
   store ptr %r, ptr %rec
-  {word("basep", "rec", abi.BASE)}
-  store i64 %away, ptr %basep
+  {word("base.at", "rec", abi.BASE)}
+  store i64 %away, ptr %base.at
   %n1 = add i64 %n, 1
   store i64 %n1, ptr %n.at
   %mark1 = trunc i64 %n1 to i32
-  store i32 %mark1, ptr %markp
+  store i32 %mark1, ptr %mark.at
   ret i64 %n
 }}
 ; a root holds a layout with these facts all over
@@ -310,17 +264,15 @@ define internal void @hold(ptr %notes, i64 %number, ptr %fact) nounwind {{
 entry:
   {start("roots", abi.ROOTS)}
   {root("rec", "number")}
-  {word("heldp", "rec", abi.HELD)}
-  {word("typep", "rec", abi.HELD_DTYPE)}
-  {word("bytesp", "rec", abi.HELD_BYTES)}
-  {word("facttypep", "fact", plan.DTYPE)}
-  {word("factbytesp", "fact", plan.NBYTES)}
+  {word("held.at", "rec", abi.HELD)}
+  {word("heldtype.at", "rec", abi.HELD_DTYPE)}
+  {word("heldbytes.at", "rec", abi.HELD_BYTES)}
   %layout = load i64, ptr %fact
-  %type = load i64, ptr %facttypep
-  %bytes = load i64, ptr %factbytesp
-  store i64 %layout, ptr %heldp
-  store i64 %type, ptr %typep
-  store i64 %bytes, ptr %bytesp
+  {read_word("type", "fact", plan.DTYPE)}
+  {read_word("bytes", "fact", plan.NBYTES)}
+  store i64 %layout, ptr %held.at
+  store i64 %type, ptr %heldtype.at
+  store i64 %bytes, ptr %heldbytes.at
   ret void
 }}
 ; memory of a root is read as it is, if no noted call wrote it or read it so
@@ -328,38 +280,90 @@ define internal void @read_as_is(ptr %notes, i64 %number, i64 %data, i64 %away, 
 entry:
   {start("roots", abi.ROOTS)}
   {root("rec", "number")}
-  {word("heldp", "rec", abi.HELD)}
+  {read_word("held", "rec", abi.HELD)}
   %layout = load i64, ptr %fact
-  %held = load i64, ptr %heldp
   %isheld = icmp ne i64 %held, 0
   br i1 %isheld, label %done, label %look
 look:
-  %again = call i1 @was_read(ptr %notes, ptr %rec, i64 %away, i64 %layout)
+  {was_read("rec")}
   br i1 %again, label %done, label %add
 add:
   {start("reads", abi.READS)}
   {count("n", abi.READS)}
   %read = getelementptr [{abi.READ_WORDS} x i64], ptr %reads, i64 %n
-  {word("lastp", "rec", abi.LAST_READ)}
-  {word("awayp", "read", abi.AWAY)}
-  {word("seenp", "read", abi.SEEN)}
-  {word("bytesp", "read", abi.SEEN_BYTES)}
-  {word("beforep", "read", abi.READ_BEFORE)}
-  {word("factbytesp", "fact", plan.NBYTES)}
-  %bytes = load i64, ptr %factbytesp
-  %before = load i64, ptr %lastp
+  {word("away.at", "read", abi.AWAY)}
+  {word("seen.at", "read", abi.SEEN)}
+  {word("seenbytes.at", "read", abi.SEEN_BYTES)}
+  {word("before.at", "read", abi.READ_BEFORE)}
+  {read_word("bytes", "fact", plan.NBYTES)}
+  {read_word("last", "rec", abi.LAST_READ)}
   %n1 = add i64 %n, 1
   store i64 %data, ptr %read
-  store i64 %away, ptr %awayp
-  store i64 %layout, ptr %seenp
-  store i64 %bytes, ptr %bytesp
-  store i64 %before, ptr %beforep
-  store i64 %n1, ptr %lastp
+  store i64 %away, ptr %away.at
+  store i64 %layout, ptr %seen.at
+  store i64 %bytes, ptr %seenbytes.at
+  store i64 %last, ptr %before.at
+  store i64 %n1, ptr %last.at
   store i64 %n1, ptr %n.at
   br label %done
 done:
   ret void
 }}
+"""
+
+TAKE = f"""
+  {read_word("a", "args", "%i", "ptr")}
+  {read_word("kind", "kinds", "%i")}
+  %isfloat = icmp eq i64 %kind, {plan.FLOAT}
+  %isint = icmp eq i64 %kind, {plan.INT}
+  %isnumber = or i1 %isfloat, %isint
+  br i1 %isnumber, label %number, label %tensor
+number:
+  {read_word("value", "scalars", "%i")}
+  call void @add_number(ptr %notes, i64 %value)
+  br label %i.next
+tensor:
+  {argument()}
+  %which = call i64 @number_of(ptr %notes, ptr %r, i64 %away)
+  call void @add_word(ptr %notes, i64 %which)
+  {start("roots", abi.ROOTS)}
+  {root("rec", "which")}
+  {read_word("base", "rec", abi.BASE)}
+  %beyond = sub i64 %away, %base
+  call void @add_word(ptr %notes, i64 %beyond)
+  call void @read_as_is(ptr %notes, i64 %which, i64 %data, i64 %away, ptr %fact)
+"""
+
+FILL = f"""
+  {read_word("fkind", "kinds", "%f")}
+  %fills = icmp eq i64 %fkind, {plan.FILLED}
+  br i1 %fills, label %fill, label %f.next
+fill:
+  {read_word("fa", "args", "%f", "ptr")}
+  %fs = call ptr @storage_of(ptr %fa)
+  %fr = call ptr @root_of(ptr %fs)
+  %fnumber = call i64 @number_of(ptr %notes, ptr %fr, i64 0)
+  {fact("ffact", "f")}
+  call void @hold(ptr %notes, i64 %fnumber, ptr %ffact)
+"""
+
+MAKE = f"""
+  %o = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %j
+  {read_word("source", "o", plan.SOURCE)}
+  %isview = icmp ne i64 %source, 0
+  br i1 %isview, label %j.next, label %fresh
+fresh:
+  {read_word("new", "made", "%j", "ptr")}
+  %newnumber = call i64 @number_of(ptr %notes, ptr %new, i64 0)
+  call void @add_word(ptr %notes, i64 %newnumber)
+  %after = add i64 %n, %j
+  {fact("ofact", "after")}
+  call void @hold(ptr %notes, i64 %newnumber, ptr %ofact)
+  {start("newroots", abi.ROOTS)}
+  {root("newroot", "newnumber", "newroots")}
+  {word("ismade.at", "newroot", abi.IS_MADE)}
+  store i64 1, ptr %ismade.at
+  call void @Py_DecRef(ptr %new) ; whoever wants it holds it; else its memory serves again
 """
 
 NOTING = f"""
@@ -371,94 +375,11 @@ entry:
   call void @Py_IncRef(ptr %self)
   %payload = ptrtoint ptr %self to i64
   call void @add_word(ptr %notes, i64 %payload)
-  br label %arg
-arg:
-  %i = phi i64 [ 0, %entry ], [ %i1, %argnext ]
-  %more = icmp slt i64 %i, %n
-  br i1 %more, label %one, label %tofill
-one:
-  %ap = getelementptr ptr, ptr %args, i64 %i
-  %a = load ptr, ptr %ap
-  {word("kp", "kinds", "%i")}
-  %kind = load i64, ptr %kp
-  %isfloat = icmp eq i64 %kind, {plan.FLOAT}
-  %isint = icmp eq i64 %kind, {plan.INT}
-  %isnumber = or i1 %isfloat, %isint
-  br i1 %isnumber, label %number, label %tensor
-number:
-  {word("scalar", "scalars", "%i")}
-  %value = load i64, ptr %scalar
-  call void @add_number(ptr %notes, i64 %value)
-  br label %argnext
-tensor:
-  {argument()}
-  %which = call i64 @number_of(ptr %notes, ptr %r, i64 %away)
-  call void @add_word(ptr %notes, i64 %which)
-  {start("roots", abi.ROOTS)}
-  {root("rec", "which")}
-  {word("basep", "rec", abi.BASE)}
-  %base = load i64, ptr %basep
-  %beyond = sub i64 %away, %base
-  call void @add_word(ptr %notes, i64 %beyond)
-  call void @read_as_is(ptr %notes, i64 %which, i64 %data, i64 %away, ptr %factat)
-  br label %argnext
-argnext:
-  %i1 = add i64 %i, 1
-  br label %arg
-tofill:
-  %f = phi i64 [ 0, %arg ], [ %f1, %fillnext ]
-  %moref = icmp slt i64 %f, %n
-  br i1 %moref, label %fillone, label %out
-fillone:
-  {word("fkp", "kinds", "%f")}
-  %fkind = load i64, ptr %fkp
-  %fills = icmp eq i64 %fkind, {plan.FILLED}
-  br i1 %fills, label %fill, label %fillnext
-fill:
-  %fap = getelementptr ptr, ptr %args, i64 %f
-  %fa = load ptr, ptr %fap
-  %fs = call ptr @storage_of(ptr %fa)
-  %fr = call ptr @root_of(ptr %fs)
-  %fnumber = call i64 @number_of(ptr %notes, ptr %fr, i64 0)
-  %ffact = getelementptr [{plan.FACT_WORDS} x i64], ptr %facts, i64 %f
-  call void @hold(ptr %notes, i64 %fnumber, ptr %ffact)
-  br label %fillnext
-fillnext:
-  %f1 = add i64 %f, 1
-  br label %tofill
-out:
-  {word("noutp", "plan", plan.OUTPUTS)}
-  %nout = load i64, ptr %noutp
+  {each("i", "%n", TAKE)}
+  {each("f", "%n", FILL)}
+  {read_word("nout", "plan", plan.OUTPUTS)}
   {word("outs", "kinds", "%n")}
-  br label %output
-output:
-  %j = phi i64 [ 0, %out ], [ %j1, %outnext ]
-  %moreo = icmp slt i64 %j, %nout
-  br i1 %moreo, label %outone, label %done
-outone:
-  %op = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %j
-  {word("sourcep", "op", plan.SOURCE)}
-  %source = load i64, ptr %sourcep
-  %isview = icmp ne i64 %source, 0
-  br i1 %isview, label %outnext, label %fresh
-fresh:
-  %madep = getelementptr ptr, ptr %made, i64 %j
-  %new = load ptr, ptr %madep
-  %newnumber = call i64 @number_of(ptr %notes, ptr %new, i64 0)
-  call void @add_word(ptr %notes, i64 %newnumber)
-  %ofact0 = add i64 %n, %j
-  %ofact = getelementptr [{plan.FACT_WORDS} x i64], ptr %facts, i64 %ofact0
-  call void @hold(ptr %notes, i64 %newnumber, ptr %ofact)
-  {start("newroots", abi.ROOTS)}
-  {root("newroot", "newnumber").replace("%roots", "%newroots")}
-  {word("ismadep", "newroot", abi.IS_MADE)}
-  store i64 1, ptr %ismadep
-  call void @Py_DecRef(ptr %new) ; whoever wants it holds it; else its memory serves again
-  br label %outnext
-outnext:
-  %j1 = add i64 %j, 1
-  br label %output
-done:
+  {each("j", "%nout", MAKE)}
   ret void
 }}
 """

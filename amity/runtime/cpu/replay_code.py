@@ -5,8 +5,33 @@ from __future__ import annotations
 from amity.runtime import plan
 
 from . import abi
-from .abi import DATA, MARK, PAYLOAD, at, cell
-from .note_code import count, root, start, word
+from .abi import DATA, MARK, PAYLOAD, cell
+from .flow import at, each, read_at, read_word, word
+from .note_code import count, root, start
+
+NONE = f"""%none = load ptr, ptr {cell("none")}
+  call void @Py_IncRef(ptr %none)
+  ret ptr %none"""
+
+LIVING = f"""
+  {root("rec", "r")}
+  {read_word("ismade", "rec", abi.IS_MADE)}
+  %isfound = icmp eq i64 %ismade, 0
+  br i1 %isfound, label %r.seen, label %ask
+ask:
+  %s = load ptr, ptr %rec
+  %gone = icmp eq ptr %s, null
+  br i1 %gone, label %r.seen, label %alive
+alive:
+  call void @Py_IncRef(ptr %s) ; until the notes are cleared
+  store i64 {abi.KEPT}, ptr %ismade.at
+  {word("to", "words", "%k")}
+  store i64 %r, ptr %to
+  %kalive = add i64 %k, 1
+  br label %r.seen
+r.seen:
+  %k1 = phi i64 [ %k, %r.body ], [ %k, %ask ], [ %kalive, %alive ]
+"""
 
 SEALING = f"""
 ; a root that a call made is gone: nobody held it
@@ -31,45 +56,43 @@ entry:
   %isempty = icmp eq i64 %nwords, 0
   br i1 %isempty, label %nothing, label %begin
 nothing:
-  %none = load ptr, ptr {cell("none")}
-  call void @Py_IncRef(ptr %none)
-  ret ptr %none
+  {NONE}
 begin:
   {word("zero", "words", "%nwords")}
   store i64 0, ptr %zero
   %from = add i64 %nwords, 1
-  br label %look
-look:
-  %r = phi i64 [ 0, %begin ], [ %r1, %next ]
-  %k = phi i64 [ %from, %begin ], [ %k1, %next ]
-  %more = icmp slt i64 %r, %nroots
-  br i1 %more, label %one, label %sealed
-one:
-  {root("rec", "r")}
-  {word("ismadep", "rec", abi.IS_MADE)}
-  %made = load i64, ptr %ismadep
-  %ismade = icmp ne i64 %made, 0
-  br i1 %ismade, label %ask, label %next
-ask:
-  %s = load ptr, ptr %rec
-  %gone = icmp eq ptr %s, null
-  br i1 %gone, label %next, label %alive
-alive:
-  call void @Py_IncRef(ptr %s) ; until the notes are cleared
-  store i64 {abi.KEPT}, ptr %ismadep
-  {word("to", "words", "%k")}
-  store i64 %r, ptr %to
-  %kalive = add i64 %k, 1
-  br label %next
-next:
-  %k1 = phi i64 [ %k, %one ], [ %k, %ask ], [ %kalive, %alive ]
-  %r1 = add i64 %r, 1
-  br label %look
-sealed:
+  {each("r", "%nroots", LIVING, [("i64", "k", "%from", "%k1")])}
   %size = mul i64 %k, 8
   %key = call ptr @PyBytes_FromStringAndSize(ptr %words, i64 %size)
   ret ptr %key
 }}
+"""
+
+SLOT = f"""
+  %isread = icmp slt i64 %i, %nreads
+  br i1 %isread, label %read, label %beyond
+read:
+  %rec = getelementptr [{abi.READ_WORDS} x i64], ptr %reads, i64 %i
+  %address = load ptr, ptr %rec
+  br label %fill
+beyond:
+  %istarget = icmp slt i64 %i, %memory
+  br i1 %istarget, label %target, label %number
+target:
+  %t = sub i64 %i, %nreads
+  {read_word("which", "targets", "%t")}
+  {root("into", "which")}
+  %s = load ptr, ptr %into
+  {read_at("data", "s", DATA)}
+  br label %fill
+number:
+  %k = sub i64 %i, %memory
+  {word("value", "numbers", "%k")}
+  br label %fill
+fill:
+  %base = phi ptr [ %address, %read ], [ %data, %target ], [ %value, %number ]
+  {word("slot", "slots", "%i")}
+  store ptr %base, ptr %slot
 """
 
 REPLAYING = f"""
@@ -78,11 +101,9 @@ REPLAYING = f"""
 define ptr @amity_replay(ptr %self, ptr %ignored) nounwind {{
 entry:
   %notes = load ptr, ptr {cell("notes")}
-  {at("planp", "self", PAYLOAD)}
-  {word("ntargetsp", "planp", 1)}
-  {word("targets", "planp", 2)}
-  %plan = load ptr, ptr %planp
-  %ntargets = load i64, ptr %ntargetsp
+  {read_at("plan", "self", PAYLOAD)}
+  {read_word("ntargets", "plan.at", 1)}
+  {word("targets", "plan.at", 2)}
   %n = load i64, ptr %plan
   {start("roots", abi.ROOTS)}
   {start("reads", abi.READS)}
@@ -99,59 +120,43 @@ wrong:
 begin:
   %nslots = add i64 %n, 2
   %slots = alloca ptr, i64 %nslots
-  br label %slot
-slot:
-  %i = phi i64 [ 0, %begin ], [ %i1, %fill ]
-  %more = icmp slt i64 %i, %n
-  br i1 %more, label %which, label %run
-which:
-  %isread = icmp slt i64 %i, %nreads
-  br i1 %isread, label %read, label %beyond
-read:
-  %rec = getelementptr [{abi.READ_WORDS} x i64], ptr %reads, i64 %i
-  %address = load ptr, ptr %rec
-  br label %fill
-beyond:
-  %istarget = icmp slt i64 %i, %memory
-  br i1 %istarget, label %target, label %number
-target:
-  %t = sub i64 %i, %nreads
-  {word("targetp", "targets", "%t")}
-  %which.root = load i64, ptr %targetp
-  {root("into", "which.root")}
-  %s = load ptr, ptr %into
-  {at("dp", "s", DATA)}
-  %data = load ptr, ptr %dp
-  br label %fill
-number:
-  %k = sub i64 %i, %memory
-  {word("value", "numbers", "%k")}
-  br label %fill
-fill:
-  %base = phi ptr [ %address, %read ], [ %data, %target ], [ %value, %number ]
-  %slotp = getelementptr ptr, ptr %slots, i64 %i
-  store ptr %base, ptr %slotp
-  %i1 = add i64 %i, 1
-  br label %slot
-run:
+  {each("i", "%n", SLOT)}
   %ran = call i1 @run_steps(ptr %plan, ptr %slots, i64 %n)
   call void @clear(ptr %notes)
   br i1 %ran, label %done, label %failed
 failed:
   ret ptr null
 done:
-  %none = load ptr, ptr {cell("none")}
-  call void @Py_IncRef(ptr %none)
-  ret ptr %none
+  {NONE}
 }}
 ; forget() -> None
 define ptr @amity_forget(ptr %self, ptr %ignored) nounwind {{
   %notes = load ptr, ptr {cell("notes")}
   call void @clear(ptr %notes)
-  %none = load ptr, ptr {cell("none")}
-  call void @Py_IncRef(ptr %none)
-  ret ptr %none
+  {NONE}
 }}
+"""
+
+UNMARK = f"""
+  {root("urec", "u")}
+  %us = load ptr, ptr %urec
+  %ugone = icmp eq ptr %us, null
+  br i1 %ugone, label %u.next, label %mark
+mark:
+  {at("mark.at", "us", MARK)}
+  store i32 0, ptr %mark.at
+"""
+
+RELEASE = f"""
+  {root("rec", "r")}
+  %s = load ptr, ptr %rec
+  %gone = icmp eq ptr %s, null
+  {read_word("ismade", "rec", abi.IS_MADE)}
+  %isothers = icmp eq i64 %ismade, 1
+  %stays = or i1 %gone, %isothers
+  br i1 %stays, label %r.next, label %release
+release:
+  call void @Py_DecRef(ptr %s)
 """
 
 CLEARING = f"""
@@ -164,65 +169,27 @@ entry:
   {count("nwords", abi.WORDS)}
   {start("roots", abi.ROOTS)}
   {count("nroots", abi.ROOTS)}
-  br label %unmark
-unmark:
-  %u = phi i64 [ 0, %entry ], [ %u1, %unmarked ]
-  %moreu = icmp slt i64 %u, %nroots
-  br i1 %moreu, label %unmarkone, label %call
-unmarkone:
-  {root("urec", "u")}
-  %us = load ptr, ptr %urec
-  %ugone = icmp eq ptr %us, null
-  br i1 %ugone, label %unmarked, label %mark
-mark:
-  {at("markp", "us", MARK)}
-  store i32 0, ptr %markp
-  br label %unmarked
-unmarked:
-  %u1 = add i64 %u, 1
-  br label %unmark
+  {each("u", "%nroots", UNMARK)}
+  br label %call
 call:
-  %c = phi i64 [ 0, %unmark ], [ %c1, %drop ]
+  %c = phi i64 [ 0, %u.done ], [ %c1, %drop ]
   %morec = icmp slt i64 %c, %nwords
-  br i1 %morec, label %drop, label %root
+  br i1 %morec, label %drop, label %release_roots
 drop:
-  {word("payloadp", "words", "%c")}
-  %payload = load ptr, ptr %payloadp
-  {at("planp", "payload", PAYLOAD)}
-  %plan = load ptr, ptr %planp
-  {word("notedp", "plan", plan.NOTED)}
-  %noted = load i64, ptr %notedp
+  {read_word("payload", "words", "%c", "ptr")}
+  {read_at("plan", "payload", PAYLOAD)}
+  {read_word("noted", "plan", plan.NOTED)}
   %c1 = add i64 %c, %noted
   call void @Py_DecRef(ptr %payload)
   br label %call
-root:
-  %r = phi i64 [ 0, %call ], [ %r1, %rootnext ]
-  %morer = icmp slt i64 %r, %nroots
-  br i1 %morer, label %rootone, label %done
-rootone:
-  {root("rec", "r")}
-  %s = load ptr, ptr %rec
-  %gone = icmp eq ptr %s, null
-  {word("ismadep", "rec", abi.IS_MADE)}
-  %ismade = load i64, ptr %ismadep
-  %isothers = icmp eq i64 %ismade, 1
-  %stays = or i1 %gone, %isothers
-  br i1 %stays, label %rootnext, label %release
-release:
-  call void @Py_DecRef(ptr %s)
-  br label %rootnext
-rootnext:
-  %r1 = add i64 %r, 1
-  br label %root
-done:
-  {word("wordsnp", "notes", abi.WORDS + 1)}
-  {word("numbersnp", "notes", abi.NUMBERS + 1)}
-  {word("rootsnp", "notes", abi.ROOTS + 1)}
-  {word("readsnp", "notes", abi.READS + 1)}
-  store i64 0, ptr %wordsnp
-  store i64 0, ptr %numbersnp
-  store i64 0, ptr %rootsnp
-  store i64 0, ptr %readsnp
+release_roots:
+  {each("r", "%nroots", RELEASE)}
+  {word("nnumbers.at", "notes", abi.NUMBERS + 1)}
+  {word("nreads.at", "notes", abi.READS + 1)}
+  store i64 0, ptr %nwords.at
+  store i64 0, ptr %nnumbers.at
+  store i64 0, ptr %nroots.at
+  store i64 0, ptr %nreads.at
   store ptr %recorder, ptr {cell("recorder")}
   ret void
 }}

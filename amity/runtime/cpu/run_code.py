@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from amity.runtime import plan
 
-from .abi import DATA, FILLED_HEAP, NOTED_HEAP, PAYLOAD, VERSION, at, cell
+from .abi import DATA, FILLED_HEAP, NOTED_HEAP, PAYLOAD, VERSION, cell
+from .flow import at, drop_if_there, each, read_at, read_word, when, word
 from .keep_code import KEEPING, LOOKUP
 
 RUNS, TOLD, NOTED = range(3)  # what becomes of a call
+
+PASS_ON = f"""
+  {read_word("argument", "args", "%i", "ptr")}
+  %place = add i64 %i, 2
+  {word("to", "stack", "%place")}
+  store ptr %argument, ptr %to
+"""
 
 ENTRY = f"""
 define internal ptr @fail(ptr %cellp, ptr %text) noinline cold {{
@@ -37,10 +45,8 @@ define ptr @amity_note(ptr %self, ptr %recorder) nounwind {{
 }}
 define ptr @amity_run(ptr %self, ptr %args, i64 %nargs) nounwind {{
 entry:
-  {at("planp", "self", PAYLOAD)}
-  %plan = load ptr, ptr %planp
-  %flagp = getelementptr i64, ptr %plan, i64 {plan.FLAGS}
-  %flags = load i64, ptr %flagp
+  {read_at("plan", "self", PAYLOAD)}
+  {read_word("flags", "plan", plan.FLAGS)}
   %unbuilt = and i64 %flags, {plan.UNBUILT}
   %is_unbuilt = icmp ne i64 %unbuilt, 0
   %recorder = load ptr, ptr {cell("recorder")}
@@ -66,10 +72,8 @@ whose:
   %is_here = icmp eq i64 %here, %there
   %is_anywhere = icmp eq i64 %there, 0
   %is_mine = or i1 %is_here, %is_anywhere
-  {at("planp", "self", PAYLOAD)}
-  %plan = load ptr, ptr %planp
-  %flagp = getelementptr i64, ptr %plan, i64 {plan.FLAGS}
-  %flags = load i64, ptr %flagp
+  {read_at("plan", "self", PAYLOAD)}
+  {read_word("flags", "plan", plan.FLAGS)}
   %untold = and i64 %flags, {plan.UNTOLD}
   %is_told = icmp eq i64 %untold, 0
   %tells = and i1 %is_mine, %is_told
@@ -93,22 +97,9 @@ tell:
   %count = add i64 %nargs, 2
   %stack = alloca ptr, i64 %count
   store ptr %self, ptr %stack
-  %second = getelementptr ptr, ptr %stack, i64 1
+  {word("second", "stack", 1)}
   store ptr %made, ptr %second
-  br label %copy
-copy:
-  %i = phi i64 [ 0, %tell ], [ %i1, %copyone ]
-  %more = icmp slt i64 %i, %nargs
-  br i1 %more, label %copyone, label %told
-copyone:
-  %from = getelementptr ptr, ptr %args, i64 %i
-  %argument = load ptr, ptr %from
-  %at = add i64 %i, 2
-  %to = getelementptr ptr, ptr %stack, i64 %at
-  store ptr %argument, ptr %to
-  %i1 = add i64 %i, 1
-  br label %copy
-told:
+  {each("i", "%nargs", PASS_ON)}
   %answer = call ptr @PyObject_Vectorcall(ptr %recorder, ptr %stack, i64 %count, ptr null)
   call void @Py_DecRef(ptr %made)
   ret ptr %answer
@@ -132,45 +123,11 @@ none:
 }}
 """
 
-CALL = f"""
-define internal ptr @run(ptr %self, ptr %args, i64 %nargs, i64 %how) nounwind {{
-entry:
-  {at("planp", "self", PAYLOAD)}
-  %plan = load ptr, ptr %planp
-  %p1 = getelementptr i64, ptr %plan, i64 {plan.OUTPUTS}
-  %p5 = getelementptr i64, ptr %plan, i64 {plan.RESULT}
-  %p6 = getelementptr i64, ptr %plan, i64 {plan.BUMPS}
-  %kinds = getelementptr i64, ptr %plan, i64 {plan.HEAD}
-  %n = load i64, ptr %plan
-  %nout = load i64, ptr %p1
-  %mode = load i64, ptr %p5
-  %nbump = load i64, ptr %p6
-  %outs = getelementptr i64, ptr %kinds, i64 %n
-  %no4 = mul i64 %nout, {plan.OUTPUT_WORDS}
-  %bumps = getelementptr i64, ptr %outs, i64 %no4
-  %nslots0 = add i64 %n, %nout
-  %nslots = add i64 %nslots0, 2
-  %slots = alloca ptr, i64 %nslots
-  %scalars = alloca i64, i64 %nslots
-  %made = alloca ptr, i64 %nslots
-  %runs = icmp eq i64 %how, {RUNS}
-  %heap = select i1 %runs, i64 {FILLED_HEAP}, i64 {NOTED_HEAP}
-  %okn = icmp eq i64 %nargs, %n
-  br i1 %okn, label %arg, label %bad
-bad:
-  %e0 = call ptr @fail(ptr {cell("type_error")}, ptr @type_text)
-  ret ptr null
-arg:
-  %i = phi i64 [ 0, %entry ], [ %i1, %argnext ]
-  %more = icmp slt i64 %i, %n
-  br i1 %more, label %argone, label %outsetup
-argone:
-  %ap = getelementptr ptr, ptr %args, i64 %i
-  %a = load ptr, ptr %ap
-  %kp = getelementptr i64, ptr %kinds, i64 %i
-  %kind = load i64, ptr %kp
-  %slot = getelementptr ptr, ptr %slots, i64 %i
-  %scalar = getelementptr i64, ptr %scalars, i64 %i
+TAKE = f"""
+  {read_word("a", "args", "%i", "ptr")}
+  {read_word("kind", "kinds", "%i")}
+  {word("slot", "slots", "%i")}
+  {word("scalar", "scalars", "%i")}
   switch i64 %kind, label %bad [
     i64 {plan.TENSOR}, label %astensor
     i64 {plan.FILLED}, label %astensor
@@ -182,86 +139,107 @@ astensor:
   br i1 %is, label %tensorok, label %bad
 tensorok:
   %s = call ptr @storage_of(ptr %a)
-  {at("dp", "s", DATA)}
-  %d = load ptr, ptr %dp
+  {read_at("d", "s", DATA)}
   store ptr %d, ptr %slot
-  br label %argnext
+  br label %i.next
 asfloat:
   %f = call double @PyFloat_AsDouble(ptr %a)
   store double %f, ptr %scalar
   store ptr %scalar, ptr %slot
   %fneg = fcmp oeq double %f, -1.0
-  br i1 %fneg, label %check, label %argnext
+  br i1 %fneg, label %check, label %i.next
 asint:
   %l = call i64 @PyLong_AsLongLong(ptr %a)
   store i64 %l, ptr %scalar
   store ptr %scalar, ptr %slot
   %lneg = icmp eq i64 %l, -1
-  br i1 %lneg, label %check, label %argnext
+  br i1 %lneg, label %check, label %i.next
 check:
   %err = call ptr @PyErr_Occurred()
   %iserr = icmp ne ptr %err, null
-  br i1 %iserr, label %failed, label %argnext
+  br i1 %iserr, label %failed, label %i.next
 failed:
   ret ptr null
-argnext:
-  %i1 = add i64 %i, 1
-  br label %arg
-outsetup:
-  br label %out
-out:
-  %j = phi i64 [ 0, %outsetup ], [ %j1, %outnext ]
-  %moreo = icmp slt i64 %j, %nout
-  br i1 %moreo, label %outone, label %temps
-outone:
-  %o4 = mul i64 %j, {plan.OUTPUT_WORDS}
-  %op = getelementptr i64, ptr %outs, i64 %o4
-  %madep = getelementptr ptr, ptr %made, i64 %j
+bad:
+  %e0 = call ptr @fail(ptr {cell("type_error")}, ptr @type_text)
+  ret ptr null
+"""
+
+MAKE = f"""
+  %o = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %j
+  {word("madep", "made", "%j")}
   %oslot0 = add i64 %n, %j
-  %oslot = getelementptr ptr, ptr %slots, i64 %oslot0
-  %pool = load ptr, ptr %op
-  %op2 = getelementptr i64, ptr %op, i64 {plan.SOURCE}
-  %alias = load i64, ptr %op2
-  %isalias = icmp ne i64 %alias, 0
-  br i1 %isalias, label %shared, label %fresh
+  {word("oslot", "slots", "%oslot0")}
+  %pool = load ptr, ptr %o
+  {read_word("source", "o", plan.SOURCE)}
+  %isview = icmp ne i64 %source, 0
+  br i1 %isview, label %shared, label %fresh
 shared:
-  %op3 = getelementptr i64, ptr %op, i64 {plan.OFFSET}
-  %aoff = load i64, ptr %op3
-  %aslot = sub i64 %alias, 1
-  %aargp = getelementptr ptr, ptr %args, i64 %aslot
-  %aarg = load ptr, ptr %aargp
-  %as = call ptr @storage_of(ptr %aarg)
-  %al = call ptr @amity_alias_of(ptr %as, i64 %aoff, ptr %pool)
+  {read_word("offset", "o", plan.OFFSET)}
+  %sourceslot = sub i64 %source, 1
+  {read_word("whole", "args", "%sourceslot", "ptr")}
+  %ws = call ptr @storage_of(ptr %whole)
+  %view = call ptr @amity_alias_of(ptr %ws, i64 %offset, ptr %pool)
   br label %outgot
 fresh:
-  %fs = call ptr @take(ptr %pool, i64 %heap)
+  %new = call ptr @take(ptr %pool, i64 %heap)
   br label %outgot
 outgot:
-  %os = phi ptr [ %al, %shared ], [ %fs, %fresh ]
+  %os = phi ptr [ %view, %shared ], [ %new, %fresh ]
   %onull = icmp eq ptr %os, null
   br i1 %onull, label %undo, label %outok
 outok:
   store ptr %os, ptr %madep
-  {at("odp", "os", DATA)}
-  %od = load ptr, ptr %odp
+  {read_at("od", "os", DATA)}
   store ptr %od, ptr %oslot
-  br label %outnext
-outnext:
-  %j1 = add i64 %j, 1
-  br label %out
-undo:
-  %u = phi i64 [ %j, %outgot ], [ %u1, %undone ], [ %nout, %steps ]
-  %moreu = icmp sgt i64 %u, 0
-  br i1 %moreu, label %undone, label %failed2
-undone:
-  %u1 = sub i64 %u, 1
-  %up = getelementptr ptr, ptr %made, i64 %u1
-  %us = load ptr, ptr %up
+"""
+
+UNDO = f"""
+  {read_word("us", "made", "%u", "ptr")}
   call void @Py_DecRef(ptr %us)
-  br label %undo
-failed2:
-  ret ptr null
-temps:
+"""
+
+BUMP = f"""
+  {read_word("varg", "bumps", "%v")}
+  {read_word("va", "args", "%varg", "ptr")}
+  %vs = call ptr @storage_of(ptr %va)
+  %vr = call ptr @root_of(ptr %vs)
+  {read_at("version", "vr", VERSION, "i32")}
+  %version1 = add i32 %version, 1
+  store i32 %version1, ptr %version.at
+"""
+
+GIVE = f"""
+  {read_word("rs", "made", "%r", "ptr")}
+  %ro = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %r
+  {read_word("rlayout", "ro", plan.LAYOUT, "ptr")}
+  %rt = call ptr @tensor(ptr %rs, ptr %rlayout)
+  %set = call i32 @PyTuple_SetItem(ptr %tuple, i64 %r, ptr %rt)
+"""
+
+CALL = f"""
+define internal ptr @run(ptr %self, ptr %args, i64 %nargs, i64 %how) nounwind {{
+entry:
+  {read_at("plan", "self", PAYLOAD)}
+  %n = load i64, ptr %plan
+  {read_word("nout", "plan", plan.OUTPUTS)}
+  {read_word("mode", "plan", plan.RESULT)}
+  {read_word("nbump", "plan", plan.BUMPS)}
+  {word("kinds", "plan", plan.HEAD)}
+  {word("outs", "kinds", "%n")}
+  %bumps = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %nout
+  %nslots0 = add i64 %n, %nout
+  %nslots = add i64 %nslots0, 2
+  %slots = alloca ptr, i64 %nslots
+  %scalars = alloca i64, i64 %nslots
+  %made = alloca ptr, i64 %nslots
+  %runs = icmp eq i64 %how, {RUNS}
+  %heap = select i1 %runs, i64 {FILLED_HEAP}, i64 {NOTED_HEAP}
+  %okn = icmp eq i64 %nargs, %n
+  br i1 %okn, label %takes, label %bad
+takes:
+  {each("i", "%n", TAKE)}
+  {each("j", "%nout", MAKE)}
   switch i64 %how, label %steps [
     i64 {TOLD}, label %versions
     i64 {NOTED}, label %note ]
@@ -271,24 +249,12 @@ note:
 steps:
   %ran = call i1 @run_steps(ptr %plan, ptr %slots, i64 %nslots0)
   br i1 %ran, label %versions, label %undo
+undo:
+  %nmade = phi i64 [ %j, %outgot ], [ %nout, %steps ]
+  {each("u", "%nmade", UNDO)}
+  ret ptr null
 versions:
-  %v = phi i64 [ 0, %temps ], [ 0, %note ], [ 0, %steps ], [ %v1, %bumpone ]
-  %morev = icmp slt i64 %v, %nbump
-  br i1 %morev, label %bumpone, label %result
-bumpone:
-  %vp = getelementptr i64, ptr %bumps, i64 %v
-  %varg = load i64, ptr %vp
-  %vap = getelementptr ptr, ptr %args, i64 %varg
-  %va = load ptr, ptr %vap
-  %vs = call ptr @storage_of(ptr %va)
-  %vr = call ptr @root_of(ptr %vs)
-  {at("vverp", "vr", VERSION)}
-  %ver = load i32, ptr %vverp
-  %ver1 = add i32 %ver, 1
-  store i32 %ver1, ptr %vverp
-  %v1 = add i64 %v, 1
-  br label %versions
-result:
+  {each("v", "%nbump", BUMP)}
   switch i64 %mode, label %rnone [
     i64 {plan.GIVES_TENSOR}, label %rone
     i64 {plan.GIVES_TUPLE}, label %rtuple
@@ -302,32 +268,47 @@ rself:
   call void @Py_IncRef(ptr %self0)
   ret ptr %self0
 rone:
-  %rs = load ptr, ptr %made
-  %rlp = getelementptr i64, ptr %outs, i64 {plan.LAYOUT}
-  %rl = load ptr, ptr %rlp
-  %rt = call ptr @tensor(ptr %rs, ptr %rl)
-  ret ptr %rt
+  %one = load ptr, ptr %made
+  {read_word("layout", "outs", plan.LAYOUT, "ptr")}
+  %t = call ptr @tensor(ptr %one, ptr %layout)
+  ret ptr %t
 rtuple:
   %tuple = call ptr @PyTuple_New(i64 %nout)
-  br label %rloop
-rloop:
-  %r = phi i64 [ 0, %rtuple ], [ %r1, %rnext ]
-  %morer = icmp slt i64 %r, %nout
-  br i1 %morer, label %rnext, label %rdone
-rnext:
-  %rmp = getelementptr ptr, ptr %made, i64 %r
-  %rms = load ptr, ptr %rmp
-  %r4 = mul i64 %r, {plan.OUTPUT_WORDS}
-  %r41 = add i64 %r4, {plan.LAYOUT}
-  %rmlp = getelementptr i64, ptr %outs, i64 %r41
-  %rml = load ptr, ptr %rmlp
-  %rmt = call ptr @tensor(ptr %rms, ptr %rml)
-  %set = call i32 @PyTuple_SetItem(ptr %tuple, i64 %r, ptr %rmt)
-  %r1 = add i64 %r, 1
-  br label %rloop
-rdone:
+  {each("r", "%nout", GIVE)}
   ret ptr %tuple
 }}
+"""
+
+FIND = f"""
+  %pair = getelementptr [2 x i64], ptr %buffers, i64 %b
+  %fslot = load i64, ptr %pair
+  {read_word("foff", "pair", 1)}
+  {read_word("fbase", "slots", "%fslot", "ptr")}
+  {at("faddr", "fbase", "%foff")}
+  {word("buf", "bufs", "%b")}
+  store ptr %faddr, ptr %buf
+"""
+
+STEP = f"""
+  %kernel = load ptr, ptr %q
+  {read_word("meta", "q", plan.META, "ptr")}
+  {read_word("grid", "q", plan.GRID)}
+  {read_word("grain", "q", plan.GRAIN)}
+  {read_word("nb", "q", plan.BUFFERS)}
+  {word("buffers", "q", plan.STEP_WORDS)}
+  %q1 = getelementptr [2 x i64], ptr %buffers, i64 %nb
+  %is_skipped = icmp slt i64 %k, %skips
+  br i1 %is_skipped, label %k.next, label %launch
+launch:
+  {each("b", "%nb", FIND)}
+  %wide = icmp sgt i64 %grid, %grain
+  br i1 %wide, label %parallel, label %serial
+parallel:
+  call void @amity_parallel(ptr %context, ptr %kernel, ptr %meta, ptr %bufs,
+                            i64 %grid, i64 %grain, ptr %scratchdata)
+  br label %k.next
+serial:
+  call void %kernel(ptr %meta, ptr %bufs, i64 0, i64 %grid, ptr %scratchdata)
 """
 
 STEPS = f"""
@@ -336,23 +317,16 @@ STEPS = f"""
 define internal i1 @run_steps(ptr %plan, ptr %slots, i64 %arenaslot) nounwind {{
 entry:
   %n = load i64, ptr %plan
-  %p1 = getelementptr i64, ptr %plan, i64 {plan.OUTPUTS}
-  %p2 = getelementptr i64, ptr %plan, i64 {plan.STEPS}
-  %p3 = getelementptr i64, ptr %plan, i64 {plan.ARENA}
-  %p4 = getelementptr i64, ptr %plan, i64 {plan.FLAGS}
-  %p6 = getelementptr i64, ptr %plan, i64 {plan.BUMPS}
-  %p7 = getelementptr i64, ptr %plan, i64 {plan.MOST}
-  %kinds = getelementptr i64, ptr %plan, i64 {plan.HEAD}
-  %nout = load i64, ptr %p1
-  %nsteps = load i64, ptr %p2
-  %arena = load ptr, ptr %p3
-  %flags = load i64, ptr %p4
-  %nbump = load i64, ptr %p6
-  %nbuf = load i64, ptr %p7
-  %no4 = mul i64 %nout, {plan.OUTPUT_WORDS}
-  %outs = getelementptr i64, ptr %kinds, i64 %n
-  %bumps = getelementptr i64, ptr %outs, i64 %no4
-  %steps = getelementptr i64, ptr %bumps, i64 %nbump
+  {read_word("nout", "plan", plan.OUTPUTS)}
+  {read_word("nsteps", "plan", plan.STEPS)}
+  {read_word("arena", "plan", plan.ARENA, "ptr")}
+  {read_word("flags", "plan", plan.FLAGS)}
+  {read_word("nbump", "plan", plan.BUMPS)}
+  {read_word("nbuf", "plan", plan.MOST)}
+  {word("kinds", "plan", plan.HEAD)}
+  {word("outs", "kinds", "%n")}
+  %bumps = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %nout
+  {word("steps", "bumps", "%nbump")}
   %bufs = alloca ptr, i64 %nbuf
   %hasarena = icmp ne ptr %arena, null
   br i1 %hasarena, label %taketemp, label %scratch
@@ -360,10 +334,11 @@ taketemp:
   %tb = call ptr @take(ptr %arena, i64 {FILLED_HEAP})
   %tnull = icmp eq ptr %tb, null
   br i1 %tnull, label %failed, label %tempok
+failed:
+  ret i1 false
 tempok:
-  {at("tdp", "tb", DATA)}
-  %td = load ptr, ptr %tdp
-  %tslot = getelementptr ptr, ptr %slots, i64 %arenaslot
+  {read_at("td", "tb", DATA)}
+  {word("tslot", "slots", "%arenaslot")}
   store ptr %td, ptr %tslot
   br label %scratch
 scratch:
@@ -375,104 +350,35 @@ takescratch:
   %sp = load ptr, ptr {cell("scratch_pool")}
   %sb = call ptr @take(ptr %sp, i64 {FILLED_HEAP})
   %snull = icmp eq ptr %sb, null
-  br i1 %snull, label %dropfail, label %scratchok
-dropfail:
-  br i1 %hasarena, label %droparena, label %failed
-droparena:
-  call void @Py_DecRef(ptr %arenablock)
-  br label %failed
-failed:
-  ret i1 false
+  br i1 %snull, label %droparena, label %scratchok
 scratchok:
-  {at("sdp", "sb", DATA)}
-  %sd = load ptr, ptr %sdp
+  {read_at("sd", "sb", DATA)}
   br label %go
 go:
   %scratchblock = phi ptr [ null, %scratch ], [ %sb, %scratchok ]
   %scratchdata = phi ptr [ null, %scratch ], [ %sd, %scratchok ]
-{LOOKUP}  %rel = and i64 %flags, {plan.RELEASE_GIL}
+  {LOOKUP}
+  %context = load ptr, ptr {cell("pool_context")}
+  %rel = and i64 %flags, {plan.RELEASE_GIL}
   %release = icmp ne i64 %rel, 0
-  br i1 %release, label %unlock, label %bump
+  br i1 %release, label %unlock, label %all
 unlock:
   %ts0 = call ptr @PyEval_SaveThread()
-  br label %bump
-bump:
+  br label %all
+all:
   %ts = phi ptr [ null, %begin ], [ %ts0, %unlock ]
-  %context = load ptr, ptr {cell("pool_context")}
-  br label %step
-step:
-  %k = phi i64 [ 0, %bump ], [ %k1, %stepnext ]
-  %q = phi ptr [ %steps, %bump ], [ %q1, %stepnext ]
-  %mores = icmp slt i64 %k, %nsteps
-  br i1 %mores, label %steprun, label %finish
-steprun:
-  %is_skipped = icmp slt i64 %k, %skips
-  %q_1 = getelementptr i64, ptr %q, i64 {plan.META}
-  %q_2 = getelementptr i64, ptr %q, i64 {plan.GRID}
-  %q_3 = getelementptr i64, ptr %q, i64 {plan.GRAIN}
-  %q_4 = getelementptr i64, ptr %q, i64 {plan.BUFFERS}
-  %q_5 = getelementptr i64, ptr %q, i64 {plan.STEP_WORDS}
-  %kernel = load ptr, ptr %q
-  %meta = load ptr, ptr %q_1
-  %grid = load i64, ptr %q_2
-  %grain = load i64, ptr %q_3
-  %nb = load i64, ptr %q_4
-  br i1 %is_skipped, label %stepnext, label %fill
-fill:
-  %b = phi i64 [ 0, %steprun ], [ %b1, %fillone ]
-  %moreb = icmp slt i64 %b, %nb
-  br i1 %moreb, label %fillone, label %launch
-fillone:
-  %b2 = mul i64 %b, 2
-  %fp = getelementptr i64, ptr %q_5, i64 %b2
-  %fp1 = getelementptr i64, ptr %fp, i64 1
-  %fslot = load i64, ptr %fp
-  %foff = load i64, ptr %fp1
-  %fsp = getelementptr ptr, ptr %slots, i64 %fslot
-  %fbase = load ptr, ptr %fsp
-  %faddr = getelementptr i8, ptr %fbase, i64 %foff
-  %bp = getelementptr ptr, ptr %bufs, i64 %b
-  store ptr %faddr, ptr %bp
-  %b1 = add i64 %b, 1
-  br label %fill
-launch:
-  %wide = icmp sgt i64 %grid, %grain
-  br i1 %wide, label %parallel, label %serial
-parallel:
-  call void @amity_parallel(ptr %context, ptr %kernel, ptr %meta, ptr %bufs,
-                            i64 %grid, i64 %grain, ptr %scratchdata)
-  br label %stepnext
-serial:
-  call void %kernel(ptr %meta, ptr %bufs, i64 0, i64 %grid, ptr %scratchdata)
-  br label %stepnext
-stepnext:
-  %k1 = add i64 %k, 1
-  %nb2 = mul i64 %nb, 2
-  %q1 = getelementptr i64, ptr %q_5, i64 %nb2
-  br label %step
-finish:
-  br i1 %release, label %lock, label %cleanup
-lock:
-  call void @PyEval_RestoreThread(ptr %ts)
-  br label %cleanup
-cleanup:
-  br i1 %keeps, label %keep, label %cleanup1
-keep:
-  call void @leave_kept(ptr %plan, ptr %keptblock, i64 %madetimes)
-  br label %cleanup1
-cleanup1:
-  %has_sb = icmp ne ptr %scratchblock, null
-  br i1 %has_sb, label %dropscratch, label %cleanup2
+  {each("k", "%nsteps", STEP, [("ptr", "q", "%steps", "%q1")])}
+  {when("release", "call void @PyEval_RestoreThread(ptr %ts)")}
+  {when("keeps", "call void @leave_kept(ptr %plan, ptr %keptblock, i64 %madetimes)")}
+  br label %dropscratch
 dropscratch:
-  call void @Py_DecRef(ptr %scratchblock)
-  br label %cleanup2
-cleanup2:
-  br i1 %hasarena, label %dropa, label %done
-dropa:
-  call void @Py_DecRef(ptr %arenablock)
-  br label %done
-done:
-  ret i1 true
+  %ran = phi i1 [ true, %keeps.no ], [ false, %lookup ]
+  {drop_if_there("scratchblock")}
+  br label %droparena
+droparena:
+  %out = phi i1 [ %ran, %scratchblock.is.no ], [ false, %takescratch ]
+  {drop_if_there("arenablock")}
+  ret i1 %out
 }}
 """
 

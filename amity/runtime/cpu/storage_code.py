@@ -21,11 +21,11 @@ from .abi import (
     SOURCE,
     SYSTEM,
     VERSION,
-    at,
     cell,
     text,
 )
 from .blocks import ALIGNMENT, HUGE, HUGE_PAGE, NOT_A_TENSOR, OUT_OF_MEMORY
+from .flow import at
 from .heap_code import SPAN_HEADER
 
 ALLOCATOR = f"""
