@@ -150,7 +150,8 @@ class Tiles(Product):
             count = count + ((left >> bit) & 1)
         is_wide = panel.lanes > tile.width
         is_whole = panel.lanes.eq(b.select(is_wide, tile.columns, b.const(tile.width, "i64")))
-        is_direct = is_whole if self.finish.is_direct else b.const(False, "bool")
+        is_turned = m["turned_row"].ne(0)
+        is_direct = is_whole & ~is_turned if self.finish.is_direct else b.const(False, "bool")
         sums = b.offset(b.scratch, (panel.at // tile.columns) * m["strip_panel"])
         column = x.column + panel.at
         with b.loop(0, count, 1, [b.const(0, "i64")]) as loop:
@@ -179,11 +180,23 @@ class Tiles(Product):
                     for n in sizes:
                         with b.branch(size.eq(n)):
                             b.call(f"tile{n}x{vectors}", *args)
-            with b.branch(x.is_last & ~is_direct):
+            with b.branch(x.is_last & ~is_direct & ~is_turned):
                 d, row = self.d_at(x.row + i, column), self.first_row + x.row + i
                 place = c, m["c_row"], d, size, panel.lanes, row, column
                 b.call("finish", b.meta, b.buffers, out, stride, *place)
             loop.next(i + size)
+        if tile.element == self.key.dtype:
+            with b.branch(x.is_last & is_turned):
+                self.finish_turned(x, sums, column, panel.lanes)
+
+    def finish_turned(self, x: Block, sums: Value, column: Value, lanes: Value) -> None:
+        """Finish a strip of sums whose rows are columns of C."""
+        b, m, size = self.b, self.meta, self.tile.bytes
+        turned, row = b.offset(sums, m["mc"] * m["strip_row"]), m["turned_row"]
+        rows = x.rows, row // size, b.const(ONE_PANEL, "i64")
+        b.call("turn", sums, size, m["strip_row"], turned, row, lanes, *rows)
+        place = self.c_at(column, x.row), m["c_row"], self.d_at(column, x.row)
+        b.call("finish", b.meta, b.buffers, turned, row, *place, lanes, x.rows, column, x.row)
 
 
 KINDS = {"tiles": Tiles, "dot": Dot, "axpy": Axpy}

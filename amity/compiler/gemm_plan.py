@@ -24,6 +24,7 @@ STREAM_COST = 8  # multiplications of a tile that take as long as one that waits
 DOT_ROWS, AXPY_ROWS = 4, 16  # rows up to which the streaming kernels win ...
 DOT_BYTES, AXPY_BYTES = 256 << 10, 3 << 20  # ... if there is more than one, and B is this large
 DOT_DEPTH = 32  # ... and sums are long enough to pay for adding lanes up
+MOST_TURNED = 128  # rows of A up to which it may be turned instead of B
 AXPY_SUMS = 16384  # sums that stay in the first cache
 
 
@@ -62,6 +63,10 @@ class Shape(NamedTuple):
         """The same product transposed: `C.T = B.T @ A.T`."""
         a, b, c, d = ((*s[:-2], s[-1], s[-2]) for s in self.strides)
         return Shape(self.n, self.m, self.k, self.batch, b, a, c, d)
+
+    def turned(self) -> Shape:
+        """The product transposed, but for C and D: A and B change places, sums are turned at last."""
+        return self.swapped()._replace(c=self.c, d=self.d)
 
     def merged(self) -> Shape:
         """Fewer dimensions in the batch: without those of size 1, neighbours joined if they can."""
@@ -137,11 +142,13 @@ def plan_gemm(
     kinds = ["tiles"] if is_ready else kinds_of(oriented, dtype)
     family = tuple([chosen_for(k)[0] for k in kinds])
     size, tile = itemsize(dtype), tile_of(target, dtype)
+    is_swapped, is_turned = chosen is not shape, False
+    if kind == "tiles" and not is_ready and is_better_turned(tile, chosen, dtype):
+        chosen, is_swapped, is_turned = chosen.turned(), not is_swapped, True
     rows, columns = split(tile, kind, chosen, threads)
     if kind == "tiles":
-        blocks = tile_blocks(
-            tile, key, chosen, min(chosen.m, rows.most), min(chosen.n, columns.most), is_ready
-        )
+        task = min(chosen.m, rows.most), min(chosen.n, columns.most)
+        blocks = tile_blocks(tile, key, chosen, *task, is_ready, is_turned)
     else:
         blocks = stream_blocks(key, chosen, columns)
     meta = (
@@ -152,7 +159,7 @@ def plan_gemm(
     count = rows.count * columns.count
     grid = prod(chosen.batch) * count if chosen.m and chosen.n else 0
     grain = -(-TASK_WORK // max(1, chosen.work // count))
-    order = (0, 1, 2, 3) if chosen is shape else (1, 0, 2, 3)
+    order = (1, 0, 2, 3) if is_swapped else (0, 1, 2, 3)
     return GemmPlan(key, meta, grid, grain, order, family)
 
 
@@ -265,11 +272,11 @@ def stream_blocks(key: GemmKey, s: Shape, columns: Tasks) -> tuple[int, ...]:
     """The block words of the kernels for few rows: how A is packed and where to."""
     element = element_of(key.dtype, frozenset())
     sums = s.m * (columns.size + columns.unit) * itemsize(element) if key.kind == "axpy" else 0
-    return (0, 0, 0, int(copies_a(s, key.dtype)), IN_PLACE, sums, 0, 0, 0, 0, 0)
+    return (0, 0, 0, int(copies_a(s, key.dtype)), IN_PLACE, sums, 0, 0, 0, 0, 0, 0)
 
 
 def tile_blocks(
-    tile: Tile, key: GemmKey, s: Shape, m: int, n: int, is_ready: bool
+    tile: Tile, key: GemmKey, s: Shape, m: int, n: int, is_ready: bool, is_turned: bool
 ) -> tuple[int, ...]:
     """The block words of register tiles for tasks of `m` rows and `n` columns: sizes of blocks,
     what is packed, and where in scratch."""
@@ -283,9 +290,11 @@ def tile_blocks(
     pack_a, pack_b = how_packed(tile, s, key.dtype, (m, n))
     pack_b = READY if is_ready else pack_b
     # sums of unfinished tiles: of one if k is one block, else of all that cannot go to C at once
-    is_direct = key.is_direct and tile.accumulator == key.dtype
+    is_direct = key.is_direct and tile.accumulator == key.dtype and not is_turned
+    is_kept = count > 1 or is_turned
     sum_row = tile.columns * itemsize(tile.accumulator)
-    strip = (tile.rows if count == 1 else mc) * sum_row
+    lanes = rounded(mc, tile.width) if is_turned else 0  # of turned sums, which follow the others
+    strip = ((mc if is_kept else tile.rows) + lanes) * sum_row
     strips = 1 if count == 1 or is_direct else nc // tile.columns
     slack = tile.width * max(padded_rows(tile), tile.columns) * tile.bytes  # of whole vectors
     a_at = rounded(strip * strips, 64)
@@ -294,9 +303,16 @@ def tile_blocks(
     fits = b_at + -(-s.k // pairs) * b_whole + slack <= SCRATCH
     return (
         mc, nc, kc, pack_a, pack_b, a_at, b_at, b_whole if pack_b and m > mc and fits else 0,
-        sum_row if count > 1 else 0, strip if strips > 1 else 0,
-        -(-s.k // pairs) * tile.columns * tile.bytes,
+        sum_row if is_kept else 0, strip if strips > 1 else 0,
+        -(-s.k // pairs) * tile.columns * tile.bytes, lanes * itemsize(tile.accumulator),
     )  # fmt: skip
+
+
+def is_better_turned(tile: Tile, s: Shape, dtype: str) -> bool:
+    """Whether to turn A and the sums, not B: A is smaller, and its rows fill vectors."""
+    is_plain = tile.element == dtype and not s.batch and s.has_unit_columns
+    is_small = s.m <= MOST_TURNED and 2 * s.m <= s.n and -s.m % tile.width <= s.m // 8
+    return is_plain and is_small and s.b[-2] == 1 and s.b[-1] != 1
 
 
 def how_packed(tile: Tile, s: Shape, dtype: str, task: tuple[int, int]) -> tuple[int, int]:

@@ -17,7 +17,7 @@ FIELDS = (
     *HEAD, "m", "n", "k", "a_row", "a_k", "b_k", "b_column", "c_row", "c_column",
     "tasks_m", "task_m", "extra_m", "unit_m", "tasks_n", "task_n", "extra_n", "unit_n",
     "mc", "nc", "kc", "pack_a", "pack_b", "a_at", "b_at", "b_whole", "strip_row", "strip_panel",
-    "b_panel",
+    "b_panel", "turned_row",
     "axes",
 )  # fmt: skip
 MAX_AXES, AXIS_WORDS = 6, 5

@@ -200,6 +200,31 @@ def test_no_depth_gives_zeros_or_the_addend(dtype, m, n):
     check(rng, HOST, dtype, (2,), m, 0, n, "full", 2, 3)
 
 
+TURNED = [(16, 40, 33), (31, 800, 100), (128, 21, 300), (64, 3, 130)]  # m, k, n
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("dtype", ["f32", "f64", "i32"])
+def test_products_that_turn_the_smaller_operand(name, dtype):
+    rng, target = np.random.default_rng(7), TARGETS[name]
+    for m, k, n in TURNED:
+        a, b = values(rng, (m, k + 2), dtype)[:, :k], values(rng, (n, k + 1), dtype)[:, :k].T
+        bias, full = values(rng, (1, n), dtype), values(rng, (m, 2 * n), dtype)[:, ::2]
+        for d, alpha, beta in ((None, 1, 1), (bias, 1, 1), (full, 2, 3)):
+            memory = values(rng, (m + 2, n + 2 * GUARD), dtype)
+            outside, c = memory.copy(), memory[1:-1, GUARD:-GUARD]
+            strides = [elements(x) for x in (a, b, c)]
+            added = None if d is None else elements(np.broadcast_to(d, c.shape))
+            plan = plan_gemm(
+                target, dtype, m, n, k, *strides, added, alpha=alpha, beta=beta, threads=2
+            )
+            assert plan.order[:2] == (1, 0)
+            launch(target, plan, (a, b, c, d))
+            assert_product(c, a, b, dtype, alpha, beta, d)
+            memory[1:-1, GUARD:-GUARD] = outside[1:-1, GUARD:-GUARD]
+            assert memory.tobytes() == outside.tobytes()
+
+
 EMPTY = [((), 0, 4), ((), 4, 0), ((0,), 3, 4), ((2, 0), 1, 4)]
 
 
@@ -243,7 +268,13 @@ def residual_relu(b, value, row, column, mask):
     return b.max(b.fma(added, b.convert(b.param(EXTRA + 1), "f32"), value), 0.0)
 
 
-FUSED = [((), 33, 20, 45), ((3,), 15, 900, 37), ((2,), 1, 30, 40), ((2,), 9, 30, 1)]
+FUSED = [
+    ((), 33, 20, 45),
+    ((), 16, 400, 45),
+    ((3,), 15, 900, 37),
+    ((2,), 1, 30, 40),
+    ((2,), 9, 30, 1),
+]
 
 
 @pytest.mark.parametrize(("batch", "m", "k", "n"), FUSED)
