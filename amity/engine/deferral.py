@@ -5,6 +5,7 @@ What reads memory asks here first, so that it finds values in it.
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from threading import get_ident
 from typing import Any
@@ -53,6 +54,19 @@ def settle(storage: Any, to_write: bool = False) -> None:
         found.flush()
 
 
+def read(tensor: Any, reader: Any) -> Any:
+    """The one element of a tensor, as `reader` finds it at an address, once what was noted has run."""
+    found, storage = recorder(), tensor.storage
+    if found is None:
+        return reader(storage.data).value
+    if found.is_pending(storage):
+        found.flush()
+    value = reader(storage.data).value
+    if found.witness is not None:
+        found.witness.gives(tensor, reader, value, sys._getframe(1))
+    return value
+
+
 def apart() -> Any:
     """Inside, calls run at once: for what looks at no memory that waits, such as state that a first
     call makes and later ones find, so that all do the same work.
@@ -69,5 +83,5 @@ def checking(tensor: Any, low: int, high: int, except_for: int | None) -> Any:
     if found.is_pending(tensor.storage):
         found.flush()
     if found.witness is not None:
-        found.witness.checks.append((tensor, low, high, except_for))
+        found.witness.checks_range(tensor, low, high, except_for)
     return found.aside

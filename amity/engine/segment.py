@@ -139,6 +139,8 @@ class Recorder:
     def __call__(self, payload: Any, result: Any, *args: Any) -> Any:
         paper, notes = payload.paper, self.notes
         if not self._fits(paper, args):
+            if self.witness is not None and not notes.is_empty:
+                self.witness.refuse("memory is written in part, or seen otherwise than written")
             self.flush("memory is written in part, or seen otherwise than it was written")
             if not self._renews(paper, args):
                 if self.witness is not None:

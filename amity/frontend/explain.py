@@ -23,6 +23,12 @@ def static_lines(statics: Statics) -> list[str]:
     for static in statics.found:
         guards = f"{len(static.facts) // 2} words of memory, and the layouts of {len(static.recipe.given)} arguments"
         lines.append(f"static: Python was skipped {static.uses} times; guarded by {guards}")
+        parts = static.recipe.parts
+        reads = sum(len(part.glances) for part in parts)
+        if reads:
+            lines.append(
+                f"  {reads} values that Python only returns are read after {len(parts)} segments"
+            )
     lines += [f"a static call was given up, as {end}" for end in statics.ends]
     if not statics.found:
         lines.append(f"Python runs at each call, as {statics.reason}")

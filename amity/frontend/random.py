@@ -13,7 +13,6 @@ import numpy as np
 from amity.core.device import CPU, Device, placed
 from amity.core.dtype import DType, as_dtype, bool_, finfo, float32, get_default_dtype, int64, uint8
 from amity.engine import deferral
-from amity.engine.witness import Draw
 from amity.ops.random import Bits, Normal, Uniform
 from amity.ops.sorting import argsort
 
@@ -86,7 +85,7 @@ class Generator:
         seed, offset = _signed(self._seed), _signed(offset)
         witness = deferral.witness()
         if witness is not None:
-            witness.draws.append(Draw(self, seed, offset, count))
+            witness.draws_from(self, seed, offset, count)
         return seed, offset
 
     def place(self) -> tuple[int, int]:

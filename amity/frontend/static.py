@@ -55,9 +55,35 @@ class Fresh:
 
 
 @dataclass(slots=True)
+class Glance:
+    """A number read from memory, so many bytes in: of a tensor, a leaf of the arguments, or the Program's
+    argument at `place`; and what Python's number is made of it by, if not as it is.
+    """
+
+    reader: Callable
+    convert: Callable | None
+    offset: int
+    tensor: Any = None
+    leaf: int = -1
+    place: int = -1
+
+
+@dataclass(slots=True)
+class Part:
+    """A segment of a call: its Program, which of all arguments are the Program's, None for all, and what is
+    read after it.
+    """
+
+    program: Callable
+    of: slice | None
+    glances: list[Glance] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Result:
-    """A leaf of what the function returns: `value` itself, a leaf of its arguments, or a tensor made of the
-    Program's argument at `place`, under a layout and so many bytes in, with a node of the tape.
+    """A leaf of what the function returns: `value` itself, a number that was read, a leaf of its arguments,
+    or a tensor made of the Program's argument at `place`, under a layout and so many bytes in, with a
+    node of the tape.
     """
 
     value: Any = None
@@ -68,14 +94,16 @@ class Result:
     node: list | None = None
     is_view: bool = False
     is_other: bool = False  # the place's own tensor stands elsewhere among the results
+    glance: int = -1
 
 
 @dataclass(slots=True)
 class Recipe:
     """What a call does."""
 
-    program: Callable
-    arguments: list[Any]  # of the Program; None where each call has its own
+    parts: list[Part]
+    arguments: list[Any]  # of all Programs, one after the other; None where each call has its own
+    links: list[tuple[int, int, Layout, int]]  # arguments that are others' memory, so many bytes in
     nest: tree.Nest  # of the function's arguments
     same: list[tuple[int, Any]]  # leaves of them that are always the same
     given: list[Given]
@@ -143,11 +171,19 @@ class Static:
                 if f.leaf is not None:
                     f.leaf[GRAD] = None
             return MISSED
-        recipe.program(*values)
+        for k, source, lay, offset in recipe.links:
+            values[k] = values[source]._view(lay, offset)
+        found = []
+        for part in recipe.parts:
+            part.program(*(values if part.of is None else values[part.of]))
+            for glance in part.glances:
+                found.append(self._read(glance, leaves, values))
         for s in recipe.written:
             self.bump(leaves[s].storage if type(s) is int else s)
         self.uses += 1
-        return self._give(leaves, values)
+        results = [self._result(r, leaves, values, found) for r in recipe.results]
+        nest = recipe.result_nest
+        return results[0] if nest is tree.LEAF else nest.fill(results)
 
     def _fits(self, leaves: Sequence[Any]) -> bool:
         """Whether the arguments are of those that the recipe is for."""
@@ -234,13 +270,17 @@ class Static:
             values[first : first + 2] = draw.generator.take(draw.count)
         return True
 
-    def _give(self, leaves: Sequence[Any], values: list[Any]) -> Any:
-        results = [self._result(r, leaves, values) for r in self.recipe.results]
-        nest = self.recipe.result_nest
-        return results[0] if nest is tree.LEAF else nest.fill(results)
+    def _read(self, g: Glance, leaves: Sequence[Any], values: list[Any]) -> Any:
+        t = g.tensor
+        if t is None:
+            t = leaves[g.leaf] if g.place < 0 else values[g.place]
+        value = g.reader(t.storage.data + g.offset).value
+        return value if g.convert is None else g.convert(value)
 
-    def _result(self, r: Result, leaves: Sequence[Any], values: list[Any]) -> Any:
+    def _result(self, r: Result, leaves: Sequence[Any], values: list[Any], found: list) -> Any:
         if r.place < 0:
+            if r.glance >= 0:
+                return found[r.glance]
             return r.value if r.argument < 0 else leaves[r.argument]
         t = whole = values[r.place]
         if r.is_view:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -88,13 +89,13 @@ class Statics:
             result = self.function(*args, **kwargs)
             recorder.finish()
             return result
-        witness = recorder.witness = Witness(recorder.notes)
+        witness = recorder.witness = Witness(recorder.notes, sys._getframe())
         try:
             with Watch() as watch:
                 result = self.function(*args, **kwargs)
             recorder.finish()
         finally:
-            recorder.witness = None
+            recorder.witness = witness.frame = None  # a frame that holds what holds it
         try:
             self.found.insert(0, trial.outcome(result, watch, witness))
         except Refused as refused:

@@ -316,9 +316,7 @@ class Tensor:
             return self.layout.item()
         read = READ.get(self.layout.dtype)
         if read is not None and self.storage is not None:
-            if deferral.is_on:
-                deferral.settle(self.storage)
-            return read(self.storage.data).value
+            return deferral.read(self, read) if deferral.is_on else read(self.storage.data).value
         value = engine.array_of(self._memory("item"), self.layout).reshape(())[()]
         kind = self.layout.dtype.kind
         return bool(value) if kind == "b" else float(value) if kind == "f" else int(value)

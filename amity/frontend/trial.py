@@ -9,6 +9,7 @@ call would do the same.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,9 @@ from amity.core.layout import Layout
 from amity.engine import device, program
 from amity.engine.witness import Run, Witness
 
+from .glances import Glances
 from .reach import ATOMS, GRAD, Reach, Refused, Sight
-from .static import Fresh, Given, Recipe, Result, Static
+from .static import Fresh, Given, Part, Recipe, Result, Static
 from .tape import ACCUMULATE, EDGES, FREED, OUTPUT, RULE, SAVED
 from .tensor import Tensor
 from .watch import Watch
@@ -60,8 +62,8 @@ class Trial:
             raise Changed(f"{where} is not what it was before the call")
         for code in watch.strangers(after.codes):
             raise Refused(f"{code.co_name} was called through something that cannot be followed")
-        if len(witness.runs) != 1 or witness.runs[0].segment.program is None:
-            raise Refused(f"it ran {len(witness.runs)} segments; expected one, that does something")
+        if all(run.segment.program is None for run in witness.runs):
+            raise Refused("it computes nothing")
         return Static(Assembly(self, after, witness).recipe(result), after, self.sight)
 
 
@@ -70,8 +72,7 @@ class Assembly:
 
     def __init__(self, trial: Trial, reach: Reach, witness: Witness) -> None:
         self.trial, self.reach, self.witness = trial, reach, witness
-        self.run: Run = witness.runs[0]
-        self.places = self.run.segment.noted.places
+        self.runs: list[Run] = [r for r in witness.runs if r.segment.program is not None]
         self.held = {id(t.storage.root): t.storage.root for t in reach.tensors}
         self.free = {
             i: x
@@ -81,71 +82,100 @@ class Assembly:
         self.owner = {id(x.storage.root): i for i, x in self.free.items()}
         if len(self.owner) != len(self.free):
             raise Refused("arguments share memory")
-        self.number = {id(s): r for r, s in enumerate(self.run.roots) if s is not None}
+        self.noted = {
+            id(s): (run, r) for run in reversed(self.runs) for r, s in enumerate(run.roots)
+        }
+        self.new: dict[int, int] = {}  # memory that calls make, by the argument that it first is
+        self.layouts: list[Any] = []  # of all Programs' arguments; None for numbers
+        self.starts: list[int] = []  # where each run's numbers begin among them
+        self.given = {i: Given(i, x.layout, []) for i, x in self.free.items()}
+        self.fresh: list[Fresh] = []
+        self.kept: list[Fresh] = []
+        self.links: list[tuple[int, int, Layout, int]] = []
         self.steady: list[tuple[list, Any]] = []
-        self.grads: dict[int, tuple[list, Tensor, bool]] = {}  # by root, with whether one was there
+        self.grads: dict[int, tuple[list, Tensor, bool]] = {}  # with whether one was there
         for leaf in [t.tape for t in reach.tensors if t.tape is not None]:
             self._see_gradient(leaf, trial.grads[id(leaf)], leaf[GRAD])
 
     def recipe(self, result: Any) -> Recipe:
-        run = self.run
-        given = {i: Given(i, x.layout, []) for i, x in self.free.items()}
         arguments: list[Any] = []
-        fresh: list[Fresh] = []
-        kept = []
-        for k, (root, offset, lay) in enumerate(self.places):
-            storage, argument = run.roots[root], None
-            offset += run.bases[root]
-            if self._is_new(root):
-                leaf, g, had_one = self.grads.get(root, (None, None, False))
-                if had_one:
-                    kept.append(Fresh(k, lay, leaf))
-                else:
-                    fresh.append(Fresh(k, lay, leaf))
-                if g is not None and g.layout is not lay:
-                    raise Refused("a gradient is a view of what was made")
-            elif id(storage) in self.owner:
-                i = self.owner[id(storage)]
-                given[i].places.append((k, lay, self._beyond(self.free[i], offset)))
-            elif id(storage) in self.held:
-                there = device.machine().alias(storage, offset) if offset else storage
-                argument = device.machine().make(there, lay)
-            else:
-                raise Refused(
-                    "it uses a tensor that was not made by ops, and is not reached otherwise"
-                )
-            arguments.append(argument)
-        results, nest = self._results(result, {f.place for f in fresh if f.leaf is None})
+        parts = []
+        for run in self.runs:
+            first = len(arguments)
+            for root, offset, lay in run.segment.noted.places:
+                self.layouts.append(lay)
+                arguments.append(self._argument(run, root, offset + run.bases[root], lay))
+            self.starts.append(len(arguments))
+            arguments += _numbers(run)
+            self.layouts += [None] * (len(arguments) - len(self.layouts))
+            of = slice(first, len(arguments)) if len(self.runs) > 1 else None
+            parts.append(Part(run.segment.program, of))
+        leaves, nest = tree.flatten(result)
+        glances = Glances(self, leaves, nest).found(parts)
+        results = self._results(leaves, glances)
         updates = self.witness.updates
         return Recipe(
-            run.segment.program, arguments + self._numbers(), self.trial.nest,
+            parts, arguments, self.links, self.trial.nest,
             same=[(i, x) for i, x in enumerate(self.trial.leaves) if i not in self.free],
-            given=list(given.values()), fresh=fresh, kept=kept, steady=self.steady, roots=self.held,
-            written=self._written(), checks=[(self._looked_at(t), *how) for t, *how in self.witness.checks],
+            given=list(self.given.values()), fresh=self.fresh, kept=self.kept, steady=self.steady,
+            roots=self.held, written=self._written(),
+            checks=[(self._looked_at(t), *how) for t, *how in self.witness.checks],
             optimizers=self.witness.optimizers, rules=[u.function for u in updates],
-            scalars=[(len(self.places) + u.first, len(u.numbers)) for u in updates],
-            draws=self._draws(), results=results, result_nest=nest,
+            scalars=[(self._numbers_of(u.after) + u.first, len(u.numbers)) for u in updates],
+            draws=self._draws(), results=results,
+            result_nest=tree.LEAF if nest == tree.LEAF else nest,
         )  # fmt: skip
+
+    def _argument(self, run: Run, root: int, offset: int, lay: Layout) -> Any:
+        """A Program's argument, if it is the same at each call; else how it is made is noted."""
+        storage, k = run.roots[root], len(self.layouts) - 1
+        at = id(storage)
+        if at in self.new:
+            self.links.append((k, self.new[at], lay, offset))
+        elif self._is_new(run, root):
+            leaf, g, had_one = self.grads.get(at, (None, None, False))
+            (self.kept if had_one else self.fresh).append(Fresh(k, lay, leaf))
+            if g is not None and g.layout is not lay:
+                raise Refused("a gradient is a view of what was made")
+            self.new[at] = k
+        elif at in self.owner:
+            i = self.owner[at]
+            self.given[i].places.append((k, lay, self._beyond(self.free[i], offset)))
+        elif at in self.held:
+            there = device.machine().alias(storage, offset) if offset else storage
+            return device.machine().make(there, lay)
+        else:
+            raise Refused("it uses a tensor that was not made by ops, and is not reached otherwise")
+        return None
+
+    def _numbers_of(self, after: int) -> int:
+        """Where the numbers of the segment that ran after so many begin."""
+        run = self.witness.runs[after] if after < len(self.witness.runs) else None
+        if run not in self.runs:
+            raise Refused("what it computes with numbers is not used")
+        return self.starts[self.runs.index(run)]
 
     def _see_gradient(self, leaf: list, before: Any, g: Any) -> None:
         """What became of the gradient of a leaf of the tape."""
         for t in (before, g):
-            if t is not None and id(t.storage.root) in self.number:
+            if t is not None and id(t.storage.root) in self.noted:
                 if t is before or t.storage.root is not t.storage or t.base is not None:
                     raise Refused("gradients are added to those that are there")
         if g is before:
             self.steady.append((leaf, g))
             return
-        root = None if g is None else self.number.get(id(g.storage))
-        if root is None or not self._is_new(root) or root in self.grads or g.tape is not None:
+        at = id(g.storage) if g is not None else 0
+        if at not in self.noted or at in self.grads or g.tape is not None:
             raise Changed("a gradient is not one that the call computes")
-        self.grads[root] = leaf, g, before is not None
+        if not self._is_new(*self.noted[at]):
+            raise Changed("a gradient is not one that the call computes")
+        self.grads[at] = leaf, g, before is not None
 
-    def _is_new(self, root: int) -> bool:
-        """Whether memory was made by the call, and not only found."""
-        if self.run.made[root]:
+    def _is_new(self, run: Run, root: int) -> bool:
+        """Whether memory was made by the call, and not only found by the first segment that knows it."""
+        if run.made[root]:
             return True
-        at, noted = id(self.run.roots[root]), self.run.segment.noted
+        at, noted = id(run.roots[root]), run.segment.noted
         is_read = any(r == root for r, _, _ in noted.places[: -len(noted.targets)])
         return not (at in self.held or at in self.owner or is_read) and root in noted.targets
 
@@ -155,12 +185,6 @@ class Assembly:
         if away < 0:
             raise Refused("it reads memory in front of an argument")
         return away
-
-    def _numbers(self) -> list[float]:
-        """The numbers that the Program was given."""
-        kinds = [kind for kind in program.paper_of(self.run.segment.program).weak if kind]
-        pairs = zip(kinds, self.run.numbers, strict=True)
-        return [struct.unpack("d", struct.pack("q", n))[0] if k == "f" else n for k, n in pairs]
 
     def _written(self) -> list[Any]:
         """The memory that the call wrote, once for each time: storages, or leaves of arguments."""
@@ -182,33 +206,43 @@ class Assembly:
         return device.machine().make(t.storage, t.layout), t.layout, 0
 
     def _draws(self) -> list[tuple[int, Any]]:
-        """Where in the Program's arguments each draw went."""
-        found, numbers, at = [], self.run.numbers, 0
+        """Where in the Programs' arguments each draw went."""
+        found, at, after = [], 0, -1
         for draw in self.witness.draws:
+            first = self._numbers_of(draw.after)
+            at, after = at if draw.after == after else 0, draw.after
+            numbers = self.witness.runs[after].numbers
             while numbers[at : at + 2] != [draw.seed, draw.offset]:
                 at += 1
                 if at >= len(numbers):
                     raise Refused("random numbers are drawn outside of kernels")
-            found.append((len(self.places) + at, draw))
+            found.append((first + at, draw))
             at += 2
         return found
 
-    def _results(self, result: Any, fresh: set[int]) -> tuple[list[Result], tree.Nest]:
-        leaves, nest = tree.flatten(result)
+    def _results(self, leaves: list[Any], glances: dict[int, int]) -> list[Result]:
         taken: dict[int, int] = {}
         results = []
         for i, x in enumerate(leaves):
-            same = next((j for j in range(i) if leaves[j] is x), None)
-            results.append(results[same] if same is not None else self._result(x, fresh, taken))
-        if fresh - set(taken):
-            raise Refused("it keeps a tensor that it made")
-        if len({id(x) for x in leaves if isinstance(x, Tensor)}) != sum(
-            isinstance(x, Tensor) for x in leaves
-        ):
+            is_read = i in glances
+            results.append(Result(glance=glances[i]) if is_read else self._result(x, taken))
+        for f in self.fresh:
+            if f.leaf is None and f.place not in taken and not self._is_gone(f.place):
+                raise Refused("it keeps a tensor that it made")
+        tensors = [id(x) for x in leaves if isinstance(x, Tensor)]
+        if len(set(tensors)) != len(tensors):
             raise Refused("it returns a tensor twice")
-        return results, tree.LEAF if nest == tree.LEAF else nest
+        return results
 
-    def _result(self, x: Any, fresh: set[int], taken: dict[int, int]) -> Result:
+    def _is_gone(self, place: int) -> bool:
+        """Whether nobody but the witness holds memory that was made, so that it ended with the call."""
+        at = next(at for at, k in self.new.items() if k == place)
+        run, root = self.noted[at]
+        held = sum(id(s) == at for r in self.witness.runs for s in r.roots)
+        held += sum(id(look.root) == at for look in self.witness.looks_at)
+        return sys.getrefcount(run.roots[root]) == held + 1
+
+    def _result(self, x: Any, taken: dict[int, int]) -> Result:
         """How a leaf of the results is made."""
         if not isinstance(x, Tensor):
             if not isinstance(x, ATOMS) and not self.reach.has(x):
@@ -220,12 +254,12 @@ class Assembly:
             if leaf is x:
                 return Result(argument=i)
         root = x.storage.root
-        k = next((k for k in fresh if self.run.roots[self.places[k][0]] is root), None)
-        if k is None or type(x) is not Tensor:
+        k = self.new.get(id(root))
+        if k is None or id(root) in self.grads or type(x) is not Tensor:
             raise Refused(
                 "it returns a view of what it was given, a gradient, or a tensor of another class"
             )
-        lay = self.places[k][2]
+        lay = self.layouts[k]
         is_view = x.base is not None
         if x.tape is not None:
             _check_spent(x.tape)
@@ -237,6 +271,13 @@ class Assembly:
         taken[k] += not is_view
         away = x.storage.data - root.data
         return Result(None, -1, k, x.layout, away, x.tape, is_view, is_other)
+
+
+def _numbers(run: Run) -> list[float]:
+    """The numbers that a Program was given."""
+    kinds = [kind for kind in program.paper_of(run.segment.program).weak if kind]
+    pairs = zip(kinds, run.numbers, strict=True)
+    return [struct.unpack("d", struct.pack("q", n))[0] if k == "f" else n for k, n in pairs]
 
 
 def _check_spent(node: list) -> None:

@@ -1,0 +1,360 @@
+"""Values that Python only returns are read without Python; those that it may look at are not."""
+
+import math
+
+import numpy as np
+import pytest
+
+import amity
+from tests.frontend.statics import X, needs_guards, uses, warmed
+
+pytestmark = needs_guards
+SEEN = []
+
+
+def _item(x):
+    return (x * 2).sum().item()
+
+
+def _waits(x):
+    with amity.no_grad():
+        total = x.sum().item()
+    y = x + 1
+    return y, total
+
+
+def _in_a_nest(x):
+    return {"sum": x.sum().item(), "rest": [1, (x.max().item(), x * 2)]}
+
+
+def _before_more_is_computed(x):
+    first = x.sum().item()
+    y = x * x
+    return first, y.sum().item(), y
+
+
+def _as_float(x):
+    return float((x > 2).sum()), int((x > 2).sum()), bool((x > 5).any())
+
+
+def _by_another(x):
+    return _item(x), 6
+
+
+def _drops(x):
+    x.sum().item()
+    return x + 1
+
+
+def _of_a_written_argument(x):
+    x.add_(1)
+    first = x.sum().item()
+    x.mul_(2)
+    return first, x.sum().item()
+
+
+def _of_a_part(x):
+    y = x * 2
+    return y[1, 2].item(), x[0, 1].item(), y.sum().item()
+
+
+def _whole_numbers(x):
+    return (x > 2).sum().item(), 3, (x > 1).sum().item(), (x > 90).any().item(), False
+
+
+def _chooses_beforehand(x, is_long=True):
+    y = x.sum() if is_long else x.max()
+    return y.item()
+
+
+RETURNED = [
+    _item, _waits, _in_a_nest, _before_more_is_computed, _as_float, _by_another, _drops,
+    _of_a_written_argument, _of_a_part, _whole_numbers, _chooses_beforehand,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", RETURNED)
+def test_values_that_are_returned(function):
+    f = warmed(function, X.clone())
+    before = uses(f)
+    for k, x in enumerate((X, X + 1, X * 0 - 2, X * math.nan, X * 1e30)):
+        a, b = x.clone(), x.clone()
+        assert str(f(a)) == str(function(b)) and str(a) == str(b)
+        assert uses(f) == before + k + 1
+    assert "values that Python only returns" in amity.explain(f) or function is _drops
+
+
+def _adds(x):
+    return (x * 2).sum().item() + 1
+
+
+def _adds_in_place(x):
+    total = 1.0
+    total += (x * 2).sum().item()
+    return total
+
+
+def _compares(x):
+    total = (x * 2).sum().item()
+    return total if total > 35 else x
+
+
+def _compares_apart(x):
+    total = (x * 2).sum().item()
+    is_large = total > 35
+    return total, is_large
+
+
+def _branches(x):
+    return x + 1 if (x * 2).sum().item() else x - 1
+
+
+def _branches_by_none(x):
+    total = (x * 2).max().item() or None
+    return total
+
+
+def _prints(x):
+    total = (x * 2).sum().item()
+    print(total)
+    return total
+
+
+def _formats(x):
+    total = (x * 2).sum().item()
+    return f"{total:.1f}", total
+
+
+def _appends(x):
+    total = (x * 2).sum().item()
+    SEEN.append(total)
+    return total
+
+
+def _stores(x):
+    total = (x * 2).sum().item()
+    _stores.last = total
+    return total
+
+
+def _stores_globally(x):
+    global LAST
+    LAST = (x * 2).sum().item()
+    return LAST
+
+
+def _captures(x):
+    total = (x * 2).sum().item()
+
+    def inner():
+        return total + 1
+
+    return inner(), total
+
+
+def _as_key(x):
+    return {x.max().item(): x * 2}
+
+
+def _as_index(x):
+    return x[int((x > 2).sum()) % 2]
+
+
+def _as_argument(x):
+    return x * 2 + (x * 2).sum().item()
+
+
+def _twice(x):
+    total = (x * 2).sum().item()
+    return total, total
+
+
+def _sorts(x):
+    return sorted([x[0], x[1]], key=lambda row: row.sum().item())
+
+
+def _chooses_by_value(x):
+    return max(x[0].sum(), x[1].sum(), key=amity.Tensor.item)
+
+
+def _by_a_map(x):
+    return list(map(amity.Tensor.item, [x.sum(), x.max()]))
+
+
+def _in_order(x):
+    return tuple(sorted(map(amity.Tensor.item, [x.sum(), -x.max()])))
+
+
+def _first_that_is_not_zero(x):
+    return next(filter(None, map(amity.Tensor.item, [x.sum(), x.max() + 1])))
+
+
+def _first_by_a_function(x):
+    return next(filter(None, map(_item, [x, x.max() + 1])))
+
+
+def _first_by_conversion(x):
+    return next(filter(None, map(float, [x.sum(), x.max() + 1])))
+
+
+def _on_some_ways(x):
+    total = (x * 2).sum().item()
+    try:
+        return total, x + 1
+    except ValueError:
+        return None
+
+
+def _unpacks(x):
+    return [*[(x * 2).sum().item()], 1]
+
+
+def _rounds(x):
+    return int((x * 2).sum() / 7)
+
+
+def _raises(x):
+    total = (x * 2).sum().item()
+    assert total < 1e9
+    return total
+
+
+def _checks_the_tensor(x):
+    y = (x * 2).sum()
+    if y > 35:
+        return x
+    return y.item()
+
+
+def _lists(x):
+    return (x * 2).tolist()
+
+
+def _by_a_subclass(x):
+    class Odd(float):
+        pass
+
+    return Odd((x * 2).sum().item())
+
+
+class _Method:
+    def item(self):
+        return _item(self.x) + 1
+
+
+def _by_another_method(x):
+    method = _Method()
+    method.x = x
+    return method.item()
+
+
+USED = [
+    _adds, _adds_in_place, _compares, _compares_apart, _branches, _branches_by_none, _prints, _formats,
+    _appends, _stores, _stores_globally, _captures, _as_key, _as_index, _as_argument, _twice, _sorts,
+    _chooses_by_value, _by_a_map, _in_order, _first_that_is_not_zero, _first_by_a_function,
+    _first_by_conversion, _on_some_ways, _unpacks, _rounds, _raises, _checks_the_tensor,
+    _lists, _by_a_subclass, _by_another_method,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", USED)
+def test_values_that_are_used(function, capsys):
+    f = amity.compile(function)
+    for k in range(12):
+        x = X * (1 - k // 6) + (k % 2 if k < 8 else 0)
+        SEEN.clear()
+        a, printed, seen = str(f(x)), capsys.readouterr().out, SEEN.copy()
+        SEEN.clear()
+        assert (a, printed, seen) == (str(function(x)), capsys.readouterr().out, SEEN)
+    assert not f.statics.found
+
+
+def test_reasons_name_the_line():
+    f = amity.compile(_adds)
+    for _ in range(6):
+        f(X)
+    line = _adds.__code__.co_firstlineno + 1
+    assert f"does more than return it ({__file__}:{line})" in f.statics.reason
+
+
+def make_step(optimizer, is_late):
+    amity.manual_seed(3)
+    model = amity.nn.Sequential(
+        amity.nn.Linear(6, 8), amity.nn.BatchNorm1d(8), amity.nn.Dropout(0.2), amity.nn.Linear(8, 3)
+    )
+    update = optimizer(model.parameters())
+
+    def late(x, y):
+        update.zero_grad()
+        loss = amity.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        update.step()
+        return loss.item()
+
+    def early(x, y):
+        update.zero_grad()
+        out = model(x)
+        loss = amity.nn.functional.cross_entropy(out, y)
+        total = loss.item()
+        noise = amity.rand(3)
+        loss.backward()
+        norm = amity.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+        update.step()
+        return total, norm, (out.argmax(1) == y).sum().item(), noise
+
+    return model, update, late if is_late else early
+
+
+def trained(optimizer, is_late, is_compiled, between):
+    model, update, step = make_step(optimizer, is_late)
+    call = amity.compile(step) if is_compiled else step
+    amity.manual_seed(11)
+    rng, given = np.random.default_rng(5), []
+    for i in range(16):
+        x = amity.from_numpy(rng.standard_normal((5, 6), dtype=np.float32))
+        y = amity.from_numpy(rng.integers(0, 3, 5))
+        given.append(call(x, y))
+        between(i, model, update)
+    values = [v.tolist() for v in model.state_dict().values()]
+    grads = [p.grad.tolist() for p in model.parameters() if p.grad is not None]
+    return call, given, values, grads, amity.get_rng_state().tolist()
+
+
+def leaves(x):
+    return x.tolist() if isinstance(x, amity.Tensor) else x
+
+
+def clears(i, model, update):
+    update.zero_grad()
+
+
+def decays(i, model, update):
+    update.param_groups[0]["lr"] *= 0.9
+
+
+def evaluates(i, model, update):
+    model.train(i % 5 != 4)
+
+
+def holds(i, model, update):
+    model.held = [*getattr(model, "held", []), model[0].weight.grad][-2:]
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: amity.optim.SGD(p, lr=0.1, momentum=0.9),
+    "adamw": lambda p: amity.optim.AdamW(p, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("between", [lambda *parts: None, clears, decays, evaluates, holds])
+@pytest.mark.parametrize("is_late", [True, False])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_steps_that_return_values(optimizer, is_late, between):
+    made = OPTIMIZERS[optimizer]
+    call, *got = trained(made, is_late, True, between)
+    _, *expected = trained(made, is_late, False, between)
+    for a, b in zip(
+        amity.core.tree.flatten(got)[0], amity.core.tree.flatten(expected)[0], strict=True
+    ):
+        assert leaves(a) == pytest.approx(leaves(b), rel=1e-3, abs=1e-5)
+    assert uses(call) > 3 or between in (evaluates, holds)
