@@ -2,8 +2,9 @@
 
 A row is an output pixel, a column an output channel, and the depth counts (tap, channel): what a pixel
 sees is gathered side by side for a block of pixels at a time, or read in place where each pixel sees
-itself alone. Images whose columns lie side by side instead are gathered line by line; their depth
-counts (channel, tap). Weights are laid out in panels, whose first row is the bias.
+itself alone. Of images whose columns lie side by side instead, the lines that an output line sees are
+copied, so that its windows overlap; their depth counts (channel, tap). Weights are laid out in panels,
+whose first row is the bias.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ WEIGHTS = Words(
     "channel_row tap_row"
 )
 ROWS = Words(
-    f"{AXES} {IMAGE} images groups channels outs taps by_line in_place pitch m.block m.blocks "
-    "n.block n.blocks tap_chunk channel_chunk at.sums sums.row sums.panel"
+    f"{AXES} {IMAGE} images groups channels outs taps by_line in_place pitch line.taps "
+    "line.row line.bytes m.block m.blocks n.block n.blocks tap_chunk channel_chunk at.sums sums.row "
+    "sums.panel"
 )
 DEPTH = 512  # of a product, that a block aims at
 BLOCK_BYTES = 384 << 10  # of what a block of pixels sees
@@ -125,17 +127,16 @@ GATHER = signature("meta* x* to* m0 m1 t0 t1 c0 c1")
 
 def gather(b: Builder, kind: Kind) -> None:
     """The functions `by_pixel` and `by_line`: what output pixels m0 to m1 see of some taps and
-    channels, one row of `pitch` bytes each. Rows are written up to a vector past their end.
+    channels. Rows are written up to a vector past their end.
     """
     for name, body in (("by_pixel", _by_pixel), ("by_line", _by_line)):
         with b.function(name, GATHER) as (meta, x, to, m0, m1, *part):
-            d_count, h_count, columns, pitch = ROWS.read(b, meta, "d.count h.count w.count pitch")
+            d_count, h_count, columns = ROWS.read(b, meta, "d.count h.count w.count")
             with b.loop(m0 // columns, (m1 + (columns - 1)) // columns) as line:
                 n, qd, qh = split_index(line.index, d_count, h_count)
                 start = line.index * columns
                 lo, hi = b.max(m0 - start, 0), b.min(m1 - start, columns)
-                target = b.offset(to, (start - m0) * pitch)
-                body(b, kind, meta, x, target, pitch, (n, qd, qh), (lo, hi), part)
+                body(b, kind, meta, x, (to, start - m0), (n, qd, qh), (lo, hi), part)
 
 
 def _tap_line(b: Builder, meta: Value, q, i: Value, j: Value) -> tuple[Value, Value]:
@@ -151,10 +152,12 @@ def _tap_line(b: Builder, meta: Value, q, i: Value, j: Value) -> tuple[Value, Va
     return at, inside
 
 
-def _by_pixel(b: Builder, kind: Kind, meta, x, to, pitch, q, span, part) -> None:
+def _by_pixel(b: Builder, kind: Kind, meta, x, to, q, span, part) -> None:
     """Tap by tap: the channels of neighbouring pixels, copied, or zeros outside the image."""
     t0, t1, c0, c1 = part
     lo, hi = span
+    (pitch,) = ROWS.read(b, meta, "pitch")
+    to = b.offset(to[0], to[1] * pitch)
     lanes, storage = kind.lanes, itemsize(kind.storage)
     h_taps, w_taps, xn, xw = ROWS.read(b, meta, "h.taps w.taps x.image x.column")
     size, step, offset, tap = ROWS.read(b, meta, "w.size w.step w.offset w.tap")
@@ -185,46 +188,50 @@ def _by_pixel(b: Builder, kind: Kind, meta, x, to, pitch, q, span, part) -> None
                 b.store(b.offset(target, m.index * pitch), c.index, zero, kind.compute)
 
 
-def _by_line(b: Builder, kind: Kind, meta, x, to, pitch, q, span, part) -> None:
-    """Channel by channel: the taps of a row of the window, side by side."""
+def _by_line(b: Builder, kind: Kind, meta, x, to, q, span, part) -> None:
+    """Channel by channel: the rows of the image that the windows of an output line see, with zeros
+    outside. Taps that lie apart have a row each, in which the windows begin at that tap.
+    """
     _, _, c0, c1 = part
     lanes, storage = kind.lanes, itemsize(kind.storage)
-    d_taps, h_taps, w_taps, xn, xc, xw = ROWS.read(
-        b, meta, "d.taps h.taps w.taps x.image x.channel x.column"
-    )
-    size, step, offset, tap = ROWS.read(b, meta, "w.size w.step w.offset w.tap")
+    read = lambda names: ROWS.read(b, meta, names)  # noqa: E731
+    d_taps, h_taps, w_taps, xn, xc, xw = read("d.taps h.taps w.taps x.image x.channel x.column")
+    size, step, offset, tap, columns = read("w.size w.step w.offset w.tap w.count")
+    inner, pitch, line_bytes = read("line.taps line.row line.bytes")
+    length, to = (columns - 1) * step + inner, b.offset(to[0], to[1] // columns * line_bytes)
+    outer = w_taps // inner
     with b.loop(c0, c1) as c, b.loop(0, d_taps) as i, b.loop(0, h_taps) as j:
         at, inside = _tap_line(b, meta, q, i.index, j.index)
         plane = q[0] * xn + c.index * xc + b.select(inside, at, 0)
         source = b.offset(x, plane * storage)
         limit = b.select(inside, size, 0)
-        line = ((c.index - c0) * d_taps + i.index) * h_taps + j.index
-        target = b.offset(to, line * w_taps * kind.size)
-        with b.loop(*span) as m, b.loop(0, w_taps, lanes) as k:
-            z = m.index * step + offset + k.index * tap
-            there = b.offset(target, m.index * pitch)
-            mask = lane_mask(b, z, tap, limit, lanes) & first_lanes(b, w_taps - k.index, lanes)
-            with b.branch((tap * xw).eq(1)):
-                v = b.load(source, z, kind.storage, lanes, mask).to(kind.compute)
-                b.store(there, k.index, v, kind.compute)
-            with b.branch((tap * xw).ne(1)):
-                index = b.splat((z * xw).to("i32"), lanes) + scaled_iota(b, tap * xw, lanes)
-                v = b.load(source, index, kind.storage, lanes, mask).to(kind.compute)
-                b.store(there, k.index, v, kind.compute)
+        row = (((c.index - c0) * d_taps + i.index) * h_taps + j.index) * outer
+        with b.loop(0, outer) as k, b.loop(0, length, lanes) as v:
+            z = offset + k.index * tap + v.index
+            there = b.offset(to, (row + k.index) * pitch)
+            mask = lane_mask(b, z, 1, limit, lanes)
+            with b.branch(xw.eq(1)):
+                line = b.load(source, z, kind.storage, lanes, mask).to(kind.compute)
+                b.store(there, v.index, line, kind.compute)
+            with b.branch(xw.ne(1)):
+                index = b.splat((z * xw).to("i32"), lanes) + scaled_iota(b, xw, lanes)
+                line = b.load(source, index, kind.storage, lanes, mask).to(kind.compute)
+                b.store(there, v.index, line, kind.compute)
 
 
 # -- products
 
-TILE = signature("a* a_row bias* b* c* depth old ahead* pace")
+TILE = signature("a* a_row a_line bias* b* c* lines depth old ahead* pace")
 
 
 def tile_function(b: Builder, tile: Tile) -> None:
     """The function `tile<rows>`: sums `[rows][columns]` at `c`, begun with the bias or, if `old` is
-    1, with what is there. `pace` bytes from `ahead` on are fetched at each step of the depth.
+    1, with what is there. The depth is that of each of some lines of A, `a_line` bytes apart. `pace`
+    bytes from `ahead` on are fetched at each step of it.
     """
     V, lanes = tile.vectors, tile.width
     with b.function(f"tile{tile.rows}", TILE) as args:
-        a, a_row, bias, bp, c, depth, old, ahead, pace = args
+        a, a_row, a_line, bias, bp, c, lines, depth, old, ahead, pace = args
         places = [b.offset(c, i * lanes * tile.bytes) for i in range(tile.rows * V)]
         zero = b.splat(b.const(0, tile.element), lanes)
         with b.loop(0, b.const(1, "i64") - old, 1, [zero] * V) as loop:
@@ -233,8 +240,12 @@ def tile_function(b: Builder, tile: Tile) -> None:
         with b.loop(0, old, 1, acc) as loop:
             loop.next(*(b.load(p, 0, tile.element, lanes) for p in places))
         width = tile.columns * tile.bytes
-        acc = k_loop(b, tile, loop.results, a, a_row, tile.bytes, bp, width, depth, 4, ahead, pace)
-        for p, x in zip(places, acc, strict=True):
+        with b.loop(0, lines, 1, loop.results) as line:
+            k = line.index * depth
+            operands = b.offset(a, line.index * a_line), a_row, tile.bytes, b.offset(bp, k * width)
+            fetched = b.offset(ahead, k * pace), pace
+            line.next(*k_loop(b, tile, line.carry, *operands, width, depth, 4, *fetched))
+        for p, x in zip(places, line.results, strict=True):
             b.store(p, 0, x, tile.element)
 
 
@@ -308,13 +319,17 @@ def _chunk(b: Builder, kind: Kind, tile: Tile, image, g, block, span, chunk, fir
            is_last) -> None:  # fmt: skip
     """All tiles of a block's sums, for a part of their depth."""
     read = lambda names: ROWS.read(b, b.meta, names)  # noqa: E731
-    in_place, pitch, x_row, by_line = read("in_place pitch x.column by_line")
+    in_place, pitch, x_row, by_line, line_row = read("in_place pitch x.column by_line line.row")
     at_sums, sums_row, sums_panel, outs = read("at.sums sums.row sums.panel outs")
-    channels, taps = read("channels taps")
+    channels, taps, columns, inner, line_bytes = read("channels taps w.count line.taps line.bytes")
     m0, m = block
     sizes, width = row_sizes(tile), tile.columns * kind.size
-    count = (m + (tile.rows - 1)) // tile.rows
-    size = (m + count - 1) // count
+    # without lines a block is one long line of pixels
+    length = b.select(by_line.ne(0), columns, m)
+    per_line = (length + (tile.rows - 1)) // tile.rows
+    size = (length + per_line - 1) // per_line
+    count = m // length * per_line
+    lines, depth = b.select(by_line.ne(0), depth // inner, 1), b.select(by_line.ne(0), inner, depth)
     rows = b.const(sizes[0], "i64")
     for n in sizes[1:]:
         rows = b.select(size <= n, n, rows)
@@ -328,26 +343,28 @@ def _chunk(b: Builder, kind: Kind, tile: Tile, image, g, block, span, chunk, fir
     here, here_row = b.offset(image, at), x_row * itemsize(kind.storage)
     panel = (channels * taps + 1) * width
     panels = (outs + (tile.columns - 1)) // tile.columns
+    pace = (count + (width - 1)) // count  # while a panel is multiplied the next one is fetched
     n0, n1 = span
     with b.loop(n0, n1, tile.columns) as n:
         bias = b.offset(b.pointer(1), (g * panels + n.index // tile.columns) * panel)
         weights = b.offset(bias, (first + 1) * width)
         sums = b.offset(b.scratch, at_sums + (n.index - n0) // tile.columns * sums_panel)
-        pace = (count + (width - 1)) // count  # while a panel is multiplied the next one is fetched
-        with b.loop(0, m, size) as i:
-            ahead = b.offset(weights, panel + i.index // size * depth * pace)
-            is_copy = in_place.eq(0) | i.index.eq(tail)
-            copied = b.offset(b.scratch, (i.index - tail) * pitch)
-            a = b.select(is_copy, copied, b.offset(here, i.index * here_row))
+        with b.loop(0, count) as t:
+            ahead = b.offset(weights, panel + t.index * lines * depth * pace)
+            line = t.index // per_line
+            i = (t.index - line * per_line) * size
+            is_copy = in_place.eq(0) | i.eq(tail)
+            copied = b.offset(b.scratch, line * line_bytes + (i - tail) * pitch)
+            a = b.select(is_copy, copied, b.offset(here, i * here_row))
             step = b.select(is_copy, pitch, here_row)
-            c = b.offset(sums, i.index * sums_row)
+            c = b.offset(sums, t.index * rows * sums_row)  # a tile may have more rows than pixels
             for r in sizes:
                 with b.branch(rows.eq(r)):
-                    b.call(f"tile{r}", a, step, bias, weights, c, depth, b.min(first, 1), ahead,
-                           pace)  # fmt: skip
+                    b.call(f"tile{r}", a, step, line_row, bias, weights, c, lines, depth,
+                           b.min(first, 1), ahead, pace)  # fmt: skip
             with b.branch(is_last):
-                b.call("ending", b.meta, b.buffers, c, b.min(size, m - i.index), n1 - n.index,
-                       m0 + i.index, g * outs + n.index)  # fmt: skip
+                b.call("ending", b.meta, b.buffers, c, b.min(size, length - i), n1 - n.index,
+                       m0 + line * length + i, g * outs + n.index)  # fmt: skip
 
 
 # -- plans
@@ -407,49 +424,63 @@ def in_place_stride(p: Product) -> int | None:
 
 
 def _words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int]:
-    pixels, depth = prod(p.counts), p.channels * p.taps
+    depth, by_line = p.channels * p.taps, is_by_line(p)
     stride = in_place_stride(p) if p.dtype == kind.compute else None
     parts = -(-depth // (DEPTH + DEPTH // 4))
     tap_chunk = -(-p.taps // parts)
     channel_chunk = p.channels
-    if is_by_line(p):
+    if by_line:
         tap_chunk, channel_chunk = p.taps, -(-p.channels // parts)
     elif tap_chunk == 1:
         channel_chunk = -(-p.channels // max(1, round(p.channels / DEPTH)))
+    w = p.axes[2]
+    line_taps = w.taps if w.tap_step == 1 else 1
+    line_row = round_up(((w.count - 1) * w.step + line_taps) * kind.size)
+    if by_line:  # a unit is a line of outputs, else a tile of pixels
+        pitch = w.step * kind.size
+        unit, unit_bytes = w.count, channel_chunk * p.taps // line_taps * line_row
+        tiles = -(-w.count // tile.rows)
+    else:
+        pitch = round_up(tap_chunk * channel_chunk * kind.size) + 64
+        pitch += 64 if pitch % 1024 == 0 else 0
+        unit, unit_bytes, tiles = tile.rows, tile.rows * pitch, 1
     is_whole = tap_chunk == p.taps and channel_chunk == p.channels
-    pitch = round_up(tap_chunk * channel_chunk * kind.size) + 64
-    pitch += 64 if pitch % 1024 == 0 else 0
-    m_block, n_block = _blocks(p, tile, kind, pixels, pitch, is_whole)
+    sums = tiles * tile.rows * tile.columns * kind.size
+    pixels = prod(p.counts)
+    m_units, n_panels = _blocks(p, tile, -(-pixels // unit), unit_bytes, 0 if is_whole else sums)
+    m_block, n_block = m_units * unit, n_panels * tile.columns
     m_blocks, n_blocks = -(-pixels // m_block), -(-p.outs // n_block)
-    width = tile.columns * kind.size
     words = {
         **{f"{a}.{n}": v for a, x in zip("dhw", p.axes) for n, v in
            zip(AXIS.split(), (x.size, x.step, x.offset, x.tap_step, x.taps, x.count))},
         **dict(zip(IMAGE.split(), p.x)),
         "images": p.images, "groups": p.groups, "channels": p.channels, "outs": p.outs,
-        "taps": p.taps, "by_line": is_by_line(p), "in_place": stride is not None, "pitch": pitch,
+        "taps": p.taps, "by_line": by_line, "in_place": stride is not None, "pitch": pitch,
+        "line.taps": line_taps, "line.row": line_row, "line.bytes": unit_bytes if by_line else 0,
         "m.block": m_block, "m.blocks": m_blocks, "n.block": n_block, "n.blocks": n_blocks,
         "tap_chunk": tap_chunk, "channel_chunk": channel_chunk,
-        "at.sums": round_up(m_block * pitch + 64), "sums.row": 0 if is_whole else width,
-        "sums.panel": 0 if is_whole else m_block * width,
+        # tiles may see a little more than pixels do
+        "at.sums": round_up(m_units * unit_bytes + tile.rows * pitch + 64),
+        "sums.row": 0 if is_whole else tile.columns * kind.size,
+        "sums.panel": 0 if is_whole else m_units * sums,
     }  # fmt: skip
     if stride is not None:
         words["x.column"] = stride
     return words, m_blocks * n_blocks * p.groups
 
 
-def _blocks(
-    p: Product, tile: Tile, kind: Kind, pixels: int, pitch: int, is_whole: bool
-) -> tuple[int, int]:
-    """Pixels and output channels of a block: many threads want small ones."""
-    units = -(-pixels // tile.rows)
-    m_blocks = -(-units // max(1, BLOCK_BYTES // (pitch * tile.rows)))
+def _blocks(p: Product, tile: Tile, units: int, unit_bytes: int, sums: int) -> tuple[int, int]:
+    """Units of pixels and panels of output channels of a block: many threads want small ones.
+
+    `sums` are the bytes of a unit's sums for a panel that wait for the rest of their depth.
+    """
+    m_blocks = -(-units // max(1, BLOCK_BYTES // unit_bytes))
     if p.threads > 1:
-        m_blocks = max(m_blocks, min(units // 4, 4 * p.threads))
-    m_block = -(-units // max(1, m_blocks)) * tile.rows
+        m_blocks = max(m_blocks, min(-(-units // 4), 4 * p.threads))
+    m_units = -(-units // m_blocks)
     panels = -(-p.outs // tile.columns)
-    n_blocks = 1 if p.threads == 1 else -(-3 * p.threads // (max(1, m_blocks) * p.groups))
+    n_blocks = 1 if p.threads == 1 else -(-3 * p.threads // (m_blocks * p.groups))
     n_panels = -(-panels // min(panels, n_blocks))
-    if not is_whole:
-        n_panels = min(n_panels, max(1, SUMS_BYTES // (m_block * tile.columns * kind.size)))
-    return m_block, n_panels * tile.columns
+    if sums:
+        n_panels = min(n_panels, max(1, SUMS_BYTES // (m_units * sums)))
+    return m_units, n_panels

@@ -241,7 +241,7 @@ def _points(b: Builder, tile: Tile, g: Value, n: Value, count: Value) -> Value:
         ahead = b.offset(weights, weights_plane + i.index // size * channels * pace)
         for r in sizes:
             with b.branch(rows.eq(r)):
-                b.call(f"tile{r}", a, pitch, zeros, weights, c, channels, 0, ahead, pace)
+                b.call(f"tile{r}", a, pitch, 0, zeros, weights, c, 1, channels, 0, ahead, pace)
     return sums_plane
 
 

@@ -89,10 +89,32 @@ def test_chain(shape, is_biased):
     holds(f, amity.randn(N, C, H, W))
 
 
-def test_pixels_a_page_apart():
-    """Such images are copied, not read in place."""
-    first, second = nn.Conv2d(5, 1024, 1), nn.Conv2d(1024, 40, 1)
-    holds(lambda x: second(first(x).relu()), amity.randn(2, 5, 5, 7))
+@pytest.mark.parametrize("channels", [1000, 1024])
+@pytest.mark.parametrize("size", [(5, 7), (1, 11), (3, 3), (1, 1)])
+def test_parts_of_depth(channels, size):
+    """Sums of any number of pixels wait for the rest of their depth; 1024 channels are a page."""
+    first, second, third = (
+        nn.Conv2d(5, channels, 1),
+        nn.Conv2d(channels, 40, 1),
+        nn.Conv2d(40, 3, 1),
+    )
+    holds(lambda x: third(second(first(x).relu())), amity.randn(2, 5, *size))
+
+
+@pytest.mark.parametrize("channels", [3, 80])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("of", ["rows", "columns", "some"])
+def test_columns_side_by_side(channels, dilation, of):
+    """Lines of such images are copied, whatever lies between their columns."""
+    x = amity.randn(2, channels, 9, 34)
+    x = {"rows": x, "columns": x.transpose(2, 3), "some": x[:, :, ::2, 1::2]}[of]
+    first = nn.Conv2d(channels, 20, (3, 5), (1, 2), (2, 1), (1, dilation))
+    holds(lambda x: nn.functional.max_pool2d(first(x), 2), x)
+
+
+def test_volumes():
+    first, second = nn.Conv3d(3, 20, (2, 3, 7), (1, 2, 1), (1, 1, 3)), nn.Conv3d(20, 17, 2)
+    holds(lambda x: second(first(x).relu()).mean(4), amity.randn(2, 3, 5, 8, 19))
 
 
 @pytest.mark.parametrize("padding", [0, 1, (2, 0)])
