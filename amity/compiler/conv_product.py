@@ -32,6 +32,7 @@ from .window import (
     first_lanes,
     pack,
     round_up,
+    shared,
     signature,
     tap_offsets,
 )  # fmt: skip
@@ -89,9 +90,14 @@ def build_panels(dtype: str, name: str, target: Target, math: Callable) -> Kerne
                 at = b.offset(source, (c.index * wc + i.index * wd + j.index * wh) * storage)
                 line = ((c.index * d + i.index) * h + j.index) * width + 1
                 target_line = b.offset(to, line * row_bytes)
-                with b.branch(ww.eq(1)):
+                with b.branch(wo.eq(1)), b.loop(0, width) as k:
+                    few = first_lanes(b, outs - m, tile.rows)
+                    from_ = b.offset(at, k.index * ww * storage)
+                    v = b.load(from_, 0, dtype, tile.rows, few).to(kind.compute)
+                    b.store(b.offset(target_line, k.index * row_bytes), 0, v, kind.compute)
+                with b.branch(wo.ne(1) & ww.eq(1)):
                     _turn_weights(b, kind, tile, at, rows, width, target_line)
-                with b.branch(ww.ne(1)), b.loop(0, width) as k:
+                with b.branch(wo.ne(1) & ww.ne(1)), b.loop(0, width) as k:
                     for r, row in enumerate(rows):
                         from_ = b.offset(at, row + k.index * ww * storage)
                         v = b.load(from_, 0, dtype).to(kind.compute)
@@ -404,7 +410,12 @@ def _block_words(
     d, h, w = p.axes
     counts, taps = p.counts, p.taps
     is_plain = p.dtype == kind.compute
-    block = choose_block(counts if is_packed else (1, *counts[1:]), kind.lanes, pixels)
+    counted = counts if is_packed else (1, *counts[1:])
+    if is_packed and p.threads > 1:  # packed by one thread each, rather than by each of them
+        pixels = min(pixels, max(tile.columns, -(-prod(counts) * p.groups // p.threads)))
+    block = shared(
+        choose_block(counted, kind.lanes, pixels), counts, kind.lanes, p.threads, p.groups
+    )
     straight = is_plain and is_linear(p.y[2:], counts[1:]) and block[0] == 1
     direct = is_packed and is_plain and all(a.is_inside for a in p.axes)
     direct = direct and w.advance == 1 and w.grain * p.x[4] == 1
@@ -418,7 +429,7 @@ def _block_words(
     grid = [-(-n // s) for n, s in zip(counts, block)]
     blocks = prod(grid) * p.groups
     tiles = -(-p.outs // tile.rows)
-    ranges = 1 if p.threads == 1 else max(1, min(tiles, 3 * p.threads // blocks))
+    ranges = 1 if blocks >= p.threads else min(tiles, -(-p.threads // blocks))
     m_block = tile.rows * -(-tiles // ranges)
     if not straight:
         m_block = min(

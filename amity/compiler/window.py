@@ -15,12 +15,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, prod
 
 from amity.ir.kernel import Builder, Value, itemsize
 
 SCRATCH = 8 << 20
 PIXELS = 240  # columns that a block aims at
+EVEN = 8  # blocks for each thread from which on it matters little that some get one more
 
 
 class Words:
@@ -155,6 +156,23 @@ def choose_block(
     if n > 1 and w * h * d < 0.75 * pixels:
         return _best(n, w * h * d, lanes, 1, pixels), d, h, w
     return 1, d, h, w
+
+
+def shared(
+    block: tuple[int, int, int, int], counts: tuple[int, int, int, int], lanes: int, threads: int,
+    groups: int = 1,
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """The block, or a smaller one of which so many threads get equally many."""
+    at = next((i for i in range(4) if block[i] > 1), 3)
+    outer, inner = prod(counts[:at]) * groups, prod(block[at + 1 :])
+    count, size, step = counts[at], block[at], lanes if at == 3 else 1
+    parts = -(-count // size)
+    while outer * parts % threads and outer * parts < EVEN * threads:
+        size = min(-(-count // ((parts + 1) * step)) * step, size - step)
+        if size * inner < 2 * lanes:
+            return block
+        parts = -(-count // size)
+    return (*block[:at], size, *block[at + 1 :])
 
 
 def _best(count: int, unit: int, lanes: int, step: int, pixels: int) -> int:

@@ -38,6 +38,7 @@ from .window import (
     first_lanes,
     round_up,
     scaled_iota,
+    shared,
     signature,
 )  # fmt: skip
 
@@ -50,7 +51,7 @@ TILES = Words(
 M, POINTS = 4, 6  # outputs and points of a line
 NEAR, FAR = 5 / 8, 3 / 2
 BLOCK = 96  # tiles that a block aims at
-MOST_INPUTS = 3 << 20  # bytes of transformed inputs that it aims at, at most
+MOST_INPUTS = 3 << 18  # bytes of transformed inputs that it aims at: most of a second-level cache
 MOST_SUMS = 1 << 20  # bytes of sums between two transforms
 FUSED = 48  # tiles up to which weights are transformed where they are used, never to memory
 
@@ -391,10 +392,10 @@ def _tile_words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int
     them.
     """
     tiles = p.images * p.axes[0].count * -(-p.axes[1].count // M) * -(-p.axes[2].count // M)
-    # a block's tiles fill a second-level cache a few times; many threads want small ones
+    # a block's tiles fill a second-level cache a few times
     aim = min(BLOCK, MOST_INPUTS // (POINTS**2 * p.channels * kind.size))
     if p.threads > 1:
-        aim = min(aim, tiles * p.groups // (2 * p.threads))
+        aim = min(aim, -(-tiles * p.groups // p.threads))
     fused = tiles <= FUSED
     while True:
         words, units, end = _block_words(p, kind, tile, max(kind.lanes, aim), fused)
@@ -414,13 +415,15 @@ def _block_words(
     d, y_h, y_w = p.axes
     h, w = (axis(a.size, -(-a.count // M), M, POINTS, a.offset) for a in (y_h, y_w))
     counts = (p.images, d.count, h.count, w.count)
-    block = counts if fused else choose_block(counts, kind.lanes, aim)
+    block = counts
+    if not fused:
+        block = shared(choose_block(counts, kind.lanes, aim), counts, 1, p.threads, p.groups)
     width = -(-prod(block) // kind.lanes) * kind.lanes
     chunk = min(p.channels, 16)
     strides = copy_strides(d, h, w, block, chunk, kind.lanes)
     grid = [-(-n // s) for n, s in zip(counts, block)]
     blocks, parts = prod(grid) * p.groups, -(-p.outs // tile.rows)
-    ranges = 1 if p.threads == 1 else max(1, min(parts, 2 * p.threads // blocks))
+    ranges = 1 if blocks >= p.threads else min(parts, -(-p.threads // blocks))
     m_block, row_bytes = tile.rows * -(-parts // ranges), width * kind.size
     most = MOST_SUMS // (POINTS**2 * row_bytes) // tile.rows * tile.rows
     inner = tile.rows if fused else min(m_block, max(tile.rows, most))
