@@ -5,6 +5,7 @@ What it takes that a Program may do so is found out by trial.py.
 
 from __future__ import annotations
 
+import operator
 import sys
 from array import array
 from collections.abc import Callable, Sequence
@@ -132,6 +133,8 @@ class Static:
         self.bump, self.make = machine.bump, machine.make
         self.fresh = [(f, machine.allocator(max(f.layout.nbytes, 1))) for f in recipe.fresh]
         self.has_numbers = bool(recipe.optimizers or recipe.draws)
+        self.counts = any(o.counters() for o in recipe.optimizers)
+        self.options: list[Any] | None = None  # of optimizers, for which arguments hold the numbers
         self.differs: Callable[[], int | None] | None = None
         self.facts = array("q")  # words that tell of what is reached
         self.uses = self.denials = 0
@@ -256,6 +259,24 @@ class Static:
 
     def _move(self, values: list[Any]) -> bool:
         """Numbers that are others at each call."""
+        if not self._is_steady() and not self._advance(values):
+            return False
+        for first, draw in self.recipe.draws:
+            values[first : first + 2] = draw.generator.take(draw.count)
+        return True
+
+    def _is_steady(self) -> bool:
+        """Whether the numbers of optimizers are those of the call before."""
+        if self.counts:
+            return False
+        options = [x for o in self.recipe.optimizers for x in o.scheduled()]
+        if self.options is not None and all(map(operator.is_, options, self.options)):
+            return True
+        self.options = options if all(type(x) in (int, float) for x in options) else None
+        return False
+
+    def _advance(self, values: list[Any]) -> bool:
+        """Count a step of each optimizer, and have its numbers."""
         recipe = self.recipe
         counters = [c for o in recipe.optimizers for c in o.counters()]
         moved = [m for o in recipe.optimizers for m in o.advance_all()]
@@ -265,9 +286,8 @@ class Static:
             self.end = "an optimizer's rule changed, by its options or the number of its steps"
             return False
         for (first, count), (_, scalars) in zip(recipe.scalars, moved, strict=True):
-            values[first : first + count] = scalars.values()
-        for first, draw in recipe.draws:
-            values[first : first + 2] = draw.generator.take(draw.count)
+            numbers = list(scalars.values())
+            values[first : first + count] = recipe.arguments[first : first + count] = numbers
         return True
 
     def _read(self, g: Glance, leaves: Sequence[Any], values: list[Any]) -> Any:

@@ -25,6 +25,8 @@ from amity.optim.optimizer import EVERY_STEP, Group, Optimizer, counter_dtype
 State = dict[str, Any]
 Rule = tuple[Callable[..., tuple], tuple[str, ...], dict[str, Any]]
 
+SCHEDULED = ("lr", "betas", "momentum")  # what schedules change
+
 
 @lru_cache(maxsize=1024, typed=True)
 def bound(rule: Callable, **flags: Any) -> Callable:
@@ -105,9 +107,13 @@ class Elementwise(Optimizer):
         names = self._counters
         return [(s, {n: s[n] for n in names}) for s in self.state.values()] if names else []
 
+    def scheduled(self) -> list[Any]:
+        """The options that schedules change: where nothing counts steps, they alone tell the scalars."""
+        return [group[name] for group in self.param_groups for name in SCHEDULED if name in group]
+
     def __reach__(self, reach: Reach, where: str) -> None:
         for group in self.param_groups:
-            reach.moves(group, ("lr", "betas", "momentum"))  # as schedules change them
+            reach.moves(group, SCHEDULED)
         for state in self.state.values():
             reach.moves(state, self._counters)
         reach.instance(self, where)

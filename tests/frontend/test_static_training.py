@@ -86,11 +86,25 @@ def test_training(optimizer):
     assert uses(same_training(optimizer)) > 5
 
 
-def test_learning_rates_may_change():
+@pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
+@pytest.mark.parametrize("when", [range(14), (8, 11)])
+def test_learning_rates_may_change(optimizer, when):
     def between(i, model, update):
-        update.param_groups[0]["lr"] *= 0.9
+        if i in when:
+            update.param_groups[0]["lr"] *= 0.5
 
-    assert uses(same_training("adamw", between)) > 5
+    assert uses(same_training(optimizer, between)) > 5
+
+
+def test_a_learning_rate_in_a_tensor_may_change():
+    def between(i, model, update):
+        group = update.param_groups[0]
+        if i == 7:
+            group["lr"] = amity.tensor(group["lr"], dtype=amity.float64)
+        elif i > 8:
+            group["lr"].mul_(0.5)
+
+    same_training("momentum", between)
 
 
 def changes_weight_decay(i, model, update):
