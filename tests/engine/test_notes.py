@@ -130,6 +130,8 @@ def test_a_flush_that_failed_is_made_up_for(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         amity.compile(f)(amity.ones(2))
     assert [t.tolist() for t in made] == [[2, 2]]
+    other = amity.ones(2) * 2
+    assert sys.getrefcount(made[0].storage) == sys.getrefcount(other.storage)
 
 
 def test_memory_of_others_is_copied_once():

@@ -6,12 +6,17 @@ from amity.runtime import plan
 
 from . import abi
 from .abi import DATA, MARK, PAYLOAD, cell
-from .flow import at, each, read_at, read_word, word
+from .flow import at, each, read_at, read_word, when, word
 from .note_code import count, root, start
 
 NONE = f"""%none = load ptr, ptr {cell("none")}
   call void @Py_IncRef(ptr %none)
   ret ptr %none"""
+
+HOLD = f"""
+  call void @Py_IncRef(ptr %s) ; until the notes are cleared
+  store i64 {abi.KEPT}, ptr %ismade.at
+"""
 
 LIVING = f"""
   {root("rec", "r")}
@@ -23,14 +28,14 @@ ask:
   %gone = icmp eq ptr %s, null
   br i1 %gone, label %r.seen, label %alive
 alive:
-  call void @Py_IncRef(ptr %s) ; until the notes are cleared
-  store i64 {abi.KEPT}, ptr %ismade.at
+  %isnew = icmp ne i64 %ismade, {abi.KEPT} ; else they were sealed before, and did not run
+  {when("isnew", HOLD)}
   {word("to", "words", "%k")}
   store i64 %r, ptr %to
   %kalive = add i64 %k, 1
   br label %r.seen
 r.seen:
-  %k1 = phi i64 [ %k, %r.body ], [ %k, %ask ], [ %kalive, %alive ]
+  %k1 = phi i64 [ %k, %r.body ], [ %k, %ask ], [ %kalive, %isnew.no ]
 """
 
 SEALING = f"""
