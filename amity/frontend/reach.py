@@ -12,8 +12,9 @@ import types
 from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -300,21 +301,39 @@ class Sight:
     def walk(self) -> Reach:
         """What it sees now."""
         found = Reach(self.watch.names, self.watch.sees_all, self.watch.codes)
-        found.walk(self.function, "the function")
-        for space in (*self.watch.codes.values(), vars(builtins)):
-            found.space(space)
-        for i, leaf in self.fixed:
-            found.walk(leaf, f"argument {i}")
+        try:
+            found.walk(self.function, "the function")
+            for space in (*self.watch.codes.values(), vars(builtins)):
+                found.space(space)
+            for i, leaf in self.fixed:
+                found.walk(leaf, f"argument {i}")
+        except (LookupError, RuntimeError) as error:  # a dict's size, a key that is gone
+            raise Refused("another thread changes what it sees") from error
+        return found
+
+    def words(self, seen: Reach) -> array:
+        """Words that tell of what was seen, which other threads may change while they are read."""
+        try:
+            found = seen.words()
+        except LookupError as error:
+            raise Refused("another thread changes what it sees") from error
+        where = seen.difference(self.walk())
+        if where is not None:
+            raise Refused(f"{where} changed while it was looked at")
         return found
 
 
-@cache
+_asked: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+
+
 def _names_of_own(cls: type) -> frozenset[str]:
     """What the methods that a class has from amity's classes may ask its objects for."""
-    own = [v for c in cls.__mro__ if is_own(c.__module__) for v in vars(c).values()]
-    return frozenset(
-        n for f in own if isinstance(f, types.FunctionType) for n in f.__code__.co_names
-    )
+    found = _asked.get(cls)
+    if found is None:
+        own = [v for c in cls.__mro__ if is_own(c.__module__) for v in vars(c).values()]
+        codes = [f.__code__ for f in own if isinstance(f, types.FunctionType)]
+        found = _asked[cls] = frozenset(n for code in codes for n in code.co_names)
+    return found
 
 
 def slot_words(x: Tensor) -> list[tuple[int, int]]:

@@ -208,14 +208,13 @@ class Static:
             return self._adopts() or self._is_denied()
         try:
             now = self.sight.walk()
+            where = self.reach.difference(now)
+            if where is not None:
+                raise Refused(f"{where} changed")
+            self.facts = self.sight.words(now)
         except Refused as refused:
             self.end = str(refused)
             return False
-        where = self.reach.difference(now)
-        if where is not None:
-            self.end = f"{where} changed"
-            return False
-        self.facts = now.words()
         return self._adopts() or self._is_denied()
 
     def _is_denied(self) -> bool:
@@ -229,15 +228,15 @@ class Static:
         """Take the gradients that are there as those to be written again, if nobody else holds them."""
         recipe = self.recipe
         there = [(f.leaf, None) for f in recipe.fresh if f.leaf is not None] + recipe.steady
-        if any(leaf[GRAD] is not g for leaf, g in there):
-            return False
         self.release()
         for k in recipe.kept:
             if not is_alone(k.leaf[GRAD], k.layout):
                 return False
             recipe.arguments[k.place] = k.leaf[GRAD]
         self.differs = device.machine().guard(self.facts + array("q", self._gradient_words(there)))
-        if self.differs() is not None:
+        moved = any(leaf[GRAD] is not g for leaf, g in there)
+        moved |= any(k.leaf[GRAD] is not recipe.arguments[k.place] for k in recipe.kept)
+        if moved or self.differs() is not None:
             return False
         self.denials = 0
         return True

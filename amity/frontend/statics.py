@@ -26,9 +26,9 @@ class Statics:
 
     def __init__(self, function: Callable, is_wanted: bool | None) -> None:
         self.function, self.is_wanted = function, is_wanted
-        self.found: list[Static] = []
+        self.found: list[Static] = []  # replaced, never changed: other threads may go through it
         self.reason = "it was not called often enough"  # why there is none, or no other one
-        self.ends: list[str] = []  # what changed when one was given up
+        self.ends: list[str] = []  # what changed when one was given up; the last few
         self.trials = 0
         self._wait = self._pause = (
             1  # calls until the next is tried out, and after the next failure
@@ -45,16 +45,19 @@ class Statics:
             result = static(args, kwargs)
             if result is not MISSED:
                 if i:
-                    self.found.insert(0, self.found.pop(i))
+                    self.found = [static, *self._without(static)]
                 return result
             static.release()  # so that another one, or Python, has gradients to itself
             if static.end is not None:
-                self.found.remove(static)
-                self.ends.append(static.end)
+                self.found = self._without(static)
+                self.ends = [*self.ends, static.end][-KEPT:]
                 self.reason = static.end
                 self._later()
                 return MISSED  # the others lean on the same
         return MISSED
+
+    def _without(self, static: Static) -> list[Static]:
+        return [s for s in self.found if s is not static]
 
     def is_due(self) -> bool:
         """Whether this call is to be tried out."""
@@ -97,11 +100,11 @@ class Statics:
         finally:
             recorder.witness = witness.frame = None  # a frame that holds what holds it
         try:
-            self.found.insert(0, trial.outcome(result, watch, witness))
+            found = trial.outcome(result, watch, witness)
         except Refused as refused:
             self._refused(refused)
         else:
-            del self.found[KEPT:]
+            self.found = [found, *self.found][:KEPT]
             self.reason = "its arguments are others"
             self._wait = 1
         return result

@@ -1,15 +1,18 @@
 """Calls that skip Python: what they give, and when Python runs after all."""
 
+import gc
 import math
 import random
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 
 import amity
+from amity import nn
 from tests.frontend.statics import X, needs_guards, uses, warmed
 
 pytestmark = needs_guards
@@ -329,3 +332,17 @@ def test_explain(capsys):
     f(X)
     assert "a static call was given up, as scale[0] changed" in amity.explain(f)
     assert "static=False asks for it" in amity.explain(amity.compile(lambda x: x, static=False))
+
+
+def test_classes_are_let_go_of():
+    def make():
+        class Net(nn.Module):
+            def forward(self, x):
+                return x * 2
+
+        warmed(Net(), X)
+        return weakref.ref(Net)
+
+    net = make()
+    gc.collect()
+    assert net() is None

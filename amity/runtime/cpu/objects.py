@@ -1,13 +1,15 @@
 """Where CPython keeps what its objects hold, so that generated code can see whether it is the same.
 
 Each function gives pairs: an address, and the word that is there now. A pair may lie in memory that
-only the pairs before it vouch for. Objects must be held while pairs of theirs are in use.
+only the pairs before it vouch for. Objects must be held while pairs of theirs are in use. LookupError
+tells that another thread changed something meanwhile.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from array import array
 from collections.abc import Iterator
 from functools import cache
 from types import CellType, FunctionType
@@ -37,19 +39,28 @@ def now(address: int) -> Pair:
     return address, word(address)
 
 
-def entries(d: dict) -> dict[int, int]:
-    """The address of the slot of each value of a dict, by the identity of its key."""
-    keys, values = word(id(d) + DICT_KEYS), word(id(d) + DICT_VALUES)
-    kind = _byte(keys + KEYS_KIND)
+def _words(address: int, count: int) -> array:
+    """Words side by side, read at once: no other thread runs meanwhile."""
+    return array("q", ctypes.string_at(address, 8 * count))
+
+
+def entries(d: dict) -> dict[int, Pair]:
+    """Where each value of a dict is, and its address, by the identity of its key."""
+    holds = keys, values = word(id(d) + DICT_KEYS), word(id(d) + DICT_VALUES)
     first = keys + KEYS_HEADER + (1 << _byte(keys + KEYS_INDEX_BITS))
-    width, key_at = (24, 8) if kind == GENERAL else (16, 0)
-    slots = {}
-    for i in range(word(keys + KEYS_ENTRIES)):
-        entry = first + i * width
-        key = word(entry + key_at)
-        if key:
-            slots[key] = values + VALUES_HEADER + 8 * i if values else entry + key_at + 8
-    return slots
+    width, key_at = (3, 1) if _byte(keys + KEYS_KIND) == GENERAL else (2, 0)  # words
+    count = word(keys + KEYS_ENTRIES)
+    table = _words(first, width * count)
+    if values:  # apart from their keys, which other dicts have too
+        start, step = values + VALUES_HEADER, 8
+        held = _words(start, count)
+    else:
+        start, step = first + 8 * (key_at + 1), 8 * width
+        held = table[key_at + 1 :: width]
+    if holds != (word(id(d) + DICT_KEYS), word(id(d) + DICT_VALUES)):
+        raise LookupError("a dict moved")
+    rows = zip(table[key_at::width], held, strict=True)
+    return {key: (start + i * step, value) for i, (key, value) in enumerate(rows) if key}
 
 
 def of_dict(d: dict, names: Any = None) -> Iterator[Pair]:
@@ -59,18 +70,18 @@ def of_dict(d: dict, names: Any = None) -> Iterator[Pair]:
         yield now(id(d) + offset)
     yield now(keys + KEYS_ENTRIES)
     slots = entries(d)
-    for key in d:
+    for key in list(d):  # at once: another thread may add some
         if names is None or key in names:
-            yield now(slots[id(key)])
+            yield slots[id(key)]
 
 
 def of_list(items: list) -> Iterator[Pair]:
     """A list's length and items."""
-    yield now(id(items) + LIST_ITEMS)
-    yield now(id(items) + LIST_SIZE)
-    first = word(id(items) + LIST_ITEMS)
-    for i in range(len(items)):
-        yield now(first + 8 * i)
+    size, first = _words(id(items) + LIST_SIZE, 2)
+    yield id(items) + LIST_ITEMS, first
+    yield id(items) + LIST_SIZE, size
+    for i, item in enumerate(_words(first, size)):
+        yield first + 8 * i, item
 
 
 def of_item(items: list, i: int) -> Pair:
@@ -83,8 +94,8 @@ def of_set(items: set) -> Iterator[Pair]:
     for offset in (SET_TABLE, SET_MASK, SET_FILL, SET_USED):
         yield now(id(items) + offset)
     table = word(id(items) + SET_TABLE)
-    for i in range(word(id(items) + SET_MASK) + 1):
-        yield now(table + 16 * i)
+    for i, item in enumerate(_words(table, 2 * word(id(items) + SET_MASK) + 1)[::2]):
+        yield table + 16 * i, item
 
 
 def of_cell(cell: CellType) -> Iterator[Pair]:
@@ -148,7 +159,7 @@ def are_known() -> bool:
     named = sample.__dict__
     cell = call.__closure__[0]
     found = [
-        *[word(a) for d in (table, named) for a in (entries(d)[id(k)] for k in d)],
+        *[entries(d)[id(k)][1] for d in (table, named) for k in d],
         *[w for _, w in list(of_list(items))[2:]],
         *[w for _, w in of_cell(cell)],
         *[w for _, w in of_function(call)],
@@ -163,7 +174,7 @@ def are_known() -> bool:
         return False
     held = {w for _, w in list(of_set(kinds))[4:]}
     sample.a, before = object(), entries(named)
-    if word(before[id(next(iter(named)))]) != id(sample.a) or not {*map(id, kinds)} <= held:
+    if word(before[id(next(iter(named)))][0]) != id(sample.a) or not {*map(id, kinds)} <= held:
         return False
     sample.call = None
     hasattr(sample, "missing")
