@@ -52,7 +52,7 @@ def machine() -> Any:
         with _lock:
             found = _state.get("machine")
             if found is None:
-                found = _machine_type()(_state["tensor"], kernels().text_object)
+                found = _machine_type()(_state["tensor"], kernels().text_object, deferral.meet)
                 kernels().load = found.load
                 make, alias = found.make, found.alias
                 _state["machine"] = found
@@ -107,8 +107,8 @@ def is_started() -> bool:
 
 
 def locks() -> list[Any]:
-    """The locks around LLVM, in the order in which they are taken."""
-    made = [_lock]
+    """The locks around notes and LLVM, in the order in which they are taken."""
+    made = [deferral.busy, _lock]
     if "kernels" in _state:
         made.append(_state["kernels"].lock)
     if "machine" in _state:

@@ -128,7 +128,8 @@ def build(
         mode = TENSOR if fresh == 1 else TUPLE if fresh else NONE
     weak = [n.spec.is_weak and n.spec.dtype.kind for n in graph.inputs]
     lowered, outputs = None, []
-    if fresh or not deferral.is_on or _hosts(graph):
+    waits = deferral.recorder() is not None
+    if fresh or not waits or _hosts(graph):
         lowered = lowering()
         hosts = [s for s in lowered.steps if isinstance(s, HostCall)]
         if hosts:
@@ -149,7 +150,7 @@ def build(
 
     name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
     paper = Paper(graph, inputs, given, weak, made, whole, name, roots, makes)
-    if deferral.is_on:
+    if waits:
         return machine.program(outline, paper)
     built = whole()
     paper.plan = lambda: built

@@ -107,12 +107,15 @@ class Recorder:
         elif self.lacks_lines and self.calls_told < CALLS_TOLD:
             self.lines, self.lacks_lines = Lines(), False
             self.calls_told += 1
-        self.start()
-
-    def start(self) -> None:
-        """Note this thread's calls from now on."""
         deferral.start(self)
         self.listen()
+
+    def rest(self) -> None:
+        """Run this thread's calls for now; others' still ask about memory that waits."""
+        if device.watcher() is None:
+            self.machine.record(self, -get_ident())
+        else:
+            device.note(None)
 
     def listen(self) -> None:
         """Have calls noted by native code, or, for their lines, all by this recorder."""
@@ -120,6 +123,17 @@ class Recorder:
             self.machine.note(self)
         else:
             self.machine.record(self, get_ident())
+
+    def flush_for_another(self) -> None:
+        """Run what was noted, in a thread that waits for it; meanwhile calls of this one's wait."""
+        if self.witness is not None:
+            self.witness.refuse("another thread reads what it computes")
+        before = self.machine.listening()
+        self.machine.record(self, deferral.thread())
+        try:
+            self.flush("another thread takes what was noted")
+        finally:
+            self.machine.listen(before)
 
     def stop(self) -> None:
         """Run calls again."""
@@ -130,6 +144,10 @@ class Recorder:
         """Whether a noted call reads or writes this memory."""
         return storage.root.mark != 0
 
+    def wants(self, storage: Any, to_write: bool) -> bool:
+        """Whether memory waits for a noted call, or may not be written before one."""
+        return self.knows(storage) if to_write else self.is_pending(storage)
+
     def is_pending(self, storage: Any) -> bool:
         """Whether this memory waits for a noted call."""
         root = storage.root
@@ -137,6 +155,10 @@ class Recorder:
 
     # -- noting what native code did not
     def __call__(self, payload: Any, result: Any, *args: Any) -> Any:
+        with deferral.busy:
+            return self._take_over(payload, result, args)
+
+    def _take_over(self, payload: Any, result: Any, args: Sequence[Any]) -> Any:
         paper, notes = payload.paper, self.notes
         if not self._fits(paper, args):
             if self.witness is not None and not notes.is_empty:
@@ -241,7 +263,8 @@ class Recorder:
     def finish(self) -> None:
         """Run what is left when the function ends."""
         try:
-            self._run("the function ends")
+            with deferral.busy:
+                self._run("the function ends")
         except BaseException:
             self.forget()
             raise
@@ -256,7 +279,8 @@ class Recorder:
             raise RuntimeError(
                 f"compile: got fullgraph=True, but at {line()} {reason}; expected one graph"
             )
-        self._run(reason, is_early=True)
+        with deferral.busy:
+            self._run(reason, is_early=True)
 
     def _run(self, reason: str, is_early: bool = False) -> None:
         key = self.machine.seal()
@@ -335,7 +359,7 @@ class Aside:
         self.recorder = recorder
 
     def __enter__(self) -> None:
-        device.note(None)
+        self.recorder.rest()
         if self.recorder.witness is not None:
             self.recorder.witness.is_checking = True
 
@@ -346,13 +370,17 @@ class Aside:
 
 
 class Pause:
-    """Inside, nothing is deferred."""
+    """Inside, nothing of this thread's is deferred."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
+        self.recorder, self.is_mine = recorder, deferral.is_mine()
 
     def __enter__(self) -> None:
-        self.recorder.stop()
+        if self.is_mine:
+            deferral.rest(True)
+            self.recorder.rest()
 
     def __exit__(self, *exc: object) -> None:
-        self.recorder.start()
+        if self.is_mine:
+            deferral.rest(False)
+            self.recorder.listen()

@@ -157,7 +157,7 @@ def _is_owner(g: Tensor) -> bool:
         and g.tape is None
         and s is not None
         and s.root is s
-        and sys.getrefcount(s) == 3 + deferral.holds
+        and sys.getrefcount(s) == 3 + (deferral.holds() if deferral.is_on else 0)
     )
 
 

@@ -20,7 +20,21 @@ from .statics import Statics
 
 SEGMENTS_EXPECTED = 64  # more than that, and something changes at every call
 
-_turn = threading.Lock()  # one thread defers at a time; others run eagerly
+WAIT = 0.02  # seconds for another thread's call
+
+_turn = threading.Lock()  # one thread defers at a time; others wait a while, and then run eagerly
+_missed = 0  # the call for which somebody waited in vain
+
+
+def _take_turn() -> bool:
+    """Wait until another thread's call is over, unless it takes long."""
+    global _missed
+    if deferral.is_mine() or (deferral.is_on and deferral.turn == _missed):
+        return False
+    if _turn.acquire(timeout=WAIT):
+        return True
+    _missed = deferral.turn
+    return False
 
 
 class Compiled:
@@ -53,8 +67,8 @@ class Compiled:
             result = statics.call(args, kwargs)
             if result is not MISSED:
                 return result
-        if not _turn.acquire(False):  # inside another, or while another thread's runs
-            self.crowded += deferral.recorder() is None
+        if not _turn.acquire(False) and not _take_turn():  # inside another, or beside a long one
+            self.crowded += not deferral.is_mine()
             return self.function(*args, **kwargs)
         try:
             recorder = self.recorder

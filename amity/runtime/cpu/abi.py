@@ -41,6 +41,7 @@ CELLS = (
     "complete",
     "notes",
     "is_noting",
+    "meet",
 )
 
 

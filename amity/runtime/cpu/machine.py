@@ -36,6 +36,7 @@ FUNCTIONS = (
     "trim",
     "trim_heap",
 )
+LISTENING = ("recorder", "recording_thread", "is_noting")  # cells
 NATIVE_NAMES = [f"amity_{n}" for n in FUNCTIONS] + ["amity_worker", "amity_parallel"]
 
 
@@ -85,7 +86,10 @@ def slot_offset(cls: type, name: str) -> int:
 class Machine:
     """The running side of the CPU: made once, when the first tensor is."""
 
-    def __init__(self, tensor_type: type, compile: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, tensor_type: type, compile: Callable[[str], bytes], meet: Callable[..., None]
+    ) -> None:
+        """`meet` is asked before a call takes memory that another thread's notes know."""
         offsets = {n: slot_offset(tensor_type, n) for n in ("storage", "layout", "tape", "base")}
         loader = Loader()
         self.load, self.locks = loader.load, [loader.lock]
@@ -106,6 +110,7 @@ class Machine:
         self.workers = pool.Pool(self._address["amity_worker"], threads)
         self._scratch = self._new_pool(SCRATCH_BYTES, abi.SYSTEM)
         self._complete, self.notes = self._complete_plan, Notes(is_told=True)
+        self._meet = meet
         self._fill_cells(tensor_type)
         self.alias = self._builtin("alias", FASTCALL, self._words(self.pool(0)))
         self.external = self._builtin("external", FASTCALL, self._words(self.pool(0)))
@@ -126,7 +131,7 @@ class Machine:
             "none": id(None), "memory_error": id(OutOfMemoryError), "type_error": id(TypeError),
             "scratch_pool": self._scratch, "recorder": None, "recording_thread": None,
             "complete": id(self._complete), "notes": ctypes.addressof(self.notes.head),
-            "is_noting": None,
+            "is_noting": None, "meet": id(self._meet),
         }  # fmt: skip
         for i, name in enumerate(abi.CELLS):
             self._cells[i] = values[name]
@@ -249,11 +254,18 @@ class Machine:
 
     def record(self, recorder: Callable, thread: int) -> None:
         """Tell `recorder` of all calls of a thread, or for 0 of all, instead of running them, until
-        `note` is called.
+        `note` is called. A negative thread is told of nothing meanwhile.
         """
         self._recorder = recorder
-        cells = {"recorder": id(recorder), "recording_thread": thread, "is_noting": None}
-        for name, value in cells.items():
+        self.listen((id(recorder), thread, None))
+
+    def listening(self) -> tuple:
+        """Who is told of whose calls, and how."""
+        return tuple([self._cells[abi.CELLS.index(name)] for name in LISTENING])
+
+    def listen(self, listening: tuple) -> None:
+        """Tell those again."""
+        for name, value in zip(LISTENING, listening, strict=True):
             self._cells[abi.CELLS.index(name)] = value
 
     def replayer(self, run: Callable, targets: Sequence[int]) -> Callable[[], None]:

@@ -14,6 +14,7 @@ from .abi import CELLS
 from .blocks import ADVICE, NO_ADVICE
 from .guard_code import GUARD
 from .heap_code import HEAP
+from .meet_code import MEET
 from .note_code import NOTES
 from .replay_code import REPLAY
 from .run_code import RUNNER
@@ -59,7 +60,7 @@ def code(slots: dict[str, int], platform: str) -> str:
         result, params = signature.split(" ", 1)
         lines.append(f"declare {result} @{name}{params}")
     advice = [_advice(name, number) for name, number in ADVICE.get(platform, NO_ADVICE).items()]
-    parts = [HEAP, ALLOCATOR, TENSORS, NOTES, REPLAY, RUNNER, GUARD, BUILTINS]
+    parts = [HEAP, ALLOCATOR, TENSORS, NOTES, REPLAY, MEET, RUNNER, GUARD, BUILTINS]
     whole = "\n".join([*lines, GLOBALS, *advice, *parts])
     return Template(whole).substitute(slots)
 

@@ -96,6 +96,11 @@ class Notes:
     def is_empty(self) -> bool:
         return not self.head[WORDS + 1]
 
+    @property
+    def count(self) -> int:
+        """How many words there are."""
+        return self.head[WORDS + 1]
+
     def add_call(self, payload: Any) -> None:
         """Begin a call's words."""
         _hold(ctypes.py_object(payload))

@@ -144,8 +144,11 @@ class Program:
     def __call__(self, *args: Any) -> Any:
         machine = self.machine
         is_told = not self.plan.flags & form.UNTOLD and machine.recorder is not None
-        if is_told and machine.recording_thread in (0, threading.get_ident()):
+        here = threading.get_ident()
+        if is_told and machine.recording_thread in (0, here):
             return machine.recorder(self, self._run(args, True), *args)
+        if machine.recorder is not None and machine.recording_thread not in (0, here, -here):
+            machine.meet(self, *args)
         if self.plan.flags & form.UNBUILT:
             self.plan = self.paper.plan()
         return self._run(args, False)
@@ -200,8 +203,11 @@ class Program:
 class Machine:
     """The running side of the CPU: made once, when the first tensor is."""
 
-    def __init__(self, tensor_type: type, compile: Callable[[str], bytes]) -> None:
-        self.tensor_type, self.heap = tensor_type, Heap()
+    def __init__(
+        self, tensor_type: type, compile: Callable[[str], bytes], meet: Callable[..., None]
+    ) -> None:
+        """`meet` is asked before a call takes memory that another thread's notes may know."""
+        self.tensor_type, self.heap, self.meet = tensor_type, Heap(), meet
         self.recorder: Callable | None = None
         self.recording_thread = 0
         self.notes = Notes()
@@ -274,8 +280,18 @@ class Machine:
         self.record(recorder, threading.get_ident())
 
     def record(self, recorder: Callable | None, thread: int) -> None:
-        """Tell `recorder` of all calls of a thread, or for 0 of all, instead of running them."""
+        """Tell `recorder` of all calls of a thread, or for 0 of all, instead of running them. A negative
+        thread is told of nothing meanwhile.
+        """
         self.recorder, self.recording_thread = recorder, thread
+
+    def listening(self) -> tuple:
+        """Who is told of whose calls."""
+        return self.recorder, self.recording_thread
+
+    def listen(self, listening: tuple) -> None:
+        """Tell those again."""
+        self.record(*listening)
 
     def output(self, output: form.Output, args: Sequence[Any]) -> Storage:
         """Memory for an output: fresh, or an argument's."""

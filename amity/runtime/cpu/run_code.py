@@ -77,7 +77,15 @@ whose:
   %untold = and i64 %flags, {plan.UNTOLD}
   %is_told = icmp eq i64 %untold, 0
   %tells = and i1 %is_mine, %is_told
-  br i1 %tells, label %record, label %build
+  %resting = add i64 %here, %there
+  %is_resting = icmp eq i64 %resting, 0
+  %is_own = or i1 %is_mine, %is_resting
+  br i1 %tells, label %record, label %apart
+apart:
+  br i1 %is_own, label %build, label %meet
+meet:
+  %met = call i1 @meet_notes(ptr %self, ptr %args, i64 %nargs)
+  br i1 %met, label %build, label %none
 record:
   %noting = load ptr, ptr {cell("is_noting")}
   %is_noting = icmp ne ptr %noting, null
