@@ -71,7 +71,7 @@ class _Lowering:
     ) -> None:
         self.graph, self.given, self.target, self.threads = graph, given, target, threads
         self.split, self.fuses, self.is_late = split, pipeline.is_on("fuse"), is_late
-        self.out = Lowered()
+        self.out = Lowered(graph)
         self.place: dict[int, int] = {}  # id(node) -> place
         self.done: set[int] = set()  # ids of nodes that are computed
         self.group: Group | None = None

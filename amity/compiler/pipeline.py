@@ -5,27 +5,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from amity.core import flags
 from amity.ir.graph import Graph
 
+from .again import Round, repeat
 from .share import share
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass over graphs, or, without `run`, a choice that lowering makes where it is on."""
+    """A pass over graphs, or, without `run`, a choice that lowering makes where it is on. One that is
+    `chosen` takes what was chosen for the graph, and runs if that is anything.
+    """
 
     name: str
     does: str
-    run: Callable[[Graph], Graph] | None = None
+    run: Callable[..., Graph] | None = None
+    is_chosen: bool = False
 
 
 PASSES = (
     Pass("share", "equal nodes are one", share),
+    Pass("recompute", "on request, values that live long are computed again", repeat, True),
     Pass("defer", "updates of arguments come last, together"),
     Pass("outline", "parts that repeat are lowered once"),
     Pass("fuse", "pointwise ops and reductions over one domain become one kernel"),
@@ -73,17 +78,20 @@ def without(*names: str) -> Iterator[None]:
         _off = before
 
 
-def stages(graph: Graph) -> Iterator[tuple[Pass, Graph]]:
-    """The graph after each pass over graphs that is on: the same inputs, the same outputs."""
+def stages(graph: Graph, rounds: Sequence[Round] = ()) -> Iterator[tuple[Pass, Graph]]:
+    """The graph after each pass over graphs that is on: the same inputs, the same outputs. `rounds`
+    are what is to be computed again.
+    """
     for step in PASSES:
-        if step.run is not None and is_on(step.name):
-            graph = step.run(graph)
-            yield step, graph
+        if step.run is None or not is_on(step.name) or (step.is_chosen and not rounds):
+            continue
+        graph = step.run(graph, rounds) if step.is_chosen else step.run(graph)
+        yield step, graph
 
 
-def run(graph: Graph) -> Graph:
+def run(graph: Graph, rounds: Sequence[Round] = ()) -> Graph:
     """The graph after all passes over graphs that are on."""
-    return [graph, *(after for _, after in stages(graph))][-1]
+    return [graph, *(after for _, after in stages(graph, rounds))][-1]
 
 
 _off = parse(flags.passes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from amity.core.layout import Layout
-from amity.ir.graph import Node
+from amity.ir.graph import Graph, Node
 
 
 @dataclass
@@ -65,11 +65,12 @@ class HostCall:
 
 @dataclass
 class Lowered:
-    """Places and steps of a graph, in order; `outputs` are places.
+    """Places and steps of a `graph`, in order; `outputs` are places.
 
     `alternatives` lowers the graph as other sizes of the same layout classes would be.
     """
 
+    graph: Graph
     places: list[Place] = field(default_factory=list)
     steps: list[Any] = field(default_factory=list)  # Launch, HostCall, or Planned
     outputs: list[int] = field(default_factory=list)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amity.compiler import pipeline
+from amity.compiler.again import NOTHING, Again
 from amity.compiler.plan import Launch, Lowered, Place
 from amity.compiler.planned import Planned
 from amity.core.layout import Layout, layout
@@ -34,13 +35,15 @@ UNFIT = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class Wish(NamedTuple):
-    """When Programs are to be made for many sizes: after so many `changes` (None: never) of any, and at
-    once of those that were declared, by names and values at this call.
+    """What is wanted of Programs. They are made for many sizes after so many `changes` (None: never) of
+    any, and at once of those that were declared, by names and values at this call; they compute
+    values again rather than to keep them if it `recomputes`.
     """
 
     changes: int | None = CHANGES
     names: Sequence[str] = ()
     sizes: tuple[int, ...] = ()
+    recomputes: bool = False
 
 
 class Refusal(Exception):
@@ -128,9 +131,19 @@ def _law(row: Sequence[int], size: Sequence[int], which: int) -> tuple[int, int,
 class Form:
     """The launches of a frame with formulas for numbers; kernel ops are planned at each size."""
 
-    def __init__(self, noted: Noted, frame: Frame, found: Fit, rows: Sequence[np.ndarray]) -> None:
-        """errors: Refusal where formulas get lost"""
-        self.fit = found
+    def __init__(
+        self,
+        noted: Noted,
+        frame: Frame,
+        found: Fit,
+        rows: Sequence[np.ndarray],
+        again: Again = NOTHING,
+    ) -> None:
+        """`again` is what was worth to be computed again at other sizes.
+
+        errors: Refusal where formulas get lost
+        """
+        self.fit, self.again = found, Again(again.rounds)
         self.trace = trace = Trace()
         here = found.read(frame.numbers)
         assert here is not None  # rows were fitted, this one among them
@@ -163,7 +176,7 @@ class Form:
             for x in numbers[frame.ints :]
         ]
         new = with_numbers(noted, numbers[: frame.ints], words)
-        graph = pipeline.run(new.graph)
+        graph = pipeline.run(new.graph, self.again.rounds)
         return program.lower_here(graph, new.layouts, new.given, new.roots, is_late=True)
 
     # -- other sizes
@@ -188,9 +201,8 @@ class Form:
             steps += step.launches(lowered, target, threads) if is_planned else [step]
         lowered.steps = steps
         outline = Plan(noted.layouts, noted.kinds, [], GIVES_NONE)
-        return noted.program(
-            program.with_steps(lowered, outline, noted.given, roots=noted.roots), name
-        )
+        plan = program.with_steps(lowered, outline, noted.given, roots=noted.roots)
+        return noted.program(plan, name, self.again)
 
     # -- trust
     def _check(
@@ -255,7 +267,7 @@ def _lowered_at(lowered: Lowered, value: Callable[[Terms], int]) -> Lowered:
         return replace(step, op=op, outs=[lay_out(lay) for lay in step.outs], ending=end)
 
     places = [Place(lay_out(p.layout), p.base, plain(p.offset), p.argument) for p in lowered.places]
-    return Lowered(places, [step_at(s) for s in lowered.steps], lowered.outputs)
+    return Lowered(lowered.graph, places, [step_at(s) for s in lowered.steps], lowered.outputs)
 
 
 def _summary(lowered: Lowered) -> list[Any]:
@@ -277,6 +289,7 @@ class Family:
         self.samples: list[tuple[np.ndarray, tuple[int, ...]]] = []  # numbers, and declared sizes
         self.forms: list[Form] = []
         self.refusals: list[str] = []
+        self.again = NOTHING  # what the last one that was planned computes again
 
     def build(
         self, noted: Noted, frame: Frame, name: str, wish: Wish
@@ -287,7 +300,11 @@ class Family:
             made = self._from_forms(noted, frame, name)
         if not any(np.array_equal(frame.numbers, numbers) for numbers, _ in self.samples):
             self.samples = [*self.samples[-SAMPLES_KEPT + 1 :], (frame.numbers, wish.sizes)]
-        return made or (template.build(noted, frame, name), None)
+        if made is not None:
+            return made
+        run = template.build(noted, frame, name, wish.recomputes)
+        self.again = program.paper_of(run).again
+        return run, None
 
     def _from_forms(self, noted: Noted, frame: Frame, name: str) -> tuple[Callable, Form] | None:
         for form in self.forms:
@@ -309,7 +326,7 @@ class Family:
         if not is_declared and (wish.changes is None or len(known) < wish.changes):
             return False
         try:
-            self.forms.append(Form(noted, frame, found, rows))
+            self.forms.append(Form(noted, frame, found, rows, self.again))
         except Refusal as refusal:
             self.refusals.append(str(refusal))
             return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from amity.compiler.again import Again
 from amity.compiler.assemble import inline, seen
 from amity.core.layout import Layout, layout
 from amity.ir.graph import Graph, Node, Spec, Where
@@ -131,10 +132,10 @@ class Noted:
         """Of the arguments, for plans."""
         return program.kinds_of(self.layouts, self.weak, self.given)
 
-    def program(self, plan: Plan, name: str) -> Callable:
+    def program(self, plan: Plan, name: str, again: Again) -> Callable:
         """A native callable for a plan that does what was noted."""
         how = self.given, self.weak, [], lambda: plan, name, self.roots
-        paper = program.Paper(lambda: self.graph, self.layouts, *how)
+        paper = program.Paper(lambda: self.graph, self.layouts, *how, again=again)
         return device.machine().program(plan, paper)
 
 

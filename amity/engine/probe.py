@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from amity.compiler import pipeline
 from amity.compiler.plan import Launch, Place
 from amity.ir.graph import Node
 from amity.runtime import plan
@@ -33,7 +32,7 @@ class Probe:
         self, paper: program.Paper, observer: Inspector, guard: Guard | None = None
     ) -> None:
         self.paper, self.guard, self.has_run = paper, guard, False
-        self.graph = pipeline.run(paper.graph)
+        self.graph = paper.passed
         self.lowered = paper.lower(self.graph)
         self.launches = [s for s in self.lowered.steps if isinstance(s, Launch) and s.grid]
         self._memory = program.Memory(self.lowered, paper.given)

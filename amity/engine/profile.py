@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from amity.compiler import pipeline
 from amity.core.layout import Layout
 from amity.ir.graph import Graph
 from amity.runtime import plan
@@ -252,7 +251,7 @@ class Watch:
 
 def _lines_of(paper: program.Paper) -> list[str]:
     """For each launch of a Program the line of the user's that asked for what it makes."""
-    lowered = paper.lower(pipeline.run(paper.graph))
+    lowered = paper.lower(paper.passed)
     first, _ = program.worth_keeping(lowered, paper.plan().kinds, paper.given, paper.roots)
     found = [[n.where.line for n, _ in s.makes] for s in program.in_order(lowered, first)]
     return [next(filter(None, lines), "") for lines in found]

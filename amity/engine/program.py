@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from bisect import insort
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from amity.compiler import pipeline
+from amity.compiler import pipeline, recompute
+from amity.compiler.again import NOTHING, Again
+from amity.compiler.memory import Memory
 from amity.compiler.plan import GRAIN_WORK, HostCall, Launch, Lowered, Place
 from amity.core import flags
 from amity.core.layout import Layout
@@ -25,7 +26,6 @@ NONE, TENSOR = plan.GIVES_NONE, plan.GIVES_TENSOR
 TUPLE, FIRST = plan.GIVES_TUPLE, plan.GIVES_FIRST
 KINDS = {False: plan.TENSOR, "f": plan.FLOAT}  # of an argument, by the kind of number that it is
 LONG_WORK = 1 << 19  # elements from which on other Python threads may run meanwhile
-ALIGN = 64
 
 
 class HostProgram:
@@ -60,7 +60,7 @@ class Paper:
 
     `given` maps outputs to arguments that receive them; `weak` tells which arguments are numbers;
     `makes` are the layouts of the other outputs, None for a view of an argument; `name` is what
-    profiles call it.
+    profiles call it; `again` tells which nodes are computed more than once.
     """
 
     source: Graph | Callable[[], Graph]
@@ -73,6 +73,7 @@ class Paper:
     roots: Sequence[int] | None = None  # equal numbers for inputs that share memory
     laid: Sequence[Layout | None] = ()  # layouts that outputs shall have
     frame: tuple[bytes, Any, Any] | None = None  # what numbers.py tells of it
+    again: Again = NOTHING
 
     @property
     def graph(self) -> Graph:
@@ -80,6 +81,11 @@ class Paper:
         if not isinstance(self.source, Graph):
             self.source = self.source()
         return self.source
+
+    @property
+    def passed(self) -> Graph:
+        """The graph after passes."""
+        return pipeline.run(self.graph, self.again.rounds)
 
     def lower(self, graph: Graph) -> Lowered:
         """Launches for its graph after passes."""
@@ -110,13 +116,14 @@ def build(
     roots: Sequence[int] | None = None,
     name: str = "",
     makes: Sequence[Layout | None] = (),
+    recomputes: bool = False,
 ) -> Callable:
     """A native callable for a graph over inputs of these layouts.
 
     `given` maps outputs to arguments that receive them; `bumps` are arguments whose version grows;
     `roots` tells which arguments share memory, by equal numbers. While calls are recorded, kernels
     are left to the first call that runs. `name`: see `Paper`. `makes`: layouts that outputs shall
-    have.
+    have. `recomputes`: whether values may be computed again, to be kept no longer.
     """
     machine, given = device.machine(), dict(given or {})
 
@@ -150,11 +157,23 @@ def build(
 
     name = name or next((n.op.name for n in graph.outputs if n.op is not None), "nothing")
     paper = Paper(graph, inputs, given, weak, made, whole, name, roots, makes)
+    if recomputes:
+        lowered, paper.again = chosen(paper, lowered or lowering(), outline.kinds)
     if waits:
         return machine.program(outline, paper)
     built = whole()
     paper.plan = lambda: built
     return machine.program(built, paper)
+
+
+def chosen(paper: Paper, lowered: Lowered, kinds: Sequence[int]) -> tuple[Lowered, Again]:
+    """What of a lowered graph is worth to be computed again, and the graph lowered so."""
+
+    def lay_out(lowered: Lowered) -> Memory:
+        keep, _ = worth_keeping(lowered, kinds, paper.given, paper.roots)
+        return Memory(lowered, paper.given, keep)
+
+    return recompute.choose(lowered, paper.lower, lay_out)
 
 
 def paper_of(run: Callable) -> Paper:
@@ -249,60 +268,3 @@ def _output(place: Place, arguments: int) -> plan.Output:
         return plan.Output(place.layout, source=place.base, offset=place.offset)
     nbytes = max(place.layout.extent * place.layout.dtype.itemsize, 1)
     return plan.Output(place.layout, check_size(nbytes))
-
-
-class Memory:
-    """Slot of every base place, offset of temporaries in the arena and of what launches to `keep` make
-    in what is kept, and the bytes of both.
-    """
-
-    def __init__(
-        self, lowered: Lowered, given: Collection[int], keep: Sequence[Launch] = ()
-    ) -> None:
-        places = lowered.places
-        n = sum(p.argument >= 0 for p in places)
-        fresh = [p for o, p in enumerate(lowered.outputs) if o not in given]
-        self.slots = {i: i for i in range(n)}
-        for o, p in enumerate(fresh):
-            self.slots.setdefault(places[p].base, n + o)
-        arena, held, self.kept = n + len(fresh), {}, 0
-        for step in keep:
-            base = places[step.buffers[-1]].base
-            self.slots[base], held[base] = arena + 1, self.kept
-            self.kept += max(places[base].layout.nbytes, 1) + ALIGN - 1 & -ALIGN
-        self.offsets, self.arena = _arranged(lowered, self.slots)
-        for base in self.offsets:
-            self.slots[base] = arena
-        self.offsets |= held
-
-    def at(self, place: Place) -> tuple[int, int]:
-        """Slot and offset of a place."""
-        return self.slots[place.base], place.offset + self.offsets.get(place.base, 0)
-
-
-def _arranged(lowered: Lowered, slots: Collection[int]) -> tuple[dict[int, int], int]:
-    """Offsets of the bases that have no slot, and the bytes of the arena that holds them: those whose
-    lives do not meet share memory, first fit over their intervals.
-    """
-    places = lowered.places
-    life: dict[int, list[int]] = {}
-    for t, step in enumerate(lowered.steps):
-        for p in step.buffers:
-            base = places[p].base
-            if base not in slots:
-                life.setdefault(base, [t, t])[1] = t
-    offsets: dict[int, int] = {}
-    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-    total, reuses = 0, pipeline.is_on("reuse")
-    for base, (first, last) in sorted(life.items(), key=lambda kv: -places[kv[0]].layout.nbytes):
-        need = max(places[base].layout.nbytes, 1) + ALIGN - 1 & -ALIGN
-        at = 0
-        for offset, end, a, z in placed:
-            if offset >= at + need:
-                break  # all others lie beyond
-            if at < end and (not reuses or a <= last and first <= z):
-                at = end
-        insort(placed, (at, at + need, first, last))
-        offsets[base] = at
-        total = max(total, at + need)
-    return offsets, total

@@ -55,7 +55,7 @@ def stages(paper: Any, plan: Plan) -> Iterator[Stage]:
     """
     graph, before = paper.graph, of_graph(paper.graph)
     yield Stage("graph", "graph", before)
-    for step, made in pipeline.stages(paper.graph):
+    for step, made in pipeline.stages(paper.graph, paper.again.rounds):
         graph, after = made, of_graph(made)
         if after != before:
             yield Stage("graph", f"graph after {step.name}: {step.does}", after)

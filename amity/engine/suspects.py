@@ -11,6 +11,7 @@ from amity.core.errors import CheckError
 from amity.ir.graph import Graph, Node
 
 from . import reference
+from .program import Paper
 
 
 class Suspect(NamedTuple):
@@ -21,10 +22,10 @@ class Suspect(NamedTuple):
     text: str
 
 
-def wrong_pass(graph: Graph, inputs: dict[Node, Any]) -> Suspect | None:
-    """The first pass over graphs that changes what NumPy makes of a graph on these inputs."""
-    before, values = graph, None
-    for step, after in pipeline.stages(graph):
+def wrong_pass(paper: Paper, inputs: dict[Node, Any]) -> Suspect | None:
+    """The first pass over graphs that changes what NumPy makes of a Program on these inputs."""
+    before, values = paper.graph, None
+    for step, after in pipeline.stages(before, paper.again.rounds):
         if after is before:
             continue
         if values is None:

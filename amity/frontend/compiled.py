@@ -49,11 +49,13 @@ class Compiled:
         static: bool | None = None,
         dynamic: bool | None = None,
         dynamic_shapes: Any = None,
+        recompute: bool = False,
     ) -> None:
         self.function, self.fullgraph, self.static = function, fullgraph, static
         self.dynamic, self.dynamic_shapes = dynamic, dynamic_shapes
         self.dims = None if dynamic_shapes is None else Dims(function, dynamic_shapes)
-        self.wish = Wish({None: CHANGES, True: 1, False: None}[dynamic])
+        self.recompute = recompute
+        self.wish = Wish({None: CHANGES, True: 1, False: None}[dynamic], recomputes=recompute)
         self.statics = Statics(function, static)
         self.segments: dict[bytes, Segment] = {}
         self.recorder: Recorder | None = None
@@ -129,6 +131,7 @@ class Compiled:
             self.static,
             self.dynamic,
             self.dynamic_shapes,
+            self.recompute,
         )  # a copy has its own Programs to come
 
     def __repr__(self) -> str:
@@ -142,6 +145,7 @@ def compile(
     static: bool | None = None,
     dynamic: bool | None = None,
     dynamic_shapes: Any = None,
+    recompute: bool = False,
     backend: str | Callable = "inductor",
     mode: str | None = None,
     options: dict | None = None,
@@ -158,6 +162,10 @@ def compile(
     Where sizes changed twice, one Program is planned for all others too: with `dynamic=True` when one
     has changed once, with False never. `dynamic_shapes` declares sizes that change, as in
     `torch.export`: `{"x": {0: amity.Dim("batch", max=64)}}`.
+
+    With `recompute=True` a Program keeps less between its kernels: where that lowers its peak, values
+    that are cheap to compute and would be kept long are computed again where they are read late, as
+    in a backward pass. Results stay the same, bit by bit; random numbers are drawn once.
 
     errors: RuntimeError at the line that ends a graph, with `fullgraph`; where Python cannot be
     skipped, with `static=True`; ValueError for sizes outside of what was declared
@@ -176,8 +184,11 @@ def compile(
             static=static,
             dynamic=dynamic,
             dynamic_shapes=dynamic_shapes,
+            recompute=recompute,
             disable=disable,
         )
     if not callable(model):
         raise TypeError(f"compile: got {type(model).__name__}; expected a function or a Module")
-    return model if disable else Compiled(model, fullgraph, static, dynamic, dynamic_shapes)
+    if disable:
+        return model
+    return Compiled(model, fullgraph, static, dynamic, dynamic_shapes, recompute)

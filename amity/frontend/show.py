@@ -46,8 +46,9 @@ def show(function: Callable, *args: Any, **kwargs: Any) -> str:
     if not callable(function):
         raise TypeError(f"show: got {type(function).__name__}; expected a function or a Module")
     plain = function.function if isinstance(function, Compiled) else function
+    recompute = isinstance(function, Compiled) and function.recompute
     with _Capture() as capture:
-        Compiled(plain, static=False)(*args, **kwargs)
+        Compiled(plain, static=False, recompute=recompute)(*args, **kwargs)
     parts = [_part("source", _source(plain))]
     kernels: set[str] = set()
     for paper, snapshot in capture.found.values():

@@ -98,6 +98,12 @@ class Graph:
             self._order = needed(self.outputs)
         return self._order
 
+    def in_order(self, order: list[Node]) -> Graph:
+        """The same graph, whose nodes come in this order, producers before users."""
+        graph = Graph(self.inputs, self.outputs, self.constants)
+        graph._order = order
+        return graph
+
 
 def needed(wanted: Sequence[Node], known: Iterable[Node] = ()) -> list[Node]:
     """All nodes that some nodes need, producers before users, but for those that are known and what

@@ -42,7 +42,7 @@ class Hunt(Checks):
         try:
             super().begins(probe, arrays)
         except CheckError as error:
-            found = suspects.wrong_pass(probe.paper.graph, self._known)
+            found = suspects.wrong_pass(probe.paper, self._known)
             raise Found(_said(probe.paper, found and found.step, error)) from None
 
     def launched(self, probe: Probe, k: int, arrays: list[np.ndarray]) -> None:
