@@ -33,7 +33,7 @@ NOTHING = Again()
 def repeat(graph: Graph, rounds: Sequence[Round]) -> Graph:
     """The graph with some nodes computed again where late ones read them."""
     for found in rounds:
-        graph = _Late(graph, found).graph()
+        graph = Repeated(graph, found).graph
     return graph
 
 
@@ -47,24 +47,27 @@ def positions(graph: Graph) -> dict[Node, int]:
     return found
 
 
-class _Late:
-    """Copies of nodes for those that read them after a boundary."""
+class Repeated:
+    """A graph with copies of nodes for those that read them after a boundary. `copies` tells them, and
+    what late nodes became.
+    """
 
     def __init__(self, graph: Graph, found: Round) -> None:
         self.before, self.found = graph, found
         self.position = positions(graph)
-        self.table: dict[Node, Node] = {}  # late nodes, and early ones computed again
+        self.copies: dict[Node, Node] = {}
         self.order: list[Node] = []
+        self.graph = self._graph()
 
-    def graph(self) -> Graph:
+    def _graph(self) -> Graph:
         """The new graph, its nodes in the old order, copies before the first that reads them."""
-        before, table = self.before, self.table
+        before = self.before
         for n in before.nodes():
-            if self.position[n] > self.found.boundary:
+            if self._is_late(n):
                 self._add(n)
             else:
                 self.order.append(n)
-        outputs = [table.get(n, n) if self._is_late(n) else n for n in before.outputs]
+        outputs = [self.copies[n] if self._is_late(n) else n for n in before.outputs]
         graph = Graph(before.inputs, outputs, before.constants)
         wanted = set(graph.nodes())
         return graph.in_order([n for n in self.order if n in wanted])
@@ -77,13 +80,13 @@ class _Late:
         stack, again = [late], self.found.again
         while stack:
             n = stack[-1]
-            missing = [x for x in n.inputs if self.position[x] in again and x not in self.table]
+            missing = [x for x in n.inputs if self.position[x] in again and x not in self.copies]
             if missing:
                 stack += reversed(missing)
                 continue
             stack.pop()
-            if n not in self.table:
-                inputs = tuple([self.table.get(x, x) for x in n.inputs])
+            if n not in self.copies:
+                inputs = tuple([self.copies.get(x, x) for x in n.inputs])
                 is_same = inputs == n.inputs and n is late
-                self.table[n] = n if is_same else Node(n.op, inputs, n.spec, n.index, n.where)
-                self.order.append(self.table[n])
+                self.copies[n] = n if is_same else Node(n.op, inputs, n.spec, n.index, n.where)
+                self.order.append(self.copies[n])

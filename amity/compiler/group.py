@@ -13,9 +13,9 @@ from amity.ir.graph import Node
 from amity.ir.kernel import register_type
 
 from . import ending
-from .nest import Access, Instruction, make_nest
+from .nest import Access, Instruction, in_turn, make_nest
 from .plan import GRAIN_WORK, Code, Launch, Place
-from .schedule import BLOCK, COLUMN_BLOCK, build_nest
+from .schedule import BLOCK, COLUMN_BLOCK, build_nest, order_of
 from .turn import turn_code, turn_launch
 
 Axes = tuple[int | None, ...]  # for each dimension of a value: the domain's, or None for size 1
@@ -133,7 +133,7 @@ class Group:
 
     def settle(self, place: int, layout: Layout) -> None:
         """Read the head's result where it is after all."""
-        first, self.head = self.body[0], None
+        first, self.head, self.nodes = self.body[0], None, self.nodes[1:]
         strides = tuple(0 if n == 1 else s for n, s in zip(layout.shape, layout.strides))
         self.operands.append((place, Access(layout.dtype.code, strides)))
         self.body[0] = Instruction("load", len(self.operands) - 1, (), first.dtype)
@@ -261,10 +261,17 @@ class Group:
     def launches(self, outputs: list[tuple[Node, int, Layout]], partial: Any) -> list[Launch]:
         """The launches that compute the wanted nodes into places."""
         flags = "".join("d" if d in self.reduced else "r" for d in range(len(self.domain)))
+        launches = None
+        if self.is_split_worthy and self._is_single_reduction(outputs):
+            launches = self._split_launches(outputs, flags, partial)
+        launches = launches or [self._launch(outputs, flags)]
+        launches[-1].nodes = self.nodes
+        return launches
+
+    def _launch(self, outputs: list[tuple[Node, int, Layout]], flags: str) -> Launch:
+        """All as one nest."""
         accesses = [a for _, a in self.operands]
         places = [p for p, _ in self.operands]
-        if self.is_split_worthy and self._is_single_reduction(outputs):
-            return self._split_launches(outputs, flags, accesses, places, partial)
         stores = []
         for node, place, layout in outputs:
             stores.append((len(accesses), self.value[id(node)]))
@@ -276,7 +283,10 @@ class Group:
         nest, meta = make_nest(
             self.domain, flags, accesses, len(self.operands), self.body, stores, keep_order=natural
         )
-        return [nest_launch(nest, meta, places)]
+        launch = nest_launch(nest, meta, places)
+        if self.reduced:
+            launch.order = *in_turn(self.domain, flags, accesses, natural), *order_of(nest, meta)
+        return launch
 
     def _is_single_reduction(self, outputs: list) -> bool:
         reduces = [v for v, i in enumerate(self.body) if i.op == "reduce"]
@@ -286,8 +296,12 @@ class Group:
             and all(self._level(self.value[id(n)]) == 1 for n, _, _ in outputs)
         )
 
-    def _split_launches(self, outputs, flags, accesses, places, partial) -> list[Launch]:
-        """Chunks of every row first, into a temporary; then the rest of the body over the chunks."""
+    def _split_launches(self, outputs, flags, partial) -> list[Launch] | None:
+        """Chunks of every row first, into a temporary; then the rest of the body over the chunks. None
+        where there is no one dimension to cut.
+        """
+        accesses = [a for _, a in self.operands]
+        places = [p for p, _ in self.operands]
         at = next(v for v, i in enumerate(self.body) if i.op == "reduce")
         dtype = self.body[at].dtype
         length = numel([self.domain[d] for d in self.reduced])
@@ -309,8 +323,9 @@ class Group:
             split=chunks,
         )
         if nest.dims.count("d") != 1:
-            return self._unsplit(outputs, flags, accesses, places)
+            return None
         head = nest_launch(nest, meta, [*places, temporary])
+        order = order_of(nest, meta)
         rows = [d for d in range(len(self.domain)) if d not in self.reduced]
         sizes = [*(self.domain[d] for d in rows), chunks]
         follow = [Access(dtype, (*(row_strides[d] * chunks for d in rows), 1))]
@@ -330,7 +345,9 @@ class Group:
             follow.append(Access(layout.dtype.code, (*(strides[d] for d in rows), 0)))
             follow_places.append(place)
         nest, meta = make_nest(sizes, "r" * len(rows) + "d", follow, inputs, body, stores)
-        return [head, nest_launch(nest, meta, follow_places)]
+        last = nest_launch(nest, meta, follow_places)
+        last.order = (*order, *order_of(nest, meta))
+        return [head, last]
 
     def _follow(self, v, at, moved, body, follow, places, rows) -> None:
         """Copy an instruction that needs the reduction, or a row operand, into the second nest."""
@@ -353,15 +370,6 @@ class Group:
         if i.op == "load":
             return not any(self.operands[i.what][1].strides[d] for d in self.reduced)
         return all(self._is_row_only(a) for a in i.args)
-
-    def _unsplit(self, outputs, flags, accesses, places) -> list[Launch]:
-        stores, accesses, places = [], list(accesses), list(places)
-        for node, place, layout in outputs:
-            stores.append((len(accesses), self.value[id(node)]))
-            accesses.append(Access(layout.dtype.code, self.output_strides(node, layout)))
-            places.append(place)
-        nest, meta = make_nest(self.domain, flags, accesses, len(self.operands), self.body, stores)
-        return [nest_launch(nest, meta, places)]
 
 
 def nest_launch(nest, meta: list[int], places: list[int]) -> Launch:

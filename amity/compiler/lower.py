@@ -306,7 +306,11 @@ class _Lowering:
         end = group.ending(outputs) if pipeline.is_on("end") else None
         if end is not None:
             made = [(n, p) for n, p, _ in outputs]
+            first = len(self.out.steps)
             self._launch(head.node, head.inputs, [head.layout], end.places, made, end)
+            for step in self.out.steps[first:]:
+                if isinstance(step, Launch):
+                    step.nodes = group.nodes
             return []
         place = self.place.get(id(head.node))
         place = self._new(head.layout) if place is None else place

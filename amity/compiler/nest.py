@@ -183,6 +183,17 @@ class Access:
     is_scalar: bool = False  # whether the tensor has no dimensions
 
 
+def in_turn(
+    sizes: Sequence[int], flags: str, accesses: Sequence[Access], keep_order: bool
+) -> list[int]:
+    """The reduced dimensions in the order of their loops."""
+    reduced = [d for d, n in enumerate(sizes) if flags[d] == "d" and (n != 1 or keep_order)]
+    walked = [a for a in accesses if a.whole is None]
+    if not keep_order and walked:
+        reduced.sort(key=lambda d: tuple(-abs(a.strides[d]) for a in walked))
+    return reduced
+
+
 def collapse(
     sizes: Sequence[int], flags: str, accesses: Sequence[Access], keep_order: bool
 ) -> tuple[list[int], str, list[list[int]]]:
@@ -191,14 +202,11 @@ def collapse(
     Gives sizes, flags and the strides of each access. Rows come first, then reduced dimensions.
     """
     walked = [a for a in accesses if a.whole is None]
-    order = [d for d in range(len(sizes)) if sizes[d] != 1 or keep_order]
-    rows = [d for d in order if flags[d] == "r"]
-    reduced = [d for d in order if flags[d] == "d"]
+    rows = [d for d, n in enumerate(sizes) if flags[d] == "r" and (n != 1 or keep_order)]
+    reduced = in_turn(sizes, flags, accesses, keep_order)
     if not keep_order and walked:
         weight = lambda d: tuple(-abs(a.strides[d]) for a in reversed(walked))  # noqa: E731
-        by_input = lambda d: tuple(-abs(a.strides[d]) for a in walked)  # noqa: E731
         rows.sort(key=weight)
-        reduced.sort(key=by_input)
     out: list[int] = []
     merged: list[list[int]] = [[] for _ in accesses]
     out_flags = ""

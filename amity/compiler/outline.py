@@ -53,7 +53,8 @@ class Part:
     code: list[Any]
     length: int
     places: list[tuple[Layout, int | None, int]]  # base (None: itself) and offset
-    steps: list[tuple[Launch, list[int], list[Named]]]  # with their buffers and what they make
+    steps: list[tuple[Launch, list[int], list[Named], list[tuple[int, int]]]]  # with their buffers,
+    # what they make, and their nodes
     placed: list[Named]
     done: list[int]
 
@@ -119,9 +120,10 @@ class Outline:
             found = s.nodes[at + n]
             return found if found.index == index else s.writes.siblings(found)[index]
 
-        for step, buffers, makes in part.steps:
+        for step, buffers, makes, nodes in part.steps:
             made = [(node(n, i), place(p)) for n, i, p in makes]
-            s.out.steps.append(replace(step, buffers=list(map(place, buffers)), makes=made))
+            inside, at_places = [node(*n) for n in nodes], list(map(place, buffers))
+            s.out.steps.append(replace(step, buffers=at_places, makes=made, nodes=inside))
         for n, i, p in part.placed:
             s.place[id(node(n, i))] = place(p)
         s.done.update([id(s.nodes[at + n]) for n in part.done])
@@ -181,7 +183,8 @@ class Outline:
             if not isinstance(launch, Launch) or any(id(x) not in names for x, _ in launch.makes):
                 raise Unlike
             makes = [(*names[id(x)], number(p)) for x, p in launch.makes]
-            steps.append((launch, [number(b) for b in launch.buffers], makes))
+            nodes = [names[id(x)] for x in launch.nodes]
+            steps.append((launch, [number(b) for b in launch.buffers], makes, nodes))
         placed = [(n, x.index, number(s.place[id(x)])) for n, x in results if id(x) in s.place]
         done = [code.inside[i] for i in code.inside if i in s.done]
         return Part(code.words, at - start, made, steps, placed, done)

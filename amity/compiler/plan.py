@@ -37,7 +37,8 @@ class Launch:
 
     What a launch that `keeps` writes, its last buffer, is worth keeping while what it reads stays as it
     is. `family` gives the kernels that other sizes of the same layout class would choose; key and `kin`
-    together decide which they are.
+    together decide which they are. Of a loop nest, `nodes` are all that it computes, and `order` tells
+    how it adds up what it reduces: sums of one order are equal bit by bit.
     """
 
     key: tuple
@@ -52,6 +53,8 @@ class Launch:
     kin: tuple = ()
     makes: Sequence[tuple[Node, int]] = ()  # nodes whose values it completes, and their places
     keeps: bool = False
+    nodes: Sequence[Node] = ()
+    order: tuple = ()
 
 
 @dataclass

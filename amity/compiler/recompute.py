@@ -16,7 +16,8 @@ from amity.core.shape import numel
 from amity.ir.graph import Graph, Node
 
 from . import pipeline
-from .again import NOTHING, Again, Round, positions, repeat
+from .again import NOTHING, Again, Repeated, Round, positions
+from .bits import is_short, suspects
 from .flow import ENDLESS, Network
 from .memory import Memory
 from .plan import Lowered
@@ -24,37 +25,52 @@ from .plan import Lowered
 ROUNDS = 4  # of cutting where most memory is in use
 WORTH = 0.02  # of its memory, what a round must save
 SCALE = 16  # of capacities: costs are parts of bytes
+TRIES = 8  # of a round, for results that are the same bit by bit
 CHEAP, COSTLY = 1, 4  # what computing costs, in sixteenths of the bytes that it gives
 PASS = 4  # what writing and reading them once more costs, where no loop takes them over
 
+Lower = Callable[[Graph], Lowered]
+LayOut = Callable[[Lowered], Memory]
 
-def choose(
-    lowered: Lowered, lower: Callable[[Graph], Lowered], lay_out: Callable[[Lowered], Memory]
-) -> tuple[Lowered, Again]:
+
+def choose(lowered: Lowered, lower: Lower, lay_out: LayOut) -> tuple[Lowered, Again]:
     """What is worth to be computed again, and the graph lowered so, which `lower` does; `lay_out` says
     where values lie.
     """
     if not pipeline.is_on("recompute"):
         return lowered, NOTHING
     rounds: list[Round] = []
-    graph = lowered.graph
     memory = lay_out(lowered)
     first = memory.arena
     while len(rounds) < ROUNDS:
-        values = Values(graph)
-        boundary = values.boundary(lowered, memory.fullest())
-        again = values.cut(boundary)
-        if not again:
+        found = _round(lowered, memory, lower, lay_out)
+        if found is None:
             break
-        found = Round(boundary, again)
-        graph = repeat(graph, [found])
-        other = lower(graph)
+        chosen, lowered, memory = found
+        rounds.append(chosen)
+    return lowered, Again(tuple(rounds), first - memory.arena)
+
+
+def _round(
+    lowered: Lowered, memory: Memory, lower: Lower, lay_out: LayOut
+) -> tuple[Round, Lowered, Memory] | None:
+    """What to compute again so that less memory is in use where most is, and what comes of it."""
+    values = Values(lowered.graph)
+    boundary = values.boundary(lowered, memory.fullest())
+    for _ in range(TRIES):
+        chosen = Round(boundary, values.cut(boundary))
+        if not chosen.again:
+            break
+        repeated = Repeated(lowered.graph, chosen)
+        other = lower(repeated.graph)
         less = lay_out(other)
         if less.arena > memory.arena * (1 - WORTH):
             break
-        lowered, memory = other, less
-        rounds.append(found)
-    return lowered, Again(tuple(rounds), first - memory.arena)
+        wrong = suspects(lowered, other, repeated.copies)
+        if not wrong:
+            return chosen, other, less
+        values.kept |= wrong
+    return None
 
 
 class Values:
@@ -65,6 +81,7 @@ class Values:
         self.position = positions(graph)
         self.users: dict[Node, list[Node]] = {}
         outputs = set(graph.outputs)
+        self.kept: set[Node] = set()  # what is not to be computed again
         self.free: set[Node] = set()  # what is there anyway, without more memory
         for n in self.nodes:
             if n.op is None or n.op.kind in ("constant", "position") or n in outputs:
@@ -88,7 +105,7 @@ class Values:
         source, sink = 2 * len(region), 2 * len(region) + 1
         net = Network(sink + 1)
         for n, i in at.items():
-            can, is_view = _is_cheap(n), n.op.kind == "view"
+            can, is_view = self._is_cheap(n, boundary), n.op.kind == "view"
             net.join(source, 2 * i, self._cost(n, boundary) if can else ENDLESS)
             net.join(2 * i, 2 * i + 1, ENDLESS if is_view else SCALE * _bytes(n))
             for x in n.inputs if can else ():
@@ -117,11 +134,23 @@ class Values:
         found, stack = set(read), list(read)
         while stack:
             n = stack.pop()
-            if _is_cheap(n):
+            if self._is_cheap(n, boundary):
                 more = [x for x in n.inputs if x not in self.free and x not in found]
                 found.update(more)
                 stack += more
         return [n for n in self.nodes if n in found]
+
+    def _is_cheap(self, n: Node, boundary: int) -> bool:
+        """Whether a value can be computed again: loops do it, and the bits are the same. Numbers of 16
+        bits are rounded where they are stored, which loops would not do to copies that they read.
+        """
+        if n.op.kind != "pointwise" or n.op.results > 1 or n in self.kept:
+            return n.op.kind == "view"
+        return not is_short(n) or not self._is_read_by_loops(n, boundary)
+
+    def _is_read_by_loops(self, n: Node, boundary: int) -> bool:
+        late = [u for u in self.users.get(n, ()) if self.position[u] > boundary]
+        return any(u.op.kind in ("pointwise", "reduce") for u in late)
 
     def _cost(self, n: Node, boundary: int) -> int:
         """What it costs to compute a value again, in parts of bytes."""
@@ -139,14 +168,3 @@ class Values:
 def _bytes(n: Node) -> int:
     """Of a node's value, as plain numbers: choices are no guards of sizes."""
     return numel([int.__int__(s) for s in n.spec.shape]) * n.spec.dtype.itemsize
-
-
-def _is_cheap(n: Node) -> bool:
-    """Whether a value can be computed again: loops do it, and the bits are the same. Numbers of 16 bits
-    are rounded where they are stored, so those computed again would be others.
-    """
-    if n.op.kind == "view":
-        return True
-    if n.op.kind != "pointwise" or n.op.results > 1:
-        return False
-    return not any(x.spec.dtype.kind == "f" and x.spec.dtype.itemsize == 2 for x in (n, *n.inputs))

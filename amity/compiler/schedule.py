@@ -20,6 +20,7 @@ from .reduction import COMBINE, Reduction
 
 BLOCK_STEPS = 64  # vector steps of a reduction that are added up apart
 COLUMN_BLOCK = 128  # rows of a grid unit when vectors run along the rows
+MOST_BYTES = 64  # of a vector, on any machine
 BLOCK = 4096  # elements of a grid unit when one dimension is all there is
 
 
@@ -29,6 +30,21 @@ def build_nest(nest: Nest, name: str, target: Target, math: Callable) -> Kernel:
     with b.entry():
         _Schedule(nest, b, target).run()
     return b.kernel
+
+
+def order_of(nest: Nest, sizes: Sequence[int]) -> tuple:
+    """How a nest adds up what it reduces, but for the order of its loops: how long its vectors' loop
+    is, how many elements that takes at a time, and in how many sums.
+    """
+    if nest.vector_rows:  # one after the other
+        return ()
+    return sizes[len(nest.dims) - 1], nest.lanes(MOST_BYTES), unroll(nest)
+
+
+def unroll(nest: Nest) -> int:
+    """Independent accumulators, to hide the latency of the add; costly bodies hide it already."""
+    has_math = any(getattr(i.what, "is_costly", False) for i in nest.body if i.op == "pointwise")
+    return 1 if has_math or len(nest.body) > 6 else 4
 
 
 class _Schedule(Body):
@@ -199,32 +215,27 @@ class _Schedule(Body):
         first = len(self.spilled)
         self.spilled |= {v: first + n for n, v in enumerate(spills)}
 
-    def _unroll(self) -> int:
-        """Independent accumulators, to hide the latency of the add; costly bodies hide it already."""
-        has_math = any(self._costly(v) for v in range(len(self.nest.body)))
-        return 1 if has_math or len(self.nest.body) > 6 or self.width == 1 else 4
-
     def _accumulate_vectors(self, n, carry, start, kinds, step):
         """The vector loop of a reduction, in blocks whose results are added up: so rounding errors
         grow with the number of blocks, not of elements."""
-        b, w, unroll = self.b, self.width, self._unroll()
+        b, w, sums = self.b, self.width, unroll(self.nest)
         head, tail = list(carry[: len(start)]), list(carry[len(start) :])
         if w == 1:
             with b.loop(0, n, 1, head) as L:
                 L.next(*step(L.index, 1, None, L.carry))
             return L.carry
-        stride = w * unroll
+        stride = w * sums
         groups, whole = n & b.const(-stride, "i64"), n & b.const(-w, "i64")
         with b.loop(0, groups, stride * BLOCK_STEPS, head) as outer:
             stop = b.min(outer.index + stride * BLOCK_STEPS, groups)
-            with b.loop(outer.index, stop, stride, start * unroll) as L:
+            with b.loop(outer.index, stop, stride, start * sums) as L:
                 new = []
-                for u in range(unroll):
+                for u in range(sums):
                     part = L.carry[u * len(start) : (u + 1) * len(start)]
                     new += step(L.index + u * w, w, None, part)
                 L.next(*new)
             total = outer.carry
-            for u in range(unroll):
+            for u in range(sums):
                 total = self._join(kinds, total, L.carry[u * len(start) : (u + 1) * len(start)])
             outer.next(*total)
         with b.loop(groups, whole, w, outer.carry) as L:

@@ -63,7 +63,7 @@ def written(plan: Plan, again: Again = NOTHING) -> bytes:
     """The launches of a plan, and what they compute again, for other processes.
 
     >>> written(Plan([], [], [], 0, steps=[Step(0, array("q", [7]), 2, 1, [(0, 8)], "f")]))
-    b'{"kernels": ["f"], "arena": 0, "flags": 0, "kept": [0, 0, []], "again": [0, []], "steps": [[0, 2, 1, [[0, 8]], [7]]]}'
+    b'{"kernels": ["f"], "arena": 0, "flags": 0, "kept": [0, 0, []], "steps": [[0, 2, 1, [[0, 8]], [7]]]}'
     """
     names = list(dict.fromkeys(s.name for s in plan.steps))
     at = {n: i for i, n in enumerate(names)}
@@ -72,9 +72,9 @@ def written(plan: Plan, again: Again = NOTHING) -> bytes:
         for s in plan.steps
     ]
     entry = {"kernels": names, "arena": plan.arena, "flags": plan.flags}
-    entry |= {"kept": [plan.kept, plan.skips, list(plan.guards)]}
-    rounds = [[r.boundary, sorted(r.again)] for r in again.rounds]
-    entry |= {"again": [again.saved, rounds], "steps": steps}
+    entry |= {"kept": [plan.kept, plan.skips, list(plan.guards)], "steps": steps}
+    if again.rounds:
+        entry["again"] = again.saved, [[r.boundary, sorted(r.again)] for r in again.rounds]
     return json.dumps(entry).encode()
 
 
@@ -89,7 +89,7 @@ def read(
         entry = json.loads(raw)
         names, arena, bits = entry["kernels"], entry["arena"], entry["flags"]
         kept, skips, guards = entry["kept"]
-        again = _again(*entry["again"])
+        again = _again(*entry.get("again", (0, ())))
         ends = [max(lay.extent * lay.dtype.itemsize, 1) for lay in layouts] + [arena, kept]
         steps = [_step(names, ends, *row) for row in entry["steps"]]
         if not 0 <= arena < 1 << 62 or bits & ~(RELEASE_GIL | SCRATCH):

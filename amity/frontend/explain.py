@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from amity.compiler import pipeline
+from amity.compiler.again import NOTHING, Again
 from amity.engine.difference import difference
 from amity.engine.numbers import Frame
 from amity.engine.program import paper_of
@@ -67,22 +68,29 @@ def _of_segment(i: int, segment: Segment) -> Iterator[str]:
     if first and last:
         yield f"  from {first} to {last}"
     yield from _of_sizes(segment)
-    plan = paper_of(segment.program).plan() if segment.program else None
+    paper = paper_of(segment.program) if segment.program else None
+    plan, again = (paper.plan(), paper.again) if paper else (None, NOTHING)
     steps, arena = (plan.steps, plan.arena) if plan else ([], 0)
     yield (
         f"  {len(segment.calls)} eager calls became {_size(segment.graph)} nodes, "
-        f"{_size(pipeline.run(segment.graph))} after passes, in {len(steps)} launches of "
+        f"{_size(pipeline.run(segment.graph, again.rounds))} after passes, in {len(steps)} launches of "
         f"{len({s.kernel for s in steps})} kernels"
     )
     reads = sum(n.op is None and not n.spec.is_weak for n in segment.graph.nodes())
     yield (
         f"  it reads {reads} tensors, writes {len(segment.graph.outputs)}, and uses {arena} bytes in "
-        "between"
+        f"between{_of_again(again)}"
     )
     yield (
         f"  it cost {segment.seconds * 1e3:.0f} ms, {segment.kernel_seconds * 1e3:.0f} of them to "
         f"compile {segment.kernels} kernels that were nowhere yet"
     )
+
+
+def _of_again(again: Again) -> str:
+    """What is computed again, and what that saves, if it was chosen at these sizes."""
+    saved = f", {again.saved} fewer" if again.saved else ""
+    return f"{saved}, as {again.count} values are computed again" if again.count else ""
 
 
 def _of_sizes(segment: Segment) -> Iterator[str]:
