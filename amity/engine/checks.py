@@ -73,7 +73,7 @@ class Checks(Inspector):
             return
         self._known = known_inputs(probe, arrays)
         if "reference" in self.names and not probe.has_run:
-            found = suspects.wrong_pass(probe.paper.graph, self._known)
+            found = suspects.wrong_pass(probe.paper, self._known)
             if found is not None:
                 raise _differs(found.node, found.text, f"pass {found.step.name}")
 

@@ -52,7 +52,29 @@ def convolutions():
     return f(amity.arange(6 * 3 * 20 * 20.0).sin().reshape(6, 3, 20, 20)).numpy(), f
 
 
-RUNS = {"split": long_sum, "end": convolutions, "order": convolutions, "keep": convolutions}
+def kept_long():
+    x, w = amity.ones(16, 8), amity.linspace(-1, 1, 64).reshape(8, 8).requires_grad_()
+
+    @amity.compile(recompute=True)
+    def f(x):
+        y = x
+        for _ in range(4):
+            y = y @ w
+            y = y * y.sigmoid()
+        y.sum().backward()
+        gradient, w.grad = w.grad, None
+        return gradient
+
+    return f(x).numpy(), f
+
+
+RUNS = {
+    "recompute": kept_long,
+    "split": long_sum,
+    "end": convolutions,
+    "order": convolutions,
+    "keep": convolutions,
+}
 
 
 def cost(function):
