@@ -130,9 +130,9 @@ def test_a_spoilt_entry_is_planned_again(spoil, tmp_path, monkeypatch):
 def count_planned(monkeypatch) -> list[int]:
     planned, written = [], template.written
 
-    def note(plan):
+    def note(plan, again):
         planned.append(1)
-        return written(plan)
+        return written(plan, again)
 
     monkeypatch.setattr(template, "written", note)
     return planned
