@@ -6,7 +6,7 @@ the one that computes the output. It serves forward, data gradient and transpose
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -77,6 +77,7 @@ def build_panels(dtype: str, name: str, target: Target, math: Callable) -> Kerne
         )
         tiles = (outs + (tile.rows - 1)) // tile.rows
         depth = channels * d * h * width
+        strides = wc, wd, wh, ww
         with b.loop(b.lo, b.hi) as unit:
             g, t = split_index(unit.index, tiles)
             m = t * tile.rows
@@ -86,23 +87,50 @@ def build_panels(dtype: str, name: str, target: Target, math: Callable) -> Kerne
             b.store(to, 0, first.to(kind.compute), kind.compute)
             source = b.offset(w, (start + g * wg + m * wo) * storage)
             rows = [b.min(outs - 1 - m, i) * wo * storage for i in range(tile.rows)]
-            with b.loop(0, channels) as c, b.loop(0, d) as i, b.loop(0, h) as j:
+            apart = b.select(wo.eq(1), 0, channels)
+            with b.loop(0, apart) as c, b.loop(0, d) as i, b.loop(0, h) as j:
                 at = b.offset(source, (c.index * wc + i.index * wd + j.index * wh) * storage)
                 line = ((c.index * d + i.index) * h + j.index) * width + 1
                 target_line = b.offset(to, line * row_bytes)
-                with b.branch(wo.eq(1)), b.loop(0, width) as k:
-                    few = first_lanes(b, outs - m, tile.rows)
-                    from_ = b.offset(at, k.index * ww * storage)
-                    v = b.load(from_, 0, dtype, tile.rows, few).to(kind.compute)
-                    b.store(b.offset(target_line, k.index * row_bytes), 0, v, kind.compute)
-                with b.branch(wo.ne(1) & ww.eq(1)):
+                with b.branch(ww.eq(1)):
                     _turn_weights(b, kind, tile, at, rows, width, target_line)
-                with b.branch(wo.ne(1) & ww.ne(1)), b.loop(0, width) as k:
+                with b.branch(ww.ne(1)), b.loop(0, width) as k:
                     for r, row in enumerate(rows):
                         from_ = b.offset(at, row + k.index * ww * storage)
                         v = b.load(from_, 0, dtype).to(kind.compute)
                         b.store(b.offset(target_line, k.index * row_bytes), r, v, kind.compute)
+        with b.branch(wo.eq(1)):
+            last = (b.hi - 1) // tiles + 1
+            with b.loop(b.lo // tiles, last) as g:
+                range_ = b.max(b.lo - g.index * tiles, 0), b.min(b.hi - g.index * tiles, tiles)
+                source = b.offset(w, (start + g.index * wg) * storage)
+                to = b.offset(out, g.index * tiles * (depth + 1) * row_bytes)
+                _copy_weights(
+                    b, kind, tile, source, to, range_, outs, (channels, d, h, width), strides
+                )
     return b.kernel
+
+
+def _copy_weights(b: Builder, kind: Kind, tile: Tile, source, to, tiles: tuple[Value, Value],
+                  outs: Value, counts: Sequence[Value], strides: Sequence[Value]) -> None:  # fmt: skip
+    """Rows that lie side by side: lines of memory are read once for all tiles that they hold."""
+    storage, row_bytes = itemsize(kind.storage), tile.rows * kind.size
+    depth = counts[0] * counts[1] * counts[2] * counts[3]
+    with (
+        b.loop(0, counts[0]) as c,
+        b.loop(0, counts[1]) as i,
+        b.loop(0, counts[2]) as j,
+        b.loop(0, counts[3]) as k,
+    ):
+        places = zip((c, i, j, k), strides)
+        at = b.offset(source, sum((n.index * s for n, s in places), b.const(0, "i64")) * storage)
+        line = ((c.index * counts[1] + i.index) * counts[2] + j.index) * counts[3] + k.index + 1
+        line_to = b.offset(to, line * row_bytes)
+        with b.loop(*tiles) as t:
+            few = first_lanes(b, outs - t.index * tile.rows, tile.rows)
+            v = b.load(at, t.index * tile.rows, kind.storage, tile.rows, few)
+            target = b.offset(line_to, t.index * (depth + 1) * row_bytes)
+            b.store(target, 0, v.to(kind.compute), kind.compute)
 
 
 def _turn_weights(b: Builder, kind: Kind, tile: Tile, source, rows, width, target) -> None:

@@ -5,6 +5,7 @@ Operands end at a page that may not be touched, results lie between guards.
 
 import ctypes
 import functools
+import math
 import mmap
 import random
 
@@ -14,6 +15,7 @@ import pytest
 
 from amity.codegen import cpu
 from amity.compiler.conv import plan_conv
+from amity.compiler.window import EVEN, choose_block, shared
 from amity.compiler.winograd import is_worthwhile
 from amity.ir.target import Target
 from amity.runtime.cpu.loader import Loader
@@ -237,6 +239,24 @@ def test_winograd(case, target):
     assert "tiles" in plan.launches[-1].key[1]
     check(case, target=target, bias=True)
     check(case, target=target, pieces=1, threads=4)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("pieces", [1, 4, 10**9])
+def test_weights_that_lie_side_by_side(pieces, target):
+    check(conv2d(2, 63, 5, 30, 1, groups=3), target=target, pieces=pieces, ops=["grad_input"])
+
+
+@pytest.mark.parametrize("counts", [(16, 1, 4, 4), (5, 1, 7, 7), (1, 3, 14, 9), (1, 1, 2, 3000)])
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_threads_get_equally_many_blocks(counts, threads):
+    block = choose_block(counts, 16)
+    few = shared(block, counts, 16, threads)
+    blocks = math.prod(-(-n // size) for n, size in zip(counts, few, strict=True))
+    assert all(a <= b for a, b in zip(few, block, strict=True))
+    assert few == block or blocks % threads == 0 or blocks >= EVEN * threads
+    if threads == 2:
+        assert blocks % 2 == 0 or blocks >= EVEN * threads
 
 
 DEPTHWISE = [
