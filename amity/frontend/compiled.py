@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
-from amity.engine import deferral
+from amity.engine import deferral, device
 from amity.engine.difference import difference
 from amity.engine.dynamic import CHANGES, Wish
 from amity.engine.segment import Recorder, Segment
@@ -35,6 +36,19 @@ def _take_turn() -> bool:
         return True
     _missed = deferral.turn
     return False
+
+
+def _after_fork() -> None:
+    """In a forked child only the thread that forked goes on: another one's turn is over."""
+    global _turn
+    if _turn.locked() and not deferral.is_mine():
+        deferral.stop()
+        device.note(None)
+        device.machine().forget()
+        _turn = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Compiled:

@@ -173,3 +173,40 @@ print(codes, bool(((x @ x) == 500).all()))
 @MACHINES
 def test_forks_of_a_busy_process_compute(flag):
     assert run(FORKED, flag) == f"{[0] * 8} True"
+
+
+NOTED = """
+import os, threading, warnings, amity
+warnings.simplefilter("ignore")
+inside, goes_on = threading.Event(), threading.Event()
+x = amity.ones(4)
+
+@amity.compile(static=False)
+def waits():
+    y = x * 2
+    inside.set()
+    goes_on.wait()
+    return y + 1
+
+@amity.compile(static=False)
+def f():
+    return (x * 3).sum()
+
+found = []
+thread = threading.Thread(target=lambda: found.append(waits().tolist()))
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    good = [f().item() for _ in range(3)] == [12.0] * 3 and f.crowded == 0 and not x.storage.mark
+    os._exit(0 if good else 1)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+goes_on.set()
+thread.join()
+print(code, found)
+"""
+
+
+@MACHINES
+def test_a_fork_ends_what_other_threads_noted(flag):
+    assert run(NOTED, flag) == "0 [[3.0, 3.0, 3.0, 3.0]]"
