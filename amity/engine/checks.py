@@ -57,9 +57,7 @@ class Checks(Inspector):
         out = call.run(*args)
         if "nan" in self.names:
             made = out if isinstance(out, tuple) else (out,)
-            inputs = [
-                device.host_array(a, p.layout) for a, p in zip(args, call.inputs, strict=False)
-            ]
+            inputs = call.arrays(args)
             for t in made:
                 value = device.array_of(t.storage, t.layout)
                 if _is_new(value, inputs):

@@ -40,14 +40,17 @@ class HostProgram:
         watcher = device.watcher()
         return self.run(*args) if watcher is None else watcher.host(self, args)
 
+    def arrays(self, args: Sequence[Any]) -> list[Any]:
+        """What NumPy is given of a call's arguments."""
+        return [device.host_array(args[p.argument], p.layout) for p in self.inputs]
+
     def run(self, *args: Any) -> Any:
         """The results of the call."""
         if flags.device == "null":
             tensors = tuple(device.blank(m) for m in self.outputs)
         else:
-            arrays = [device.host_array(args[p.argument], p.layout) for p in self.inputs]
             with np.errstate(all="ignore"):  # a NaN is a result like any other
-                out = self.op.reference(*arrays)
+                out = self.op.reference(*self.arrays(args))
             out = out if isinstance(out, tuple) else (out,)
             pairs = zip(out, self.outputs, strict=True)
             tensors = tuple(device.from_host(a, m) for a, m in pairs)

@@ -17,6 +17,8 @@ from amity import nn
 from amity.core.errors import CheckError
 from amity.engine import cache, device, program, reference
 from amity.engine.checks import NAMES, Checks
+from amity.ir.graph import Graph, Node, Spec
+from amity.ops.gamma import IncompleteGamma
 from amity.ops.indexing import Index
 
 ALL = pytest.mark.parametrize("wrap", [lambda f: f, amity.compile], ids=["eager", "compiled"])
@@ -107,6 +109,16 @@ def test_a_nan_in_backward_and_in_numpy(wrap):
         assert f"{here(f, '# root')}, backward from" in str(error.value)
     with Checks("nan"), pytest.raises(CheckError, match="by NumPy at"):
         wrap(lambda x: amity.linalg.qr(x))(amity.full((3, 3), 3e38))
+
+
+def test_a_call_of_numpy_is_judged_by_what_it_reads():
+    """Not by its arguments one after the other, of which it may take the last ones only."""
+    given = [amity.tensor([x]) for x in (math.nan, -1.0, 2.0)]
+    nodes = [Node(None, (), Spec((1,), amity.float32)) for _ in given]
+    made = Node(IncompleteGamma(True), nodes[1:], nodes[0].spec)
+    run = program.build(Graph(nodes, [made]), [t.layout for t in given])
+    with Checks("nan"), pytest.raises(CheckError, match="incomplete_gamma: got nan"):
+        run(*given)
 
 
 @ALL
