@@ -252,7 +252,8 @@ class Static:
 
     def release(self) -> None:
         """Hold no gradients until the next call."""
-        self.differs = None
+        if self.recipe.kept:
+            self.differs = None
         for k in self.recipe.kept:
             self.recipe.arguments[k.place] = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from amity.engine import device
@@ -19,6 +20,8 @@ from .watch import Watch
 KEPT = 8  # for other arguments
 PATIENCE = 3  # trials in which something may still change, where a static call is insisted on
 WAITS = 64  # calls between trials, at most
+FREE = 8  # failures, until trials must be worth their time
+PRICE = 50  # times as long as trials took, until the next one
 
 
 class Statics:
@@ -33,6 +36,8 @@ class Statics:
         self._wait = self._pause = (
             1  # calls until the next is tried out, and after the next failure
         )
+        self._failures = 0
+        self._tried = self._took = 0.0  # when the last trial ended, and its seconds
         self._watched: Watch | None = None  # the call before, of which a trial is made now
         if is_wanted is False:
             self.reason = "static=False asks for it"
@@ -64,22 +69,32 @@ class Statics:
         if self._wait:
             self._wait -= 1
             return False
+        if self._failures > FREE and self._watched is None:
+            if perf_counter() - self._tried < PRICE * self._took:
+                return False
         return self.is_wanted is not False
 
     def run(self, recorder: Recorder, args: tuple, kwargs: dict) -> Any:
         """Call the function while it is recorded, and see whether calls like it may skip Python."""
-        if self._watched is None or self._watched.reasons:
-            return self._watch(recorder, args, kwargs)
-        return self._try(recorder, args, kwargs)
+        start = perf_counter()
+        try:
+            if self._watched is None:
+                self._took = 0.0
+                return self._watch(recorder, args, kwargs)
+            return self._try(recorder, args, kwargs)
+        finally:
+            self._tried = perf_counter()
+            self._took += self._tried - start
 
     def _watch(self, recorder: Recorder, args: tuple, kwargs: dict) -> Any:
         """Find out what code runs."""
         with Watch() as watch:
             result = self.function(*args, **kwargs)
         recorder.finish()
-        self._watched = watch
         if watch.reasons:
             self._refused(Refused("; ".join(watch.reasons)))
+        else:
+            self._watched = watch
         return result
 
     def _try(self, recorder: Recorder, args: tuple, kwargs: dict) -> Any:
@@ -104,9 +119,13 @@ class Statics:
         except Refused as refused:
             self._refused(refused)
         else:
+            is_full = len(self.found) == KEPT
             self.found = [found, *self.found][:KEPT]
             self.reason = "its arguments are others"
-            self._wait = 1
+            if is_full:  # one was given up for this one, and may be wanted again
+                self._later()
+            else:
+                self._wait = 1
         return result
 
     def _refused(self, refused: Refused) -> None:
@@ -119,8 +138,9 @@ class Statics:
         self._later()
 
     def _later(self) -> None:
-        self._wait = 0 if self.is_wanted else self._pause
-        self._pause = min(2 * self._pause, WAITS)
+        if not self.is_wanted:
+            self._failures += 1
+            self._wait, self._pause = self._pause, min(2 * self._pause, WAITS)
 
     def _give_up(self, reason: str) -> None:
         if self.is_wanted:

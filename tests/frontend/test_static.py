@@ -13,6 +13,7 @@ import pytest
 
 import amity
 from amity import nn
+from amity.frontend.static import Static
 from tests.frontend.statics import X, needs_guards, uses, warmed
 
 pytestmark = needs_guards
@@ -346,3 +347,38 @@ def test_classes_are_let_go_of():
     net = make()
     gc.collect()
     assert net() is None
+
+
+def test_what_is_refused_is_not_tried_out_for_ever():
+    seen = []
+    f = amity.compile(lambda x: seen.append(1) or x * 2)
+    for _ in range(6000):
+        f(X)
+    assert 8 <= f.statics.trials < 40
+    assert len(seen) == 6000
+
+
+def test_more_instances_than_static_calls():
+    class Block(nn.Module):
+        @amity.compile
+        def forward(self, x):
+            return x * 2
+
+    blocks = nn.Sequential(*[Block() for _ in range(12)])
+    for _ in range(200):
+        blocks(X)
+    statics = vars(Block)["forward"].statics
+    assert len(statics.found) == 8 and statics.trials < 40
+
+
+def test_arguments_that_alternate_are_looked_at_once(monkeypatch):
+    nets = [nn.Identity(), nn.Identity()]
+    f = amity.compile(lambda net, x: net(x) * 2)
+    for _ in range(10):
+        for net in nets:
+            f(net, X)
+    before, looks = uses(f), []
+    monkeypatch.setattr(Static, "_still_holds", lambda _: looks.append(1))
+    for net in nets * 3:
+        f(net, X)
+    assert (looks, uses(f)) == ([], before + 6)
