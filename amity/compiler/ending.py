@@ -8,14 +8,14 @@ read, and its results stored, at the same row and column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amity.core.layout import Layout
 from amity.core.shape import numel
 from amity.ir.kernel import Builder, Value, register_type
 
 from .body import Body, Point
-from .nest import Access, Instruction, Nest, Operand, lift
+from .nest import Access, Instruction, Nest, Operand, lift, make_nest
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,17 @@ class Ending:
     nest: Nest
     meta: tuple[int, ...]
     places: tuple[int, ...]
+    whole: tuple = field(compare=False)  # what `make_ending` was given
+
+    def apart(self, source: Layout) -> tuple[Nest, list[int]]:
+        """The nest, and its numbers, that reads the sums from memory: after the other inputs."""
+        domain, operands, inputs, body, stores = self.whole
+        accesses = [access for _, access in operands]
+        strides = tuple(0 if n == 1 else s for n, s in zip(source.shape, source.strides))
+        accesses.insert(inputs, Access(source.dtype.code, strides))
+        body = [i._replace(op="load", what=inputs) if i.op == "head" else i for i in body]
+        stores = [(operand + 1, value) for operand, value in stores]
+        return make_nest(domain, "r" * len(domain), accesses, inputs + 1, body, stores)
 
 
 def head(dtype: str) -> Instruction:
@@ -62,7 +73,9 @@ def make_ending(
     lifted, constants = lift(body)
     nest = Nest("rr", True, tuple(found), inputs, tuple(lifted), tuple(stores))
     sizes = [numel([domain[d] for d in rows]), domain[column]]
-    return Ending(nest, (*sizes, *numbers, *constants), tuple(p for p, _ in operands))
+    whole = tuple(domain), tuple(operands), inputs, tuple(body), tuple(stores)
+    meta = (*sizes, *numbers, *constants)
+    return Ending(nest, meta, tuple(p for p, _ in operands), whole)
 
 
 def plain_ending(out: Layout, column: int, place: int) -> Ending | None:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from amity.ir.kernel import Kernel, Value, itemsize
 from amity.ir.target import Target
 
-from .epilogue import Epilogue
 from .gemv import Axpy, Dot
+from .nest import Nest
 from .pack import COPY, GATHER, IN_PLACE, ONE_PANEL, READY, TURN, Packer, element_of
 from .product import GemmKey, Product
 from .tile import FETCHED, PAIRS, best_tile, micro_kernel, padded_rows, row_variants
@@ -56,11 +56,11 @@ class Tiles(Product):
     """Products by register tiles."""
 
     def __init__(
-        self, name: str, target: Target, key: GemmKey, math: Callable, then: Epilogue | None
+        self, name: str, target: Target, key: GemmKey, math: Callable, nest: Nest | None
     ) -> None:
         self.tile = tile = best_tile(target, element_of(key.dtype, target.has))
         self.pairs = 2 if tile.element == PAIRS else 1
-        super().__init__(name, target, key, tile.element, tile.accumulator, math, then)
+        super().__init__(name, target, key, tile.element, tile.accumulator, math, nest)
 
     def functions(self) -> None:
         for vectors in (self.tile.vectors, 1):
@@ -166,8 +166,8 @@ class Tiles(Product):
             stride = b.select(is_direct, m["c_row"], tile.columns * itemsize(tile.accumulator))
             is_later = b.select(x.k > 0, 1, b.const(0, "i64"))
             d, d_stride, adds = out, stride, is_later
-            if self.key.added == "unit":  # where tiles write themselves they begin with D
-                begins = is_direct & x.k.eq(0)
+            if self.finish.begins_with_d:
+                begins = is_whole & x.k.eq(0)
                 d = b.select(begins, self.d_at(x.row + i, column), out)
                 d_stride, adds = b.select(begins, m["d_row"], stride), b.select(begins, 1, is_later)
             part = b.min(number, tile.columns * tile.bytes // FETCHED - 1)
@@ -183,7 +183,14 @@ class Tiles(Product):
             with b.branch(x.is_last & ~is_direct & ~is_turned):
                 d, row = self.d_at(x.row + i, column), self.first_row + x.row + i
                 place = c, m["c_row"], d, size, panel.lanes, row, column
-                b.call("finish", b.meta, b.buffers, out, stride, *place)
+                place = b.meta, b.buffers, out, stride, *place
+                if self.finish.nest is not None and self.finish.begins_with_d:
+                    with b.branch(is_whole):
+                        b.call("end", *place)
+                    with b.branch(~is_whole):
+                        b.call("finish", *place)
+                else:
+                    b.call("finish", *place)
             loop.next(i + size)
         if tile.element == self.key.dtype:
             with b.branch(x.is_last & is_turned):
@@ -203,7 +210,7 @@ KINDS = {"tiles": Tiles, "dot": Dot, "axpy": Axpy}
 
 
 def build_gemm(
-    target: Target, key: GemmKey, math: Callable, epilogue: Epilogue | None = None, name: str = ""
+    target: Target, key: GemmKey, math: Callable, nest: Nest | None = None, name: str = ""
 ) -> Kernel:
-    """The kernel of a key."""
-    return KINDS[key.kind](name or key.name, target, key, math, epilogue).write()
+    """The kernel of a key, with the nest of its ending."""
+    return KINDS[key.kind](name or key.name, target, key, math, nest).write()

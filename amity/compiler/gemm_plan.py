@@ -13,7 +13,7 @@ from amity.ir.kernel import itemsize
 from amity.ir.target import Target
 
 from .pack import COPY, GATHER, IN_PLACE, READY, TURN, WIDENED, element_of
-from .product import AXIS_WORDS, MAX_AXES, GemmKey
+from .product import AXIS_WORDS, DOT_COLUMNS, MAX_AXES, GemmKey
 from .tile import PAIRS, Tile, best_tile, padded_rows
 
 SCRATCH = 8 << 20  # bytes that each thread has
@@ -31,8 +31,8 @@ AXPY_SUMS = 16384  # sums that stay in the first cache
 class GemmPlan(NamedTuple):
     """How to call a kernel: `grid` tasks, at least `grain` at once.
 
-    `order` says which of the buffers A, B, C, D the kernel takes where; words and buffers of a
-    fused function follow.
+    `order` says which of the buffers A, B, C, D the kernel takes where; words and buffers of an
+    ending follow.
     """
 
     key: GemmKey
@@ -112,10 +112,10 @@ class Shape(NamedTuple):
 def plan_gemm(
     target: Target, dtype: str, m: int, n: int, k: int,
     a: Sequence[int], b: Sequence[int], c: Sequence[int], d: Sequence[int] | None = None,
-    batch: Sequence[int] = (), alpha: float = 1, beta: float = 1, epilogue: str = "",
+    batch: Sequence[int] = (), alpha: float = 1, beta: float = 1, is_ended: bool = False,
     threads: int = 1, is_ready: bool = False,
 ) -> GemmPlan:  # fmt: skip
-    """The plan of `C = epilogue(alpha * A @ B + beta * D)` for operands of these strides.
+    """The plan of `C = alpha * A @ B + beta * D`, which may be ended, for operands of these strides.
 
     shape: A `[*batch, m, k]`, B `[*batch, k, n]`, C and D `[*batch, m, n]`; strides are elements,
     one of 0 broadcasts. D may be C itself; where beta is 0, D is not read. With `is_ready` B lies
@@ -128,13 +128,13 @@ def plan_gemm(
     shape = Shape(m, n, k, tuple(batch), *strides)
     if batch:
         shape = shape.merged().flattened()
-    oriented = shape if epilogue or is_ready else shape.oriented()
+    oriented = shape if is_ended or is_ready else shape.oriented()
     is_scaled = alpha != 1 or (d is not None and beta != 1)
 
     def chosen_for(kind: str) -> tuple[GemmKey, Shape]:
         chosen = shape if kind == "tiles" and not oriented.has_unit_columns else oriented
         added = "" if d is None else "unit" if chosen.d[-1] == 1 or kind == "dot" else "strided"
-        return GemmKey(dtype, kind, added, is_scaled, epilogue), chosen
+        return GemmKey(dtype, kind, added, is_scaled, is_ended), chosen
 
     kind = "tiles" if is_ready else kind_of(oriented, dtype)
     key, chosen = chosen_for(kind)
@@ -270,8 +270,9 @@ def rounded(x: int, unit: int) -> int:
 
 def stream_blocks(key: GemmKey, s: Shape, columns: Tasks) -> tuple[int, ...]:
     """The block words of the kernels for few rows: how A is packed and where to."""
-    element = element_of(key.dtype, frozenset())
-    sums = s.m * (columns.size + columns.unit) * itemsize(element) if key.kind == "axpy" else 0
+    size = itemsize(element_of(key.dtype, frozenset()))
+    width = columns.size + columns.unit if key.kind == "axpy" else DOT_COLUMNS * key.is_ended
+    sums = s.m * width * size
     return (0, 0, 0, int(copies_a(s, key.dtype)), IN_PLACE, sums, 0, 0, 0, 0, 0, 0)
 
 

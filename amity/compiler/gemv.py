@@ -7,9 +7,9 @@ from collections.abc import Callable
 from amity.ir.kernel import Value, itemsize
 from amity.ir.target import Target
 
-from .epilogue import Epilogue
+from .nest import Nest
 from .pack import element_of, in_vectors
-from .product import GemmKey, Product
+from .product import DOT_COLUMNS, GemmKey, Product
 
 LINE = (("source", "ptr"), ("stride", "i64"), ("target", "ptr"), ("count", "i64"))
 
@@ -18,10 +18,10 @@ class Stream(Product):
     """What both kinds share: A's rows, side by side in the dtype of the sums."""
 
     def __init__(
-        self, name: str, target: Target, key: GemmKey, math: Callable, then: Epilogue | None
+        self, name: str, target: Target, key: GemmKey, math: Callable, nest: Nest | None
     ) -> None:
         element = element_of(key.dtype, frozenset())
-        super().__init__(name, target, key, element, element, math, then)
+        super().__init__(name, target, key, element, element, math, nest)
         self.bytes = itemsize(element)
         self.group = 8 if target.registers >= 32 else 4  # rows of B that are read at once
 
@@ -44,6 +44,13 @@ class Stream(Product):
             b.call("line", source, m["a_k"], b.offset(target, loop.index * row), m["k"])
         return b.select(is_packed, target, self.a), b.select(is_packed, row, m["a_row"])
 
+    def end(self, sum_row: Value | int, first: Value, lanes: Value) -> None:
+        """Finish all rows of sums in scratch, of `lanes` columns from `first` on."""
+        b, m, top = self.b, self.meta, self.b.const(0, "i64")
+        place = self.c_at(top, first), m["c_row"], self.d_at(top, first)
+        sums = b.scratch, sum_row
+        b.call("finish", b.meta, b.buffers, *sums, *place, m["m"], lanes, self.first_row, first)
+
     def elements(self, p: Value, at: Value, width: int, mask: Value | None = None) -> Value:
         b = self.b
         return b.convert(b.load(p, at, self.key.dtype, width, mask), self.element)
@@ -55,11 +62,31 @@ class Stream(Product):
 class Dot(Stream):
     """B's columns have unit stride along k: some of them at once, with vectors along k."""
 
+    def functions(self) -> None:
+        super().functions()
+        if self.finish.nest is not None:
+            self.finish.write()
+
     def task(self) -> None:
+        b = self.b
+        rows = self.rows_of_a()
+        if self.finish.nest is None:
+            self.columns(*rows, self.columns_from, self.columns_to, self.put)
+            return
+        with b.loop(self.columns_from, self.columns_to, DOT_COLUMNS) as loop:
+            first, last = loop.index, b.min(loop.index + DOT_COLUMNS, self.columns_to)
+
+            def keep(row: Value, column: Value, x: Value) -> None:
+                b.store(b.scratch, row * DOT_COLUMNS + column - first, x, self.element)
+
+            self.columns(*rows, first, last, keep)
+            self.end(DOT_COLUMNS * self.bytes, first, last - first)
+
+    def columns(self, a: Value, a_row: Value, lo: Value, hi: Value, put: Callable) -> None:
+        """`put(row, column, sum)` for all rows and the columns from `lo` to `hi`."""
         b, m = self.b, self.meta
-        a, a_row = self.rows_of_a()
-        with b.loop(self.columns_from, self.columns_to, self.group) as loop:
-            first, last = loop.index, self.columns_to - 1
+        with b.loop(lo, hi, self.group) as loop:
+            first, last = loop.index, hi - 1
             columns = [b.min(first + i, last) for i in range(self.group)]
             lines = [b.offset(self.bp, column * m["b_column"]) for column in columns]
             with b.loop(0, m["m"]) as rows:
@@ -67,12 +94,11 @@ class Dot(Stream):
                 sums = self.sums(b.offset(a, row * a_row), lines)
                 for i, x in enumerate(sums):
                     with b.branch(first + i <= last):
-                        self.put(row, first + i, b.reduce("add", x))
+                        put(row, first + i, b.reduce("add", x))
 
     def put(self, row: Value, column: Value, x: Value) -> None:
         zero = self.b.const(0, "i64")
-        d = self.d_at(row, column)
-        value = self.finish.apply(x, d, self.first_row + row, column, zero, None)
+        value = self.finish.apply(x, self.d_at(row, column), zero, None)
         self.finish.store(self.c_at(row, column), zero, value, None)
 
     def sums(self, x: Value, lines: list[Value]) -> list[Value]:
@@ -121,10 +147,7 @@ class Axpy(Stream):
                 lines = [b.offset(p, m["b_k"] * i) for i in range(count)]
                 x = b.offset(a, loop.index * self.bytes)
                 self.add(lines, x, a_row, sum_row, lanes)
-        top = b.const(0, "i64")
-        place = self.c_at(top, first), m["c_row"], self.d_at(top, first)
-        sums = b.scratch, sum_row
-        b.call("finish", b.meta, b.buffers, *sums, *place, m["m"], lanes, self.first_row, first)
+        self.end(sum_row, first, lanes)
 
     def clear(self, bytes: Value) -> None:
         b, zeros = self.b, self.b.const(0, self.element, self.width)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amity.core.layout import Layout
+from amity.core.layout import Layout, like
 from amity.core.shape import Shape, numel
 from amity.core.symbolic import greatest
 from amity.ir.graph import Node
@@ -137,6 +137,12 @@ class Group:
         strides = tuple(0 if n == 1 else s for n, s in zip(layout.shape, layout.strides))
         self.operands.append((place, Access(layout.dtype.code, strides)))
         self.body[0] = Instruction("load", len(self.operands) - 1, (), first.dtype)
+
+    def can_end(self, nodes: Sequence[Node]) -> bool:
+        """Whether the group may be what its head does to its sums, if these nodes are stored."""
+        full = all(n.spec.shape == self.domain for n in nodes)
+        outputs = [(n, -1, like(self.head.layout, n.spec.dtype)) for n in nodes if full]
+        return full and self.ending(outputs) is not None
 
     def ending(self, outputs: list[tuple[Node, int, Layout]]) -> ending.Ending | None:
         """The group as what its head does to its sums, if all of it fits there."""

@@ -128,8 +128,18 @@ class _Lowering:
             self.axes = self._axes(node)
             return self.axes is not None
         if kind == "reduce":
-            return self.fuses and self.group.takes_reduce(node, _reduced(node))
+            takes = self.fuses and self.group.takes_reduce(node, _reduced(node))
+            return takes and not self._ends_before(node)
         return kind not in ("kernel", "host", "indexed")
+
+    def _ends_before(self, node: Node) -> bool:
+        """Whether a kernel's ending is to stop where a reduction follows: it stores one value, which
+        the reduction reads, where both read and store the kernel's result if they are one."""
+        group = self.group
+        if group.head is None or len(group.body) == 1 or not pipeline.is_on("end"):
+            return False
+        used = self._used(group)
+        return len(used) == 1 and used[0] is not group.head.node and group.can_end(used)
 
     def _axes(self, node: Node) -> Axes | None:
         """How a pointwise node lies in the open group, if it belongs there."""
@@ -285,25 +295,33 @@ class _Lowering:
         if group is None:
             return
         outputs = []
-        inside = {id(n) for n in group.nodes}
         layouts = [self.out.places[p].layout for p, _ in group.operands]
-        for node in group.nodes:
-            used = any(id(u) not in inside for u in self.users.get(id(node), ()))
-            if used or id(node) in self.wanted:
-                place = self._for_result(node, group.preferred(node, layouts), group)
-                self.place[id(node)] = place
-                outputs.append((node, place, self.out.places[place].layout))
+        for node in self._used(group):
+            place = self._for_result(node, group.preferred(node, layouts), group)
+            self.place[id(node)] = place
+            outputs.append((node, place, self.out.places[place].layout))
         if group.head is not None:
             outputs = self._launch_head(group, outputs)
         if outputs:
             made = [(n, p) for n, p, _ in outputs]
             self._add(group.launches(outputs, self._partial), *made)
-        self.done |= inside
+        self.done |= {id(n) for n in group.nodes}
+
+    def _used(self, group: Group) -> list[Node]:
+        """The nodes of a group that others need."""
+        inside = {id(n) for n in group.nodes}
+        return [
+            n
+            for n in group.nodes
+            if id(n) in self.wanted or any(id(u) not in inside for u in self.users.get(id(n), ()))
+        ]
 
     def _launch_head(self, group: Group, outputs: list) -> list:
         """Launch the kernel that a group begins with; gives the outputs that are left to compute."""
         head = group.head
-        end = group.ending(outputs) if pipeline.is_on("end") else None
+        always = ENDERS[head.node.op.planner].always
+        ends = pipeline.is_on("end") and (always or len(group.body) > 1)
+        end = group.ending(outputs) if ends else None
         if end is not None:
             made = [(n, p) for n, p, _ in outputs]
             first = len(self.out.steps)
@@ -315,7 +333,8 @@ class _Lowering:
         place = self.place.get(id(head.node))
         place = self._new(head.layout) if place is None else place
         lay = self.out.places[place].layout
-        end, made = plain_ending(lay, head.column, place), [(head.node, place)]
+        end = plain_ending(lay, head.column, place) if always else None
+        made = [(head.node, place)]
         self._launch(head.node, head.inputs, [lay], [place], made, end)
         group.settle(place, lay)
         return [o for o in outputs if o[0] is not head.node]
@@ -396,10 +415,11 @@ class _Lowering:
             self.sideways.add(id(node))
         if ender is not None:
             wanted = self._wanted_layout(node)
-            is_apt = id(node) in self.sideways or ender.column == node.spec.ndim - 1
+            column = ender.column % node.spec.ndim
+            is_apt = id(node) in self.sideways or column == node.spec.ndim - 1
             if is_apt and ender.can_end(node.op, layouts, wanted):
                 self.group = Group(node.spec.shape, self.split)
-                self.group.begin(Head(node, places, wanted, ender.column))
+                self.group.begin(Head(node, places, wanted, column))
                 return
             self.sideways.discard(id(node))
         results = self._results(node, layouts)

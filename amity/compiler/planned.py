@@ -34,7 +34,7 @@ class Planned:
         ins = [out.places[p].layout for p in self.inputs]
         how = {} if self.ending is None else {"ending": self.ending}
         keeper = KEEPERS.get(self.op.planner) if WEIGHT in self.stays else None
-        kept = None if keeper is None else keeper(self.op, ins, self.outs, target, threads)
+        kept = None if keeper is None else keeper(self.op, ins, self.outs, target, threads, **how)
         launches, temporaries = kept or plan(self.op, ins, self.outs, target, threads, **how)
         known = [*self.inputs, *self.results]
         for nbytes in temporaries:

@@ -25,7 +25,7 @@ from .fold import plan_fold
 from .gemm import build_gemm
 from .gemm_plan import DOT_ROWS, GemmKey, GemmPlan, plan_gemm, tile_of
 from .group import copy_launch, nest_launch
-from .nest import Access, Instruction, make_nest
+from .nest import Access, Instruction, Nest, make_nest
 from .pad import plan_embed, plan_pad, plan_pad_back
 from .plan import Code, Launch
 from .pool import plan_pool
@@ -40,13 +40,14 @@ Plan = tuple[list[Launch], list[int]]
 KEPT_BYTES = 64 << 10  # of a weight that is worth keeping in panels
 
 
-def _build_gemm(key: GemmKey, name: str, target: Target, math: Callable) -> Any:
-    return build_gemm(target, key, math, name=name)
+def _build_gemm(key: GemmKey, nest: Nest | None, name: str, target: Target, math: Callable) -> Any:
+    return build_gemm(target, key, math, nest, name)
 
 
 def plan_matmul(
-    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
-) -> Plan:
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int,
+    ending: Ending | None = None,
+) -> Plan:  # fmt: skip
     """`a @ b`, or with three inputs `beta * d + alpha * (a @ b)`."""
     (c,) = outs
     *addend, a, b = ins
@@ -56,26 +57,56 @@ def plan_matmul(
     strides = [
         broadcast_strides(x, (*batch, *last)) for x, last in ((a, (m, k)), (b, (k, n)), (c, (m, n)))
     ]
+    if ending is not None and not is_worth_ending(m, n, k):
+        return _ended_apart(plan_matmul(op, ins, outs, target, threads), ending, c, len(ins))
     if k == 1 and not addend:
         return [_outer(a, b, c, strides)], []
     d = broadcast_strides(addend[0], (*batch, m, n)) if addend else None
     alpha, beta = getattr(op, "alpha", 1), getattr(op, "beta", 1)
-    plan = plan_gemm(target, c.dtype.code, m, n, k, *strides, d, batch, alpha, beta, "", threads)
+    how = {"alpha": alpha, "beta": beta, "is_ended": ending is not None, "threads": threads}
+    plan = plan_gemm(target, c.dtype.code, m, n, k, *strides, d, batch, **how)
     first = len(addend)
     places = (first, first + 1, first + 2, 0 if addend else first + 2)
-    buffers = [places[i] for i in plan.order]
-    return [_gemm_launch(plan, buffers)], []
+    return [_gemm_launch(plan, [places[i] for i in plan.order], ending, len(ins))], []
 
 
-def _gemm_launch(plan: GemmPlan, buffers: list[int]) -> Launch:
-    code, family = _gemm_code(plan.key), lambda: map(_gemm_code, plan.family)
-    return Launch(
-        *code[:2], plan.meta, buffers, plan.grid, plan.grain, True, "gemm", family, plan.family
-    )
+def _gemm_launch(
+    plan: GemmPlan, buffers: list[int], ending: Ending | None = None, result: int = 0
+) -> Launch:
+    """A product, whose operands are `buffers`; those of its ending come from `result` on."""
+    if ending is None:
+        nest, meta = None, plan.meta
+    else:
+        nest, meta = ending.nest, (*plan.meta, *ending.meta)
+        operands = [result + i for i in range(len(ending.places))]
+        unused = operands[nest.inputs]  # sums that are ended do not go to C
+        buffers = [unused if b == result else b for b in buffers] + operands
+    code, family = _gemm_code(plan.key, nest), lambda: [_gemm_code(k, nest) for k in plan.family]
+    kin = (plan.family, nest and nest.key)
+    return Launch(*code[:2], meta, buffers, plan.grid, plan.grain, True, "gemm", family, kin)
 
 
-def _gemm_code(key: GemmKey) -> Code:
-    return Code(("gemm", key.name), partial(_build_gemm, key), "gemm")
+def _gemm_code(key: GemmKey, nest: Nest | None = None) -> Code:
+    known = ("gemm", key.name) if nest is None else ("gemm", key.name, nest.key)
+    return Code(known, partial(_build_gemm, key, nest), "gemm")
+
+
+def is_worth_ending(m: int, n: int, k: int) -> bool:
+    """Whether a product of these sizes is to end with what follows, rather than that run on its own."""
+    return k > 1 and n > 1
+
+
+def _ended_apart(plan: Plan, ending: Ending, out: Layout, result: int) -> Plan:
+    """A product whose result goes to a temporary, where its ending, run on its own, reads it."""
+    launches, temporaries = plan
+    operands = [result + i for i in range(len(ending.places))]
+    temporary = result + len(operands)
+    for launch in launches:
+        launch.buffers = [temporary if b == result else b for b in launch.buffers]
+    nest, meta = ending.apart(out)
+    inputs = ending.nest.inputs
+    places = [*operands[:inputs], temporary, *operands[inputs:]]
+    return [*launches, nest_launch(nest, meta, places)], [out.nbytes, *temporaries]
 
 
 def _outer(a: Layout, b: Layout, c: Layout, strides: Sequence[Sequence[int]]) -> Launch:
@@ -91,21 +122,23 @@ def _outer(a: Layout, b: Layout, c: Layout, strides: Sequence[Sequence[int]]) ->
 
 
 def plan_linear(
-    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
-) -> Plan:
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int,
+    ending: Ending | None = None,
+) -> Plan:  # fmt: skip
     """`x @ weight.T + bias` as the product of x and the weight read the other way."""
     x, w, *bias = ins
     turned = layout(w.dtype, w.shape[::-1], w.strides[::-1])
-    launches, temporaries = plan_matmul(op, [*bias, x, turned], outs, target, threads)
-    order = (2, 0, 1, 3) if bias else (0, 1, 2)
+    launches, temporaries = plan_matmul(op, [*bias, x, turned], outs, target, threads, ending)
+    order = (2, 0, 1) if bias else (0, 1)
     for launch in launches:
-        launch.buffers = [order[i] for i in launch.buffers]
+        launch.buffers = [order[i] if i < len(ins) else i for i in launch.buffers]
     return launches, temporaries
 
 
 def plan_kept_linear(
-    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int
-) -> Plan | None:
+    op: Any, ins: Sequence[Layout], outs: Sequence[Layout], target: Target, threads: int,
+    ending: Ending | None = None,
+) -> Plan | None:  # fmt: skip
     """A linear layer by a copy of its weight in panels as tiles read them, which is worth keeping; None
     where the weight is small, does not fill panels, or is read faster as it lies.
     """
@@ -114,21 +147,26 @@ def plan_kept_linear(
     (n, k), pairs = w.shape, 2 if tile.element == PAIRS else 1
     if tile.element not in (w.dtype.code, PAIRS) or not w.is_contiguous or w.nbytes < KEPT_BYTES:
         return None
-    if n % tile.columns or k % pairs or x.numel // k <= DOT_ROWS:
+    rows = x.numel // k
+    if n % tile.columns or k % pairs or rows <= DOT_ROWS:
         return None
+    if ending is not None and not is_worth_ending(rows, n, k):
+        plan = plan_kept_linear(op, ins, outs, target, threads)
+        return plan and _ended_apart(plan, ending, y, len(ins))
     element, depth = int32 if pairs == 2 else w.dtype, k // pairs
     shape = (n // tile.columns, depth, tile.columns)
     turned = layout(element, shape, (tile.columns * depth, 1, depth))
-    panels = len(ins) + 1
+    panels = len(ins) + (1 if ending is None else len(ending.places))
     copy = copy_launch(turned, element.code, shape, layout(element, shape).strides, 1, panels)
     copy.keeps = True
     batch, m, b = tuple(y.shape[:-2]), x.shape[-2], (*(0 for _ in y.shape[:-2]), 0, 1)
     a, c = (broadcast_strides(t, (*batch, m, t.shape[-1])) for t in (x, y))
     d = broadcast_strides(bias[0], (*batch, m, n)) if bias else None
-    how = {"threads": threads, "is_ready": True}
+    how = {"threads": threads, "is_ready": True, "is_ended": ending is not None}
     plan = plan_gemm(target, y.dtype.code, m, n, k, a, b, c, d, batch, **how)
     places = (0, panels, len(ins), 2)
-    return [copy, _gemm_launch(plan, [places[i] for i in plan.order])], [w.nbytes]
+    buffers = [places[i] for i in plan.order]
+    return [copy, _gemm_launch(plan, buffers, ending, len(ins))], [w.nbytes]
 
 
 def broadcast_strides(x: Layout, shape: Sequence[int]) -> tuple[int, ...]:
@@ -197,14 +235,25 @@ class Ender(NamedTuple):
     """A planner that takes an `Ending`, whose operands then take the place of the result.
 
     `column` is the dimension of the result that vectors run along; `can_end(op, inputs, result)`
-    tells which layouts it can serve.
+    tells which layouts it can serve; `always` says whether it ends with a store where nothing else
+    follows.
     """
 
     column: int
     can_end: Callable[[Any, Sequence[Layout], Layout], bool]
+    always: bool
 
 
-ENDERS = {"conv": Ender(1, can_end_convolution)}
+def can_end_product(op: Any, ins: Sequence[Layout], out: Layout) -> bool:
+    """Whether a product can end with what uses its result: any can."""
+    return True
+
+
+ENDERS = {
+    "conv": Ender(1, can_end_convolution, always=True),
+    "linear": Ender(-1, can_end_product, always=False),
+    "matmul": Ender(-1, can_end_product, always=False),
+}
 PLANNERS: dict[str, Callable[..., Plan]] = {
     "attention": plan_attention,
     "matmul": plan_matmul,

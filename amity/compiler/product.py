@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from amity.ir.kernel import Builder, Kernel, Value, itemsize
 from amity.ir.target import Target
 
-from .epilogue import HEAD, Epilogue, Finish
+from .epilogue import HEAD, Finish
+from .nest import Nest
 
 # The words of `meta`. Strides are bytes (of D's columns: elements). The products of a batch are cut
 # into `tasks` of `task` rows and columns. After these words come the axes of the batch, the last
@@ -21,12 +22,13 @@ FIELDS = (
     "axes",
 )  # fmt: skip
 MAX_AXES, AXIS_WORDS = 6, 5
-EXTRA = len(FIELDS) + MAX_AXES * AXIS_WORDS  # where the words of a fused function begin
+DOT_COLUMNS = 256  # of sums that wait for an ending
+EXTRA = len(FIELDS) + MAX_AXES * AXIS_WORDS  # where the words of an ending begin
 
 
 @dataclass(frozen=True)
 class GemmKey:
-    """What is static in a matrix product. `epilogue` names the fused function, if there is one.
+    """What is static in a matrix product, but for the nest of its ending, if it is ended.
 
     `kind` is "tiles", or for a few rows "dot" (vectors along k) or "axpy" (along columns).
     """
@@ -35,17 +37,17 @@ class GemmKey:
     kind: str = "tiles"
     added: str = ""
     scaled: bool = False
-    epilogue: str = ""
+    is_ended: bool = False
 
     @property
     def is_direct(self) -> bool:
         """Whether tiles may store sums themselves, as they are or with D."""
-        return not (self.added == "strided" or self.scaled or self.epilogue)
+        return not (self.added == "strided" or self.scaled or self.is_ended)
 
     @property
     def name(self) -> str:
-        scaled = "scaled" if self.scaled else ""
-        words = ("gemm", self.kind, self.dtype, self.added, scaled, self.epilogue)
+        scaled, ended = "scaled" * self.scaled, "ended" * self.is_ended
+        words = ("gemm", self.kind, self.dtype, self.added, scaled, ended)
         return "_".join(w for w in words if w)
 
 
@@ -54,13 +56,13 @@ class Product:
 
     def __init__(
         self, name: str, target: Target, key: GemmKey, element: str, accumulator: str,
-        math: Callable, then: Epilogue | None,
+        math: Callable, nest: Nest | None,
     ) -> None:  # fmt: skip
         self.b = b = Builder(name, target, math)
         self.key, self.element, self.accumulator = key, element, accumulator
         self.width = target.lanes(itemsize(accumulator))
         self.size = itemsize(key.dtype)
-        how = key.added, key.scaled, then
+        how = key.added, key.scaled, nest, EXTRA, 4
         self.finish = Finish(b, key.dtype, accumulator, self.width, *how)
         self.meta: dict[str, Value] = {}
 

@@ -12,10 +12,14 @@ import pytest
 
 from amity.codegen import cpu
 from amity.compiler import gemm_plan
+from amity.compiler.ending import head, make_ending
 from amity.compiler.gemm import build_gemm
 from amity.compiler.gemm_plan import GemmPlan, plan_gemm
-from amity.compiler.product import EXTRA, GemmKey
+from amity.compiler.nest import Access, Instruction
+from amity.compiler.product import GemmKey
+from amity.ir.kernel import register_type
 from amity.ir.target import Target
+from amity.ops.elementwise import ADD, MAXIMUM, MUL
 from amity.runtime.cpu.loader import Loader
 
 HOST = cpu.host_target()
@@ -40,8 +44,8 @@ KEEP: list[Loader] = []  # code lives as long as its loader
 
 
 @functools.cache
-def kernel(target: Target, key, epilogue=None):
-    code = build_gemm(target, key, None, epilogue)
+def kernel(target: Target, key, nest=None):
+    code = build_gemm(target, key, None, nest)
     loader = Loader()
     KEEP.append(loader)
     (address,) = loader.load(cpu.compile_kernel(code, target), [code.name])
@@ -56,10 +60,10 @@ def aligned(size: int) -> np.ndarray:
 
 
 def launch(
-    target: Target, plan: GemmPlan, arrays, ranges=None, epilogue=None, words=(), extra=()
+    target: Target, plan: GemmPlan, arrays, ranges=None, nest=None, words=(), extra=()
 ) -> None:
     """Run a plan over some ranges of its grid, in one call by default."""
-    function = kernel(target, plan.key, epilogue)
+    function = kernel(target, plan.key, nest)
     buffers = [arrays[i] for i in plan.order] + list(extra)
     pointers = np.array([0 if x is None else x.ctypes.data for x in buffers], "u8")
     meta = np.array([*plan.meta, *words], "i8")
@@ -261,13 +265,20 @@ def test_rows_of_a_batch_that_shares_b_are_one_product():
     assert plan.grid == 1 and plan.meta[4:7] == (60, 6, 7)
 
 
-def residual_relu(b, value, row, column, mask):
-    """A fused function with a word and a buffer of its own: relu(value + scale * residual)."""
-    at = row * b.param(EXTRA) + column
-    added = b.load(b.pointer(4), at, "f32", value.width, mask)
-    return b.max(b.fma(added, b.convert(b.param(EXTRA + 1), "f32"), value), 0.0)
+def residual_relu(dtype: str, residual: np.ndarray, result: np.ndarray):
+    """An ending with a number and two operands of its own: max(sums + 3 * residual, 0)."""
+    element = register_type(dtype)
+    steps = [
+        head(dtype), Instruction("load", 0, (), element), Instruction("const", 3.0, (), element),
+        Instruction("pointwise", MUL, (1, 2), element),
+        Instruction("pointwise", ADD, (0, 3), element), Instruction("const", 0.0, (), element),
+        Instruction("pointwise", MAXIMUM, (4, 5), element),
+    ]  # fmt: skip
+    operands = [(i, Access(dtype, tuple(elements(x)))) for i, x in enumerate((residual, result))]
+    return make_ending(result.shape, result.ndim - 1, operands, 1, steps, [(1, 6)])
 
 
+<<<<<<< HEAD
 FUSED = [
     ((), 33, 20, 45),
     ((), 16, 400, 45),
@@ -275,20 +286,32 @@ FUSED = [
     ((2,), 1, 30, 40),
     ((2,), 9, 30, 1),
 ]
+=======
+ENDED = [((), 33, 20, 45), ((3,), 15, 900, 37), ((), 1, 30, 700), ((), 3, 4000, 300),
+         ((), 9, 600, 1500), ((2,), 9, 30, 1), ((), 28, 64, 64)]  # fmt: skip
+>>>>>>> 6d7b77b (End products with the elementwise ops that use their results)
 
 
-@pytest.mark.parametrize(("batch", "m", "k", "n"), FUSED)
+@pytest.mark.parametrize(("batch", "m", "k", "n"), ENDED)
 @pytest.mark.parametrize("is_transposed", [False, True])
-def test_fused_epilogue(batch, m, k, n, is_transposed):
+@pytest.mark.parametrize(("target", "dtype"), [(t, "f32") for t in TARGETS] + [("host", "bf16")])
+def test_ending(target, dtype, batch, m, k, n, is_transposed):
     rng = np.random.default_rng(5)
-    a, bias = values(rng, (*batch, m, k), "f32"), values(rng, (n,), "f32")
-    b = values(rng, (*batch, n, k) if is_transposed else (*batch, k, n), "f32")
+    a, bias = values(rng, (*batch, m, k), dtype), values(rng, (n,), dtype)
+    b = values(rng, (*batch, n, k) if is_transposed else (*batch, k, n), dtype)
     b = b.swapaxes(-1, -2) if is_transposed else b
-    residual, c = values(rng, (*batch, m, n), "f32"), np.zeros((*batch, m, n), "f4")
+    residual, c = (np.zeros((*batch, m, n), a.dtype) for _ in range(2))
+    residual[...] = rng.standard_normal(c.shape)
+    whole = np.full((*batch, m, n + GUARD), 7, a.dtype)
+    result, ending = whole[..., :n], residual_relu(dtype, residual, whole[..., :n])
     strides = [*(elements(x) for x in (a, b, c)), [0] * len(batch) + [0, 1]]
-    plan = plan_gemm(HOST, "f32", m, n, k, *strides, batch, epilogue="residual_relu")
-    launch(HOST, plan, (a, b, c, bias), epilogue=residual_relu, words=(n, 3), extra=(residual,))
-    np.testing.assert_allclose(c, np.maximum(a @ b + bias + 3 * residual, 0), rtol=1e-4, atol=1e-4)
+    plan = plan_gemm(TARGETS[target], dtype, m, n, k, *strides, batch, is_ended=True)
+    extra = (residual, result)
+    launch(TARGETS[target], plan, (a, b, c, bias), None, ending.nest, ending.meta, extra)
+    a, b, bias, residual = (x.astype("f8") for x in (a, b, bias, residual))
+    expected, close = np.maximum(a @ b + bias + 3 * residual, 0), 1e-4 if dtype == "f32" else 1e-2
+    np.testing.assert_allclose(result.astype("f8"), expected, rtol=close, atol=close * k**0.5)
+    assert not c.any() and (whole[..., n:] == 7).all()
 
 
 def test_threads_share_a_grid():
