@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from amity.core.layout import Layout
 from amity.core.shape import numel
-from amity.ir.kernel import Builder, Value, register_type
+from amity.ir.kernel import Builder, Value, itemsize, register_type
 
 from .body import Body, Point
 from .nest import Access, Instruction, Nest, Operand, lift, make_nest
@@ -104,6 +104,18 @@ class EndingBody:
 
     def __init__(self, nest: Nest, b: Builder, first_word: int, first_buffer: int) -> None:
         self.body = Body(nest, b, b.target, first_word, first_buffer)
+
+    def far(self, row: Value, column: Value) -> list[tuple[Value, Value]]:
+        """Where the operands that differ from row to row and from column to column are at some row and
+        column, and bytes from row to row."""
+        b, body = self.body.b, self.body
+        found = []
+        for o, operand in enumerate(body.nest.operands):
+            if operand.classes == "s1":
+                size, stride = itemsize(operand.dtype), body.stride(o, 0)
+                at = b.offset(body.pointers[o], (row * stride + column) * size)
+                found.append((at, stride * size))
+        return found
 
     def store(self, sums: Value, row: Value, column: Value, mask: Value | None) -> None:
         """Finish a vector of sums that begins at this row and column."""

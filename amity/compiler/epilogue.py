@@ -72,6 +72,12 @@ class Finish:
         if self.nest is not None and self.begins_with_d:
             self._write("end", is_begun=True)
 
+    def far(self, row: Value, column: Value) -> list[tuple[Value, Value]]:
+        """The places of what an ending reads and writes row by row, and bytes from row to row."""
+        if self.nest is None:
+            return []
+        return EndingBody(self.nest, self.b, self.first_word, self.first_buffer).far(row, column)
+
     def _write(self, name: str, is_begun: bool) -> None:
         b = self.b
         with b.function(name, FINISH) as args:

@@ -17,7 +17,9 @@ from .gemv import Axpy, Dot
 from .nest import Nest
 from .pack import COPY, GATHER, IN_PLACE, ONE_PANEL, READY, TURN, Packer, element_of
 from .product import GemmKey, Product
-from .tile import FETCHED, PAIRS, best_tile, micro_kernel, padded_rows, row_variants
+from .tile import FETCHED, LINE, PAIRS, best_tile, micro_kernel, padded_rows, row_variants
+
+FETCH = (("pointer", "ptr"), ("stride", "i64"), ("rows", "i64"))
 
 
 class Block(NamedTuple):
@@ -69,6 +71,19 @@ class Tiles(Product):
                 micro_kernel(self.b, f"tile{rows}x{vectors}", shape, has_addend=True)
         Packer(self.b, self.tile, self.key.dtype).write()
         self.finish.write()
+        if self.finish.nest is not None:
+            self.write_fetch()
+
+    def write_fetch(self) -> None:
+        """The function `fetch(*FETCH)`: asks for memory as wide as a tile, in rows far apart, which
+        the machine does not foresee; what tiles store directly needs no asking."""
+        b = self.b
+        with b.function("fetch", FETCH) as (pointer, stride, rows):
+            with b.loop(0, rows, 1, [pointer]) as loop:
+                (p,) = loop.carry
+                for at in range(0, self.tile.columns * self.size, LINE):
+                    b.prefetch(b.offset(p, at), near=False)
+                loop.next(b.offset(p, stride))
 
     def task(self) -> None:
         b, m = self.b, self.meta
@@ -167,9 +182,13 @@ class Tiles(Product):
             is_later = b.select(x.k > 0, 1, b.const(0, "i64"))
             d, d_stride, adds = out, stride, is_later
             if self.finish.begins_with_d:
-                begins = is_whole & x.k.eq(0)
+                begins = is_whole & ~is_turned & x.k.eq(0)
                 d = b.select(begins, self.d_at(x.row + i, column), out)
                 d_stride, adds = b.select(begins, m["d_row"], stride), b.select(begins, 1, is_later)
+            row = self.first_row + x.row + i
+            with b.branch(x.is_last & ~is_turned):
+                for far in self.finish.far(row, column):
+                    b.call("fetch", *far, size)
             part = b.min(number, tile.columns * tile.bytes // FETCHED - 1)
             ahead = b.offset(panel.ahead, part * x.elements * FETCHED)
             args = (
@@ -181,7 +200,7 @@ class Tiles(Product):
                         with b.branch(size.eq(n)):
                             b.call(f"tile{n}x{vectors}", *args)
             with b.branch(x.is_last & ~is_direct & ~is_turned):
-                d, row = self.d_at(x.row + i, column), self.first_row + x.row + i
+                d = self.d_at(x.row + i, column)
                 place = c, m["c_row"], d, size, panel.lanes, row, column
                 place = b.meta, b.buffers, out, stride, *place
                 if self.finish.nest is not None and self.finish.begins_with_d:

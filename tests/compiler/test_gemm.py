@@ -278,18 +278,8 @@ def residual_relu(dtype: str, residual: np.ndarray, result: np.ndarray):
     return make_ending(result.shape, result.ndim - 1, operands, 1, steps, [(1, 6)])
 
 
-<<<<<<< HEAD
-FUSED = [
-    ((), 33, 20, 45),
-    ((), 16, 400, 45),
-    ((3,), 15, 900, 37),
-    ((2,), 1, 30, 40),
-    ((2,), 9, 30, 1),
-]
-=======
 ENDED = [((), 33, 20, 45), ((3,), 15, 900, 37), ((), 1, 30, 700), ((), 3, 4000, 300),
-         ((), 9, 600, 1500), ((2,), 9, 30, 1), ((), 28, 64, 64)]  # fmt: skip
->>>>>>> 6d7b77b (End products with the elementwise ops that use their results)
+         ((), 9, 600, 1500), ((2,), 9, 30, 1), ((), 28, 64, 64), ((), 16, 400, 45)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("batch", "m", "k", "n"), ENDED)
