@@ -27,15 +27,29 @@ class Ending:
     places: tuple[int, ...]
     whole: tuple = field(compare=False)  # what `make_ending` was given
 
-    def apart(self, source: Layout) -> tuple[Nest, list[int]]:
-        """The nest, and its numbers, that reads the sums from memory: after the other inputs."""
+    def apart(self, sums: Layout) -> tuple[Nest, list[int], list[int | None], int | None]:
+        """The ending as a nest of its own, after a kernel that stores its sums: the nest, its numbers,
+        which operands it takes (None: the sums), and which one the sums may go to, if they are a result.
+        """
         domain, operands, inputs, body, stores = self.whole
-        accesses = [access for _, access in operands]
-        strides = tuple(0 if n == 1 else s for n, s in zip(source.shape, source.strides))
-        accesses.insert(inputs, Access(source.dtype.code, strides))
+        strides = tuple(0 if n == 1 else s for n, s in zip(sums.shape, sums.strides))
+        access = Access(sums.dtype.code, strides)
+        read = [place for place, _ in operands[:inputs]]
+        place = next(
+            (
+                o
+                for o, v in stores
+                if v == 0 and operands[o][1] == access and operands[o][0] not in read
+            ),
+            None,
+        )
+        order: list[int | None] = [*range(inputs), None]
+        order += [o for o in range(inputs, len(operands)) if o != place]
+        accesses = [access if o is None else operands[o][1] for o in order]
         body = [i._replace(op="load", what=inputs) if i.op == "head" else i for i in body]
-        stores = [(operand + 1, value) for operand, value in stores]
-        return make_nest(domain, "r" * len(domain), accesses, inputs + 1, body, stores)
+        stores = [(order.index(o), v) for o, v in stores if o != place]
+        nest, meta = make_nest(domain, "r" * len(domain), accesses, inputs + 1, body, stores)
+        return nest, meta, order, place
 
 
 def head(dtype: str) -> Instruction:

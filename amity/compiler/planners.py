@@ -38,6 +38,9 @@ from .tile import PAIRS
 
 Plan = tuple[list[Launch], list[int]]
 KEPT_BYTES = 64 << 10  # of a weight that is worth keeping in panels
+FAR_BYTES = 512 << 10  # of a result that is not near when what follows reads it
+SEVERAL_FAR_BYTES = 4 << 20  # the same where it is stored, too, beside what follows
+LONG_SUMS = 128  # of products that hide a tile's ending
 
 
 def _build_gemm(key: GemmKey, nest: Nest | None, name: str, target: Target, math: Callable) -> Any:
@@ -57,7 +60,7 @@ def plan_matmul(
     strides = [
         broadcast_strides(x, (*batch, *last)) for x, last in ((a, (m, k)), (b, (k, n)), (c, (m, n)))
     ]
-    if ending is not None and not is_worth_ending(m, n, k):
+    if ending is not None and not is_worth_ending(ending, c, k):
         return _ended_apart(plan_matmul(op, ins, outs, target, threads), ending, c, len(ins))
     if k == 1 and not addend:
         return [_outer(a, b, c, strides)], []
@@ -91,22 +94,28 @@ def _gemm_code(key: GemmKey, nest: Nest | None = None) -> Code:
     return Code(known, partial(_build_gemm, key, nest), "gemm")
 
 
-def is_worth_ending(m: int, n: int, k: int) -> bool:
-    """Whether a product of these sizes is to end with what follows, rather than that run on its own."""
-    return k > 1 and n > 1
+def is_worth_ending(ending: Ending, out: Layout, k: int) -> bool:
+    """Whether a product is to end with what follows, rather than that run on its own: where memory is
+    slow, or long sums hide what one result costs."""
+    is_one = len(ending.nest.stores) == 1
+    is_far = out.nbytes >= (FAR_BYTES if is_one else SEVERAL_FAR_BYTES)
+    return k > 1 < out.shape[-1] and (is_far or (is_one and k >= LONG_SUMS))
 
 
 def _ended_apart(plan: Plan, ending: Ending, out: Layout, result: int) -> Plan:
-    """A product whose result goes to a temporary, where its ending, run on its own, reads it."""
+    """A product that stores its result, and its ending on its own, which reads that."""
     launches, temporaries = plan
-    operands = [result + i for i in range(len(ending.places))]
-    temporary = result + len(operands)
+    count = len(ending.places)
+    nest, meta, order, place = ending.apart(out)
+    sums = result + (count if place is None else place)
+    temporaries = [out.nbytes, *temporaries] if place is None else temporaries
+    further = count - 1 + (place is None)
     for launch in launches:
-        launch.buffers = [temporary if b == result else b for b in launch.buffers]
-    nest, meta = ending.apart(out)
-    inputs = ending.nest.inputs
-    places = [*operands[:inputs], temporary, *operands[inputs:]]
-    return [*launches, nest_launch(nest, meta, places)], [out.nbytes, *temporaries]
+        launch.buffers = [
+            sums if b == result else b + further * (b > result) for b in launch.buffers
+        ]
+    places = [sums if o is None else result + o for o in order]
+    return [*launches, nest_launch(nest, meta, places)], temporaries
 
 
 def _outer(a: Layout, b: Layout, c: Layout, strides: Sequence[Sequence[int]]) -> Launch:
@@ -147,10 +156,9 @@ def plan_kept_linear(
     (n, k), pairs = w.shape, 2 if tile.element == PAIRS else 1
     if tile.element not in (w.dtype.code, PAIRS) or not w.is_contiguous or w.nbytes < KEPT_BYTES:
         return None
-    rows = x.numel // k
-    if n % tile.columns or k % pairs or rows <= DOT_ROWS:
+    if n % tile.columns or k % pairs or x.numel // k <= DOT_ROWS:
         return None
-    if ending is not None and not is_worth_ending(rows, n, k):
+    if ending is not None and not is_worth_ending(ending, y, k):
         plan = plan_kept_linear(op, ins, outs, target, threads)
         return plan and _ended_apart(plan, ending, y, len(ins))
     element, depth = int32 if pairs == 2 else w.dtype, k // pairs
