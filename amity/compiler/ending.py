@@ -18,6 +18,9 @@ from .body import Body, Point
 from .nest import Access, Instruction, Nest, Operand, lift, make_nest
 
 
+SMALL = ("f16", "bf16")
+
+
 @dataclass(frozen=True)
 class Ending:
     """A nest over rows and columns, its words of `meta`, and the places of its operands in order."""
@@ -53,8 +56,9 @@ class Ending:
 
 
 def head(dtype: str) -> Instruction:
-    """What stands for the sums of a kernel whose result has this dtype."""
-    return Instruction("head", None, (), register_type(dtype))
+    """What stands for the sums of a kernel whose result has this dtype: what others see of a result of
+    small floats is rounded, in registers too."""
+    return Instruction("head", dtype if dtype in SMALL else None, (), register_type(dtype))
 
 
 def make_ending(
@@ -139,5 +143,8 @@ class EndingBody:
             stride = body.stride(o, 0)
             offsets.append(body.zero if stride is None else row * stride)
         point = Point(sums.width, mask, column, offsets, {0: row})
-        point.values[0] = body.b.convert(sums, body.nest.body[0].dtype)
+        first = body.nest.body[0]
+        value = body.b.convert(sums, first.dtype)
+        is_rounded = first.what is not None and len(body.nest.body) > 1
+        point.values[0] = body.b.round_to(value, first.what) if is_rounded else value
         body.store_all(point)

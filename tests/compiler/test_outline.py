@@ -132,7 +132,7 @@ def test_layers_that_differ_in_one_thing(repeats):
     @amity.compile
     def f(x, w):
         kept = []
-        for i in range(8):
+        for i in range(12):
             y = x @ w
             y = y.t() if i == 3 else y
             x = (y * (2 if i == 5 else 1)).tanh() + (kept[0] if i == 6 else x)
