@@ -17,7 +17,6 @@ from amity.ir.kernel import Builder, Value, itemsize, register_type
 from .body import Body, Point
 from .nest import Access, Instruction, Nest, Operand, lift, make_nest
 
-
 SMALL = ("f16", "bf16")
 
 
