@@ -57,7 +57,7 @@ class _Pickler(pickle.Pickler):
         if not obj.is_leaf:
             got = "a tensor that autograd follows (it has a grad_fn)"
             raise fail(RuntimeError, "DataLoader", got, "tensors that were detached")
-        array = np.asarray(obj.detach().numpy(), order="C")
+        array = np.asarray(obj._array("DataLoader"), order="C")
         kind = array.dtype.type
         if array.dtype.kind == "V":  # bfloat16, which NumPy's own pickling copies
             array = array.view(f"u{array.itemsize}")

@@ -25,7 +25,7 @@ def _numerical(
 ) -> list[np.ndarray]:
     """The Jacobians with respect to one input, by central differences: [inputs x outputs] each."""
     x = inputs[which].detach()
-    flat = x.contiguous().numpy().astype(np.float64).reshape(-1)
+    flat = x.contiguous()._array().astype(np.float64).reshape(-1)
     rows: list[list[np.ndarray]] = []
     for i in range(flat.size):
         sides = []
@@ -37,7 +37,7 @@ def _numerical(
             with no_grad():
                 sides.append(
                     [
-                        o.detach().contiguous().numpy().astype(np.float64).reshape(-1)
+                        o.detach().contiguous()._array().astype(np.float64).reshape(-1)
                         for o in _tensors(function(*arguments))
                     ]
                 )
@@ -58,7 +58,7 @@ def _analytical(out: Tensor, x: Tensor) -> np.ndarray:
         columns.append(
             np.zeros(x.numel())
             if found is None
-            else found.detach().contiguous().numpy().astype(np.float64).reshape(-1)
+            else found.detach().contiguous()._array().astype(np.float64).reshape(-1)
         )
     return np.stack(columns, 1) if columns else np.zeros((x.numel(), 0))
 

@@ -78,6 +78,8 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
             view = _views.find(x, plain, False)
             inplace.set_to(getitem(x, key) if view is None else view, value)
             return
+    if type(key) is Tensor and key.dtype is bool_ and _fill_where(x, key, value):
+        return
     shown, advanced = parse(x, key)
     if not isinstance(value, Tensor):
         value = (
@@ -101,6 +103,22 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     inplace.check_writable("index_put_", shown)
     since = next_seq()
     inplace.assign(shown, IndexPut(dims, False)(shown, value, *indices), since)
+
+
+def _fill_where(x: Tensor, mask: Tensor, value: Any) -> bool:
+    """One number for all places of a mask needs no positions; whether that is what is asked."""
+    lay, rank = x.layout, mask.ndim
+    if not rank or tuple(mask.shape) != tuple(lay.shape[:rank]):
+        return False
+    if isinstance(value, Tensor):
+        if value.ndim:
+            return False
+        value = value if value.dtype is lay.dtype else value.to(lay.dtype)
+    elif type(value) not in ((int, float) if lay.dtype.kind == "f" else (int,)):
+        return False
+    more = x.ndim - rank
+    x.masked_fill_(mask.reshape(*mask.shape, *(1,) * more) if more else mask, value)
+    return True
 
 
 def _without_ones(value: Tensor, ndim: int) -> Tensor:
@@ -205,7 +223,7 @@ def _tensor_index(x: Tensor, d: int, k: Tensor, advanced: dict[int, Tensor]) -> 
                     f"index: The shape of the mask {list(k.shape)} at index {i} does not match the "
                     f"shape of the indexed tensor {list(x.shape)} at index {d + i}"
                 )
-        for i, where in enumerate(np.nonzero(engine.array_of(k._memory("index"), k.layout))):
+        for i, where in enumerate(np.nonzero(k._array("index"))):
             advanced[d + i] = create.tensor(where, dtype=int64)
         return d + k.ndim
     check_range("index", k, x.shape[d], d)

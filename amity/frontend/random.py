@@ -68,7 +68,7 @@ class Generator:
             raise RuntimeError(
                 f"set_state: RNG state is wrong size: got {new_state.numel()} bytes; expected 16"
             )
-        seed, offset = new_state.numpy().copy().view(np.uint64)
+        seed, offset = new_state._array().copy().view(np.uint64)
         self._seed, self._offset = int(seed), int(offset)
         return self
 

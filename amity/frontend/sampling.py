@@ -82,7 +82,7 @@ def multinomial(
         raise RuntimeError("multinomial: prob_dist must be 1 or 2 dim")
     if num_samples <= 0:
         raise RuntimeError(f"multinomial: got {num_samples}: cannot sample n_sample <= 0 samples")
-    p = np.atleast_2d(input.detach().double().numpy())
+    p = np.atleast_2d(input.detach().double()._array())
     if not replacement and num_samples > p.shape[1]:
         raise RuntimeError(
             f"multinomial: got {num_samples} samples of {p.shape[1]}: cannot sample n_sample > "
@@ -97,13 +97,13 @@ def multinomial(
             "multinomial: invalid multinomial distribution (sum of probabilities <= 0)"
         )
     if replacement:
-        u = uniform((p.shape[0], num_samples), float64, generator).numpy()
+        u = uniform((p.shape[0], num_samples), float64, generator)._array()
         c = np.cumsum(p, 1)
         picked = np.stack(
             [np.searchsorted(row, x * row[-1], side="right") for row, x in zip(c, u, strict=True)]
         )
     else:  # the largest of weights to the power 1/u win (Efraimidis & Spirakis 2006)
-        u = uniform(p.shape, float64, generator).numpy()
+        u = uniform(p.shape, float64, generator)._array()
         with np.errstate(divide="ignore", invalid="ignore"):
             keys = np.where(p > 0, -np.log1p(-u) / p, np.inf)
         picked = np.argsort(keys, axis=1, kind="stable")[:, :num_samples]
@@ -231,7 +231,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     errors: RuntimeError for negative rates
     """
     _floats("poisson", input)
-    rates = input.detach().double().numpy()
+    rates = input.detach().double()._array()
     if not (rates >= 0).all():
         raise RuntimeError("poisson: got a rate below 0 or NaN; expected rates of 0 or more")
     counts = _stream(rates.size, generator).poisson(rates)
@@ -241,7 +241,7 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
 def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
     """How many of `count` trials succeed with probability `prob`, broadcast."""
     _floats("binomial", count)
-    n, p = np.broadcast_arrays(*(t.detach().double().numpy() for t in (count, prob)))
+    n, p = np.broadcast_arrays(*(t.detach().double()._array() for t in (count, prob)))
     if not ((n >= 0) & (p >= 0) & (p <= 1)).all():
         raise RuntimeError(
             "binomial: got counts or probabilities out of range; expected n >= 0 and p in [0, 1]"

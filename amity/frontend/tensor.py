@@ -148,6 +148,10 @@ class Tensor:
             )
         return self.storage
 
+    def _array(self, op: str = "numpy") -> np.ndarray:
+        """A NumPy array on its memory, for code that lets go of it before anything else runs."""
+        return engine.array_of(self._memory(op), self.layout)
+
     @property
     def _version(self) -> int:
         return self.storage.version if self.storage is not None else 0
@@ -256,14 +260,10 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """The same memory, off the tape and with a version of its own: writes to it are not noticed."""
-        s = self.storage
-        if s is None:
+        if self.storage is None:
             return self.detach()
-        machine, root = engine.machine(), s.root
-        machine.loosen(root)
-        own = machine.external(root.data, root, root.nbytes)
-        offset = s.data - root.data
-        return machine.make(machine.alias(own, offset) if offset else own, self.layout)
+        machine = engine.machine()
+        return machine.make(machine.apart(self.storage), self.layout)
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -317,12 +317,12 @@ class Tensor:
         read = READ.get(self.layout.dtype)
         if read is not None and self.storage is not None:
             return deferral.read(self, read) if deferral.is_on else read(self.storage.data).value
-        value = engine.array_of(self._memory("item"), self.layout).reshape(())[()]
+        value = self._array("item").reshape(())[()]
         kind = self.layout.dtype.kind
         return bool(value) if kind == "b" else float(value) if kind == "f" else int(value)
 
     def tolist(self) -> Any:
-        array = engine.array_of(self._memory("tolist"), self.layout)
+        array = self._array("tolist")
         return (
             array.astype(np.float32).tolist()
             if self.layout.dtype.name == "bfloat16"

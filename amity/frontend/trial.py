@@ -46,8 +46,8 @@ class Trial:
         self.before = self.sight.walk()
         self.grads = {id(t.tape): t.tape[GRAD] for t in self.before.tensors if t.tape is not None}
         free = [x for x in self.leaves if is_free(x)]
-        roots = [t.storage.root for t in (*self.before.tensors, *free)]
-        self.versions = {id(root): root.version for root in roots}
+        counters = [t.storage.counter for t in (*self.before.tensors, *free)]
+        self.versions = {id(c): (c, c.version) for c in counters}
 
     def outcome(self, result: Any, watch: Watch, witness: Witness) -> Static:
         """What stands for the call from now on, or an error that says why nothing can."""
@@ -188,11 +188,12 @@ class Assembly:
 
     def _written(self) -> list[Any]:
         """The memory that the call wrote, once for each time: storages, or leaves of arguments."""
+        free = {id(x.storage.counter): i for i, x in enumerate(self.trial.leaves) if is_free(x)}
+        held = {id(t.storage.counter) for t in self.reach.tensors}
         written: list[Any] = []
-        for at, root in self.held.items():
-            written += [root] * (root.version - self.trial.versions[at])
-        for at, i in self.owner.items():
-            written += [i] * (self.free[i].storage.version - self.trial.versions[at])
+        for at, (counter, version) in self.trial.versions.items():
+            who = counter if at in held else free.get(at, counter)
+            written += [who] * (counter.version - version)
         return written
 
     def _looked_at(self, t: Tensor) -> tuple[Any, Layout, int]:

@@ -38,7 +38,7 @@ def memory(tensor: Tensor) -> np.ndarray:
     if is_lazy(tensor):
         hint = "run the model once first"
         raise fail(ValueError, "save", "a parameter without a shape", "one with data", hint)
-    return tensor.detach().cpu().numpy()
+    return tensor.detach().cpu()._array("save")
 
 
 def tensor_over(array: np.ndarray) -> Tensor:
@@ -51,7 +51,7 @@ def tensor_over(array: np.ndarray) -> Tensor:
 def allocate(dtype: DType, shape: Sequence[int]) -> tuple[Tensor, np.ndarray]:
     """A new contiguous tensor, and its memory as bytes to fill."""
     tensor = create.empty(tuple(shape), dtype=dtype)
-    return tensor, tensor.numpy().reshape(-1).view(np.uint8)
+    return tensor, tensor._array("load").reshape(-1).view(np.uint8)
 
 
 def place(tensor: Tensor, device: Any) -> Tensor:

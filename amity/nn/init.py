@@ -217,7 +217,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
         return tensor
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
     with no_grad():
-        flat = create.empty(rows, columns).normal_(0, 1, generator=generator).numpy()
+        flat = create.empty(rows, columns).normal_(0, 1, generator=generator)._array()
         q, r = np.linalg.qr(
             flat.astype(np.float64).T if rows < columns else flat.astype(np.float64)
         )

@@ -132,7 +132,7 @@ def _starts_of(input, offsets, includes_last: bool) -> np.ndarray:
     if input.ndim == 2:
         bags, size = input.shape
         return np.arange(0, bags * size + 1, size) if size else np.zeros(bags + 1, np.int64)
-    starts = offsets.numpy().astype(np.int64)
+    starts = offsets._array().astype(np.int64)
     if starts.size and starts[0] != 0:
         raise RuntimeError(
             f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start "
@@ -182,7 +182,7 @@ def embedding_bag(
         return out if mode == "sum" else _shared_out(out, counts, input.ndim == 2)
     bag = np.repeat(np.arange(counts.size), counts)
     if padding_idx is not None:
-        kept = np.flatnonzero(index.numpy() != padding_idx % weight.shape[0])
+        kept = np.flatnonzero(index._array() != padding_idx % weight.shape[0])
         bag, places = bag[kept], index.new_tensor(kept, dtype=int64)
         index = index.index_select(0, places)
         scale = None if scale is None else scale.reshape(-1).index_select(0, places)

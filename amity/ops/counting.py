@@ -17,7 +17,7 @@ def _ordered(x) -> np.ndarray:
     """The elements as NumPy sorts them by value, which it does not in bfloat16."""
     if not hasattr(x, "layout"):
         return np.asarray(x)
-    return x.detach().numpy().astype(np.float32) if x.dtype is bfloat16 else x.detach().numpy()
+    return x._array().astype(np.float32) if x.dtype is bfloat16 else x._array()
 
 
 @method
@@ -68,7 +68,7 @@ def bincount(input, weights=None, minlength=0):
     """
     if input.dtype.kind not in "iu":
         raise NotImplementedError(f"bincount: got {input.dtype}; expected integers")
-    array = input.numpy()
+    array = input._array()
     if input.ndim != 1 or (array.size and array.min() < 0):
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
@@ -77,7 +77,7 @@ def bincount(input, weights=None, minlength=0):
         raise RuntimeError("bincount: weights should be 1-d and have the same length as input")
     if weights is None or not array.size:
         return input.new_tensor(np.bincount(array, minlength=minlength), dtype=int64)
-    out = np.bincount(array, weights.detach().double().numpy(), minlength)
+    out = np.bincount(array, weights.detach().double()._array(), minlength)
     return weights.new_tensor(out, dtype=float32 if weights.dtype is float32 else float64)
 
 
@@ -88,7 +88,7 @@ def _sorter(rows: np.ndarray, sorter) -> np.ndarray:
             "torch.searchsorted(): boundary and sorter must have the same size and sorter be of long "
             f"dtype, but got {list(rows.shape)} and {list(sorter.shape)} of {sorter.dtype}"
         )
-    order = sorter.numpy()
+    order = sorter._array()
     if order.size and (order.min() < 0 or order.max() >= rows.shape[-1]):
         raise RuntimeError("torch.searchsorted(): sorter index out of range")
     return np.take_along_axis(rows, order, -1)

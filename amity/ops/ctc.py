@@ -136,7 +136,7 @@ class CtcGrad(Op):
 
 
 def _lengths(name: str, lengths: Any, batch: int) -> np.ndarray:
-    values = lengths.numpy() if hasattr(lengths, "layout") else np.asarray(lengths)
+    values = lengths._array() if hasattr(lengths, "layout") else np.asarray(lengths)
     if values.dtype.kind not in "iu":
         raise RuntimeError(f"ctc_loss: got {name} of {values.dtype}; expected integers")
     values = values.astype(np.int64).reshape(-1)
@@ -151,7 +151,7 @@ def _labels(targets, lengths: np.ndarray) -> np.ndarray:
     """The labels of each sequence, a row each; what lies behind the end is any number."""
     if targets.dtype not in (int32, int64):
         raise RuntimeError(f"ctc_loss: got targets of {targets.dtype}; expected integers")
-    array, longest = targets.numpy().astype(np.int64), int(lengths.max(initial=0))
+    array, longest = targets._array().astype(np.int64), int(lengths.max(initial=0))
     if array.ndim == 2:
         if array.shape[0] != lengths.size or array.shape[1] < longest:
             raise RuntimeError(

@@ -15,7 +15,7 @@ from .structs import ReturnTypes
 @method
 def histc(input, bins=100, min=0, max=0, *, out=None):
     """How many elements fall into each of equal bins."""
-    array = input.detach().double().numpy().reshape(-1)
+    array = input.detach().double()._array().reshape(-1)
     if input.dtype.kind != "f":
         raise NotImplementedError(f"histc: got {input.dtype}; expected a floating dtype")
     low, high = float(min), float(max)
@@ -68,7 +68,7 @@ def histogramdd(input, bins, range=None, weight=None, density=False):
 def _columns(name, rows) -> np.ndarray:
     if rows.dtype not in (float32, float64):
         raise NotImplementedError(f"{name}: got {rows.dtype}; expected float32 or float64")
-    return rows.detach().numpy().T
+    return rows._array().T
 
 
 def _edges(name, column, bins, range) -> np.ndarray:
@@ -79,7 +79,7 @@ def _edges(name, column, bins, range) -> np.ndarray:
                 f"{name}: got edges of shape {list(bins.shape)} and {bins.dtype}; expected a bins "
                 f"tensor of one dimension, at least 2 elements and the dtype {column.dtype}"
             )
-        return bins.detach().numpy()
+        return bins._array()
     if bins <= 0:
         raise RuntimeError(f"{name}: bins must be > 0, but got {bins}")
     low, high = range or ((column.min(), column.max()) if column.size else (0.0, 1.0))
@@ -101,7 +101,7 @@ def _counted(name, columns, edges, weight, shape, density) -> np.ndarray:
                 f"{name}: got weight of shape {list(weight.shape)} and {weight.dtype}; expected "
                 f"{list(shape)} and the dtype of the input"
             )
-        weights = weight.detach().numpy().reshape(-1)
+        weights = weight._array().reshape(-1)
     inside, places = np.ones(len(weights), bool), []
     for column, edge in zip(columns, edges, strict=True):
         inside &= (column >= edge[0]) & (column <= edge[-1])

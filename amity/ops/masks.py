@@ -74,7 +74,7 @@ def masked_scatter(input, mask, source):
 @method
 def nonzero(input, *, out=None, as_tuple=False):
     """The positions of elements that are not 0: rows, or one vector for each dimension."""
-    found = np.nonzero(np.atleast_1d(input.detach().numpy()))
+    found = np.nonzero(np.atleast_1d(input._array()))
     if as_tuple:
         return tuple(input.new_tensor(i, dtype=int64) for i in found)
     rows = np.stack(found, 1) if input.ndim else np.zeros((len(found[0]), 0), np.int64)

@@ -324,7 +324,7 @@ def _places(repeats, output_size):
         raise NotImplementedError(
             f'"repeat_interleave" not implemented for {repeats.dtype}; expected int32 or int64 counts'
         )
-    counts = repeats.numpy()
+    counts = repeats._array()
     if (counts < 0).any():
         raise RuntimeError("repeat_interleave: repeats can not be negative")
     _check_output_size(counts.sum(), output_size)

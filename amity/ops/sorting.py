@@ -257,7 +257,7 @@ def mode(input, dim=-1, keepdim=False, *, out=None):
     d, x = _one("mode", input, dim)
     if x.shape[d] == 0:
         raise IndexError(f"mode(): Expected reduction dim {d} to have non-zero size.")
-    rows = np.moveaxis(x.detach().numpy(), d, -1)
+    rows = np.moveaxis(x._array(), d, -1)
     flat = rows.reshape(-1, rows.shape[-1])
     at = np.empty(len(flat), np.int64)
     for i, row in enumerate(flat):

@@ -155,7 +155,7 @@ def _fractional_max_pool(
             )
     if samples is None:
         samples = x.new_empty((*x.shape[:2], n)).uniform_()
-    u = samples.detach().numpy().reshape(-1, n)
+    u = samples._array().reshape(-1, n)
     if n == 2:  # PyTorch reads the samples of images from the last dimension
         u = u[:, ::-1]
     starts = [_starts(u[:, d], shape[d], size[d], kernel[d]) for d in range(n)]

@@ -77,6 +77,12 @@ deeper = m.alias(part, 8)
 assert deeper.data == s.data + 40 and deeper.root is s
 m.bump(deeper)
 assert s.version == part.version == deeper.version == 1
+twin = m.apart(part)
+assert twin.data == part.data and twin.root is s and twin.version == 0 and s.stamp == 1
+inner, own = m.alias(twin, 8), m.apart(twin)
+m.bump(inner)
+assert twin.version == inner.version == 1 and s.version == 1 and own.version == 0
+assert twin.counter is inner.counter is not own.counter and s.stamp == 1 | 1 << 31
 
 owner = np.zeros(4)
 e = m.external(owner.ctypes.data, owner, 32)

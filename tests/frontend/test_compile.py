@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import random
 import threading
 
@@ -151,6 +152,18 @@ class Functions:
         y = amity.empty(3, 4)
         amity.add(x, 1, out=y)
         return y * 2
+
+    def data_of_a_result(x):
+        y = x * 2
+        y.data.add_(1)
+        return y.data + 1, y.data[1:].sum(), y, y._version, y.data._version
+
+    def places_of_a_mask(x):
+        y = x + 1
+        y[y > 5] = -1
+        y[y.sum(1) > 9] = 0.5
+        y[:, 1][y[:, 1] > 3] = x.sum()
+        return y
 
     def shapes_of_data(x):
         return x[x > 4], x.nonzero(), x.unique()
@@ -469,6 +482,50 @@ def test_a_copy_of_a_compiled_module_has_its_own_parameters():
     twin = copy.deepcopy(m)
     m.weight.data.zero_()
     assert twin(x).tolist() == expected and m(x).tolist() == [m.bias.tolist()]
+
+
+def test_what_data_shows_is_what_waits():
+    x = amity.ones(3)
+    old = x.data
+
+    @amity.compile
+    def f():
+        x.add_(1)
+        y = old * 10
+        old.mul_(2)
+        return y, x * 1
+
+    assert [t.tolist() for t in f()] == [[20.0] * 3, [4.0] * 3]
+    assert [t.tolist() for t in f()] == [[50.0] * 3, [10.0] * 3]
+    assert (x._version, old._version, len(f.segments)) == (2, 2, 1)
+
+
+def looks(m):
+    amity.save(m.state_dict(), io.BytesIO())
+    amity.multinomial(m.weight.abs(), 2)
+    return m.weight.nonzero(), m.weight.unique(), m.bias.histc(3)
+
+
+def test_numpy_in_amity_itself_leaves_graphs_whole():
+    """Only memory that others may still see must be written at once."""
+    m = nn.Linear(3, 2)
+    f = amity.compile(amity.no_grad()(lambda x: m.weight.mul_(2).add_(1) @ x))
+    f(amity.ones(3))
+    looks(m)
+    f(amity.ones(3))
+    assert len(f.segments) == 1
+    m.weight.detach().numpy()
+    f(amity.ones(3))
+    assert len(f.segments) > 1
+
+
+def test_a_number_for_a_mask_is_in_the_graph():
+    @amity.compile(fullgraph=True)
+    def f(x):
+        x[x > 1] = -float("inf")
+        return x.softmax(-1)
+
+    assert f(amity.tensor([1.0, 2.0, 1.0])).tolist() == [0.5, 0.0, 0.5]
 
 
 def test_decorators_and_methods():

@@ -167,7 +167,7 @@ def _householder_product(a: Tensor, tau: Tensor) -> Tensor:
 
 def _orthogonalize(a: Tensor) -> Tensor:
     """The nearest factor of `a`: its Q with the signs of R's diagonal."""
-    q, r = np.linalg.qr(a.detach().cpu().numpy())
+    q, r = np.linalg.qr(a._array())
     signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1, 1)
     q = np.ascontiguousarray(q * signs[..., None, :])
     return create.from_numpy(q).to(device=a.device, dtype=a.dtype)
@@ -175,7 +175,7 @@ def _orthogonalize(a: Tensor) -> Tensor:
 
 def _is_orthogonal(q: Tensor) -> bool:
     k = q.shape[-1]
-    array = q.detach().cpu().numpy()
+    array = q._array()
     eps = 10 * k * np.finfo(array.dtype).eps
     return np.allclose(np.swapaxes(array, -1, -2) @ array, np.eye(k), atol=eps)
 
@@ -242,7 +242,7 @@ class _Orthogonal(Module):
 
 def _reflections(q: Tensor) -> Tensor:
     """The matrix below whose diagonal are the reflections of q, with the signs to reach q."""
-    arrays = q.detach().cpu().numpy().astype(np.float64)
+    arrays = q._array().astype(np.float64)
     out = np.empty_like(arrays)
     for index in np.ndindex(arrays.shape[:-2]):
         h, tau = np.linalg.qr(arrays[index], mode="raw")
@@ -258,7 +258,7 @@ class _Solve(Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        x = np.linalg.solve(a.detach().cpu().numpy(), b.detach().cpu().numpy())
+        x = np.linalg.solve(a._array(), b._array())
         x = create.from_numpy(x).to(device=a.device, dtype=a.dtype)
         ctx.save_for_backward(a, x)
         return x

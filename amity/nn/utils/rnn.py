@@ -111,7 +111,7 @@ def pack_padded_sequence(
     shape:  input[T, B, *] or, with `batch_first`, [B, T, *]; lengths[B]
     errors: RuntimeError for a length below 1, and for unsorted lengths with `enforce_sorted`
     """
-    counts = np.asarray(lengths.cpu().numpy() if isinstance(lengths, Tensor) else lengths)
+    counts = np.asarray(lengths._array() if isinstance(lengths, Tensor) else lengths)
     counts = counts.astype(np.int64)
     order = None
     if not enforce_sorted:
@@ -157,7 +157,7 @@ def pad_packed_sequence(
     shape:  -> [T, B, *] or, with `batch_first`, [B, T, *]; lengths[B]
     errors: ValueError for a `total_length` below the longest sequence
     """
-    sizes = sequence.batch_sizes.numpy()
+    sizes = sequence.batch_sizes._array()
     steps, batch = len(sizes), int(sizes[0])
     if total_length is not None:
         if total_length < steps:

@@ -27,10 +27,12 @@ FUNCTIONS = (
     "note",
     "allocate",
     "alias",
+    "apart",
     "external",
     "make",
     "get_version",
     "get_root",
+    "get_counter",
     "bump",
     "dealloc",
     "trim",
@@ -113,6 +115,7 @@ class Machine:
         self._meet = meet
         self._fill_cells(tensor_type)
         self.alias = self._builtin("alias", FASTCALL, self._words(self.pool(0)))
+        self.apart = self._builtin("apart", ONE_ARGUMENT, self._words(self.pool(0)))
         self.external = self._builtin("external", FASTCALL, self._words(self.pool(0)))
         self.make = self._builtin("make", FASTCALL, b"")
         self.bump = self._builtin("bump", ONE_ARGUMENT, b"")
@@ -146,9 +149,12 @@ class Machine:
             Member(b"mark", UINT, abi.MARK, 0, b"one more than its number in the notes"),
             Member(),
         )
-        getset = (GetSet * 3)(
+        getset = (GetSet * 4)(
             GetSet(b"version", get["amity_get_version"], None, b"writes so far", None),
             GetSet(b"root", get["amity_get_root"], None, b"the storage that owns the memory", None),
+            GetSet(
+                b"counter", get["amity_get_counter"], None, b"the one that has its version", None
+            ),
             GetSet(),
         )
         slots = (Slot * 4)(
@@ -208,11 +214,6 @@ class Machine:
         if not owner.value:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(Machine))
             owner.value = id(Machine)
-
-    def loosen(self, storage: Any) -> None:
-        """Note that from now on the version of a storage may miss writes."""
-        stamp = ctypes.c_uint32.from_address(id(storage.root) + abi.VERSION)
-        stamp.value |= abi.LOOSE
 
     def trim(self) -> None:
         """Give the blocks that are kept for reuse back to the system."""

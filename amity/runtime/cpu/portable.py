@@ -98,7 +98,9 @@ class Heap:
 
 
 class Storage:
-    """Memory with a count of the writes to it; a part of another has that one as its root."""
+    """Memory with a count of the writes to it; a part of another has that one as its root, and may
+    have an owner of its own that counts.
+    """
 
     __slots__ = ("__weakref__", "_heap", "_is_loose", "_root", "_size", "_writes", "data", "mark", "nbytes",
                  "owner")  # fmt: skip
@@ -120,7 +122,12 @@ class Storage:
     @property
     def version(self) -> int:
         """Writes so far."""
-        return self.root._writes
+        return self.counter._writes
+
+    @property
+    def counter(self) -> Storage:
+        """The one that has its version."""
+        return self if self._root is None else self.owner or self._root
 
     @property
     def stamp(self) -> int:
@@ -235,7 +242,12 @@ class Machine:
 
     def alias(self, storage: Storage, offset: int) -> Storage:
         """A Storage of a part of another, from so many bytes on."""
-        return Storage(storage.data + offset, storage.nbytes - offset, storage.root)
+        counter = None if storage.counter is storage.root else storage.counter
+        return Storage(storage.data + offset, storage.nbytes - offset, storage.root, counter)
+
+    def apart(self, storage: Storage) -> Storage:
+        """A Storage of the same memory, writes through which are counted apart."""
+        return Storage(storage.data, storage.nbytes, storage.root, Storage(0, 0))
 
     def external(self, address: int, owner: Any, nbytes: int) -> Storage:
         """A Storage of memory that `owner` keeps alive."""
@@ -246,13 +258,10 @@ class Machine:
         if storage.root.owner is None:
             storage.root.owner = Machine
 
-    def loosen(self, storage: Storage) -> None:
-        """Note that from now on the version of a storage may miss writes."""
-        storage.root._is_loose = True
-
     def bump(self, storage: Storage) -> None:
         """Count a write."""
-        storage.root._writes += 1
+        storage.counter._writes += 1
+        storage.root._is_loose |= storage.counter is not storage.root
 
     def trim(self) -> None:
         """Give the blocks that are kept for reuse back to the system."""

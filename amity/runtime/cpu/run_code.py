@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from amity.runtime import plan
 
-from .abi import DATA, FILLED_HEAP, NOTED_HEAP, PAYLOAD, VERSION, cell
+from .abi import DATA, FILLED_HEAP, NOTED_HEAP, PAYLOAD, cell
 from .flow import at, drop_if_there, each, read_at, read_word, when, word
 from .keep_code import KEEPING, LOOKUP
 
@@ -211,10 +211,7 @@ BUMP = f"""
   {read_word("varg", "bumps", "%v")}
   {read_word("va", "args", "%varg", "ptr")}
   %vs = call ptr @storage_of(ptr %va)
-  %vr = call ptr @root_of(ptr %vs)
-  {read_at("version", "vr", VERSION, "i32")}
-  %version1 = add i32 %version, 1
-  store i32 %version1, ptr %version.at
+  call void @count_write(ptr %vs)
 """
 
 GIVE = f"""

@@ -208,6 +208,38 @@ define internal ptr @root_of(ptr %s) nounwind {{
   %out = select i1 %own, ptr %s, ptr %r
   ret ptr %out
 }}
+; count a write; a root whose version misses it is marked
+define internal void @count_write(ptr %s) nounwind {{
+entry:
+  %c = call ptr @counter_of(ptr %s)
+  %r = call ptr @root_of(ptr %s)
+  {at("vp", "c", VERSION)}
+  %v = load i32, ptr %vp
+  %v1 = add i32 %v, 1
+  store i32 %v1, ptr %vp
+  %usual = icmp eq ptr %c, %r
+  br i1 %usual, label %out, label %miss
+miss:
+  {at("rvp", "r", VERSION)}
+  %rv = load i32, ptr %rvp
+  %loose = or i32 %rv, {LOOSE}
+  store i32 %loose, ptr %rvp
+  br label %out
+out:
+  ret void
+}}
+; the storage that counts the writes: the root, or what a part of it names as its own
+define internal ptr @counter_of(ptr %s) nounwind {{
+  {at("rp", "s", ROOT)}
+  {at("op", "s", OWNER)}
+  %r = load ptr, ptr %rp
+  %o = load ptr, ptr %op
+  %own = icmp eq ptr %r, null
+  %usual = icmp eq ptr %o, null
+  %out1 = select i1 %usual, ptr %r, ptr %o
+  %out = select i1 %own, ptr %s, ptr %out1
+  ret ptr %out
+}}
 """
 
 BUILTINS = f"""
@@ -232,6 +264,13 @@ ok:
   %left = sub i64 %nb, %offset
   {at("onbp", "o", NBYTES)}
   store i64 %left, ptr %onbp
+  %c = call ptr @counter_of(ptr %s)
+  %usual = icmp eq ptr %c, %r
+  br i1 %usual, label %out, label %counted
+counted:
+  call void @Py_IncRef(ptr %c)
+  {at("oop", "o", OWNER)}
+  store ptr %c, ptr %oop
   br label %out
 out:
   ret ptr %o
@@ -253,6 +292,35 @@ define ptr @amity_alias(ptr %self, ptr %args, i64 %n) nounwind {{
   %bytes = call i64 @PyLong_AsLongLong(ptr %offset)
   %o = call ptr @amity_alias_of(ptr %s, i64 %bytes, ptr %pool)
   ret ptr %o
+}}
+; apart(storage) -> Storage of the same memory, writes through which are counted apart; self holds the
+; empty pool
+define ptr @amity_apart(ptr %self, ptr %s) nounwind {{
+entry:
+  {at("pp", "self", PAYLOAD)}
+  %pool = load ptr, ptr %pp
+  %c = call ptr @take(ptr %pool, i64 {FILLED_HEAP})
+  %bad = icmp eq ptr %c, null
+  br i1 %bad, label %out, label %alias
+alias:
+  %o = call ptr @amity_alias_of(ptr %s, i64 0, ptr %pool)
+  %worse = icmp eq ptr %o, null
+  br i1 %worse, label %undo, label %ok
+undo:
+  call void @Py_DecRef(ptr %c)
+  br label %out
+ok:
+  {at("oop", "o", OWNER)}
+  %before = load ptr, ptr %oop
+  store ptr %c, ptr %oop
+  %had = icmp ne ptr %before, null
+  br i1 %had, label %drop, label %out
+drop:
+  call void @Py_DecRef(ptr %before)
+  br label %out
+out:
+  %made = phi ptr [ null, %entry ], [ null, %undo ], [ %o, %ok ], [ %o, %drop ]
+  ret ptr %made
 }}
 ; external(address, owner, nbytes) -> Storage of memory that `owner` keeps alive
 define ptr @amity_external(ptr %self, ptr %args, i64 %n) nounwind {{
@@ -292,7 +360,7 @@ define ptr @amity_make(ptr %self, ptr %args, i64 %n) nounwind {{
   ret ptr %t
 }}
 define ptr @amity_get_version(ptr %s, ptr %ignored) nounwind {{
-  %r = call ptr @root_of(ptr %s)
+  %r = call ptr @counter_of(ptr %s)
   {at("vp", "r", VERSION)}
   %v = load i32, ptr %vp
   %strict = and i32 %v, {LOOSE - 1}
@@ -305,12 +373,13 @@ define ptr @amity_get_root(ptr %s, ptr %ignored) nounwind {{
   call void @Py_IncRef(ptr %r)
   ret ptr %r
 }}
+define ptr @amity_get_counter(ptr %s, ptr %ignored) nounwind {{
+  %c = call ptr @counter_of(ptr %s)
+  call void @Py_IncRef(ptr %c)
+  ret ptr %c
+}}
 define ptr @amity_bump(ptr %self, ptr %s) nounwind {{
-  %r = call ptr @root_of(ptr %s)
-  {at("vp", "r", VERSION)}
-  %v = load i32, ptr %vp
-  %v1 = add i32 %v, 1
-  store i32 %v1, ptr %vp
+  call void @count_write(ptr %s)
   %none = load ptr, ptr {cell("none")}
   call void @Py_IncRef(ptr %none)
   ret ptr %none
