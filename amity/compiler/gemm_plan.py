@@ -24,6 +24,7 @@ STREAM_COST = 8  # multiplications of a tile that take as long as one that waits
 DOT_ROWS, AXPY_ROWS = 4, 16  # rows up to which the streaming kernels win ...
 DOT_BYTES, AXPY_BYTES = 256 << 10, 3 << 20  # ... if there is more than one, and B is this large
 DOT_DEPTH = 32  # ... and sums are long enough to pay for adding lanes up
+UNTURNED_ROWS, UNTURNED_DEPTH = 12, 256  # the same where tiles would have to turn B
 MOST_TURNED = 128  # rows of A up to which it may be turned instead of B
 AXPY_SUMS = 16384  # sums that stay in the first cache
 
@@ -136,7 +137,7 @@ def plan_gemm(
         added = "" if d is None else "unit" if chosen.d[-1] == 1 or kind == "dot" else "strided"
         return GemmKey(dtype, kind, added, is_scaled, is_ended), chosen
 
-    kind = "tiles" if is_ready else kind_of(oriented, dtype)
+    kind = "tiles" if is_ready else kind_of(oriented, dtype, tile_of(target, dtype))
     key, chosen = chosen_for(kind)
     check(chosen, kind)
     kinds = ["tiles"] if is_ready else kinds_of(oriented, dtype)
@@ -178,12 +179,15 @@ def check(s: Shape, kind: str) -> None:
         raise fail(ValueError, "matmul", f"a result with strides {s.c[-2:]}", expected)
 
 
-def kind_of(s: Shape, dtype: str) -> str:
+def kind_of(s: Shape, dtype: str, tile: Tile) -> str:
     """Tiles, unless there are few rows: then B is read once, as it lies."""
     if copies_a(s, dtype) and s.m * s.k * 8 > SCRATCH // 2:
         return "tiles"
     is_one, size, kinds = s.m <= 1, s.n * s.k * itemsize(dtype), kinds_of(s, dtype)
     if "dot" in kinds and (is_one or (s.m <= DOT_ROWS and size >= DOT_BYTES and s.k >= DOT_DEPTH)):
+        return "dot"
+    is_short = s.m <= UNTURNED_ROWS and s.k >= UNTURNED_DEPTH and tile.element != PAIRS
+    if "dot" in kinds and is_short and s.b[-1] != 1 and not is_better_turned(tile, s, dtype):
         return "dot"
     if "axpy" in kinds and (is_one or (s.m <= AXPY_ROWS and size >= AXPY_BYTES)):
         return "axpy"
@@ -312,7 +316,7 @@ def tile_blocks(
 def is_better_turned(tile: Tile, s: Shape, dtype: str) -> bool:
     """Whether to turn A and the sums, not B: A is smaller, and its rows fill vectors."""
     is_plain = tile.element == dtype and not s.batch and s.has_unit_columns
-    is_small = s.m <= MOST_TURNED and 2 * s.m <= s.n and -s.m % tile.width <= s.m // 8
+    is_small = s.m <= MOST_TURNED and 4 * s.m <= s.n and -s.m % tile.width <= s.m // 7
     return is_plain and is_small and s.b[-2] == 1 and s.b[-1] != 1
 
 

@@ -159,7 +159,7 @@ def test_random_products(name, dtype, monkeypatch):
         k = int(rng.choice([k] * 9 + [0, 385, 800, 1153]))
         addend = [None, None, "row", "full", "self"][rng.integers(0, 5)]
         # small matrices take the kernels for few rows too
-        for bound in ("DOT_BYTES", "AXPY_BYTES", "DOT_DEPTH"):
+        for bound in ("DOT_BYTES", "AXPY_BYTES", "DOT_DEPTH", "UNTURNED_DEPTH"):
             monkeypatch.setattr(gemm_plan, bound, int(rng.choice([0, 1 << 20])))
         alpha, beta = factors[rng.integers(0, 3)]
         how = addend, alpha, beta, int(rng.integers(1, 5))
@@ -204,7 +204,7 @@ def test_no_depth_gives_zeros_or_the_addend(dtype, m, n):
     check(rng, HOST, dtype, (2,), m, 0, n, "full", 2, 3)
 
 
-TURNED = [(16, 40, 33), (31, 800, 100), (128, 21, 300), (64, 3, 130)]  # m, k, n
+TURNED = [(16, 40, 65), (31, 800, 130), (128, 21, 520), (64, 3, 260)]  # m, k, n
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -227,6 +227,14 @@ def test_products_that_turn_the_smaller_operand(name, dtype):
             assert_product(c, a, b, dtype, alpha, beta, d)
             memory[1:-1, GUARD:-GUARD] = outside[1:-1, GUARD:-GUARD]
             assert memory.tobytes() == outside.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("m", "b", "kind"), [(8, "nt", "dot"), (8, "nn", "tiles"), (20, "nt", "tiles")]
+)
+def test_few_rows_turn_nothing(m, b, kind):
+    strides = [300, 1], [1, 300] if b == "nt" else [40, 1], [40, 1]
+    assert plan_gemm(HOST, "f32", m, 40, 300, *strides).key.kind == kind
 
 
 EMPTY = [((), 0, 4), ((), 4, 0), ((0,), 3, 4), ((2, 0), 1, 4)]
@@ -279,7 +287,7 @@ def residual_relu(dtype: str, residual: np.ndarray, result: np.ndarray):
 
 
 ENDED = [((), 33, 20, 45), ((3,), 15, 900, 37), ((), 1, 30, 700), ((), 3, 4000, 300),
-         ((), 9, 600, 1500), ((2,), 9, 30, 1), ((), 28, 64, 64), ((), 16, 400, 45)]  # fmt: skip
+         ((), 9, 600, 1500), ((2,), 9, 30, 1), ((), 28, 64, 64), ((), 16, 400, 65)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("batch", "m", "k", "n"), ENDED)
