@@ -247,14 +247,15 @@ def test_empty_products_have_no_tasks(batch, m, n):
     assert plan_gemm(HOST, "f64", m, n, 5, *strides, batch=batch).grid == 0
 
 
-def test_values_that_are_not_finite_stay_in_their_row_and_column():
-    a, b = np.ones((20, 40), "f4"), np.ones((40, 50), "f4")
+@pytest.mark.parametrize(("m", "k", "is_turned"), [(20, 40, False), (15, 40, True), (9, 300, True)])
+def test_values_that_are_not_finite_stay_in_their_row_and_column(m, k, is_turned):
+    a, b = np.ones((m, k), "f4"), np.ones((64, k), "f4").T if is_turned else np.ones((k, 64), "f4")
     a[3, 5], b[7, 11] = np.nan, np.inf
-    c = np.zeros((20, 50), "f4")
-    launch(HOST, plan_gemm(HOST, "f32", 20, 50, 40, [40, 1], [50, 1], [50, 1]), (a, b, c, None))
+    c = np.zeros((m, 64), "f4")
+    launch(HOST, plan_gemm(HOST, "f32", m, 64, k, *map(elements, (a, b, c))), (a, b, c, None))
     np.testing.assert_array_equal(c, a @ b)
     assert np.isnan(c[3]).all() and np.isinf(np.delete(c[:, 11], 3)).all()
-    assert np.isfinite(c).sum() == 19 * 49
+    assert np.isfinite(c).sum() == (m - 1) * 63
 
 
 def test_one_kernel_serves_every_shape_and_layout():
