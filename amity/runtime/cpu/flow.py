@@ -75,3 +75,26 @@ def read_at(name: str, base: str, offset: int | str, kind: str = "ptr") -> str:
 def read_word(name: str, base: str, index: int | str, kind: str = "i64") -> str:
     """What one of some words holds; `%name.at` is where."""
     return f"{word(f'{name}.at', base, index)}\n  %{name} = load {kind}, ptr %{name}.at"
+
+
+def call_python(made: str, function: str, *first: str) -> str:
+    """Call an object with some objects and the %nargs arguments at %args after them."""
+    places = [
+        f"{word(f'{made}.{n}', f'{made}.stack', n)}\n  store ptr %{x}, ptr %{made}.{n}"
+        for n, x in enumerate(first)
+    ]
+    others = f"{made}.others"
+    copy = f"""
+  {read_word(f"{others}.one", "args", f"%{others}", "ptr")}
+  {word(f"{others}.to", f"{made}.rest", f"%{others}")}
+  store ptr %{others}.one, ptr %{others}.to"""
+    lines = [
+        f"%{made}.count = add i64 %nargs, {len(first)}",
+        f"%{made}.stack = alloca ptr, i64 %{made}.count",
+        *places,
+        word(f"{made}.rest", f"{made}.stack", len(first)),
+        each(others, "%nargs", copy),
+        f"%{made} = call ptr @PyObject_Vectorcall("
+        f"ptr %{function}, ptr %{made}.stack, i64 %{made}.count, ptr null)",
+    ]
+    return "\n  ".join(lines)

@@ -5,7 +5,7 @@ wait to be filled, or be read before it is written; Python sees to that.
 from __future__ import annotations
 
 from .abi import MARK, cell
-from .flow import each, read_at, read_word, word
+from .flow import call_python, each, read_at, read_word
 
 MARKED = f"""
   {read_word("a", "args", "%i", "ptr")}
@@ -19,13 +19,6 @@ ask:
   br i1 %isknown, label %known, label %i.next
 """
 
-PASS_ON = f"""
-  {read_word("argument", "args", "%j", "ptr")}
-  %at = add i64 %j, 1
-  {word("to", "stack", "%at")}
-  store ptr %argument, ptr %to
-"""
-
 MEET = f"""
 ; let memory that another thread's notes know be as they want it, before a call takes it; false with an
 ; error set if that fails
@@ -34,12 +27,8 @@ entry:
   {each("i", "%nargs", MARKED)}
   ret i1 true
 known:
-  %count = add i64 %nargs, 1
-  %stack = alloca ptr, i64 %count
-  store ptr %self, ptr %stack
-  {each("j", "%nargs", PASS_ON)}
   %meet = load ptr, ptr {cell("meet")}
-  %done = call ptr @PyObject_Vectorcall(ptr %meet, ptr %stack, i64 %count, ptr null)
+  {call_python("done", "meet", "self")}
   %failed = icmp eq ptr %done, null
   br i1 %failed, label %bad, label %good
 bad:

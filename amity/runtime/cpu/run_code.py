@@ -11,17 +11,10 @@ from __future__ import annotations
 from amity.runtime import plan
 
 from .abi import DATA, FILLED_HEAP, NOTED_HEAP, PAYLOAD, cell
-from .flow import at, drop_if_there, each, read_at, read_word, when, word
+from .flow import at, call_python, drop_if_there, each, read_at, read_word, when, word
 from .keep_code import KEEPING, LOOKUP
 
 RUNS, TOLD, NOTED = range(3)  # what becomes of a call
-
-PASS_ON = f"""
-  {read_word("argument", "args", "%i", "ptr")}
-  %place = add i64 %i, 2
-  {word("to", "stack", "%place")}
-  store ptr %argument, ptr %to
-"""
 
 ENTRY = f"""
 define internal ptr @fail(ptr %cellp, ptr %text) noinline cold {{
@@ -102,13 +95,7 @@ ask:
   %failed = icmp eq ptr %made, null
   br i1 %failed, label %none, label %tell
 tell:
-  %count = add i64 %nargs, 2
-  %stack = alloca ptr, i64 %count
-  store ptr %self, ptr %stack
-  {word("second", "stack", 1)}
-  store ptr %made, ptr %second
-  {each("i", "%nargs", PASS_ON)}
-  %answer = call ptr @PyObject_Vectorcall(ptr %recorder, ptr %stack, i64 %count, ptr null)
+  {call_python("answer", "recorder", "self", "made")}
   call void @Py_DecRef(ptr %made)
   ret ptr %answer
 build:
