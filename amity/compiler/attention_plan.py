@@ -17,7 +17,7 @@ from .tile import Tile, best_tile
 
 SCRATCH = 8 << 20  # bytes that each thread has
 KEYS, LEAST_KEYS = 256, 32  # of a block
-QUERIES = {"forward": 32, "gradient": 64}  # of a block
+FEW_QUERIES, MANY_QUERIES = 32, 64  # of a block; few compute less beyond a causal diagonal
 FEW_HEADS, SHORT_CHUNK, LONG_CHUNK = 16, 4, 12  # blocks of queries that make a task
 
 
@@ -43,7 +43,8 @@ def plan_attention(
     heads = prod(batch)
     element = "f64" if q.dtype.code == "f64" else "f32"
     tile = best_tile(target, element)
-    blocks, words, q_row = blocks_of(tile, role, length, keys, width, values, heads)
+    queries = FEW_QUERIES if role == "forward" or op.is_causal else MANY_QUERIES
+    blocks, words, q_row = blocks_of(tile, role, queries, length, keys, width, values, heads)
     strides = [list(x.strides) for x in operands]
     strides[4] = [*strides[4], 0]  # lse has no columns
     sizes = [x.dtype.itemsize for x in operands]
@@ -91,12 +92,12 @@ def rounded(x: int, unit: int) -> int:
 
 
 def blocks_of(
-    tile: Tile, role: str, length: int, keys: int, width: int, values: int, heads: int
+    tile: Tile, role: str, queries: int, length: int, keys: int, width: int, values: int, heads: int
 ) -> tuple[Blocks, list[int], int]:
     """Blocks that fit scratch; the words of rows and places there; bytes of a row of queries."""
     size = tile.bytes
     q_row, v_row = (max(1, rounded(n, tile.width)) * size for n in (width, values))
-    queries, most = rounded(QUERIES[role], tile.columns), KEYS
+    queries, most = rounded(queries, tile.columns), KEYS
     chunk = queries * (SHORT_CHUNK if heads < FEW_HEADS else LONG_CHUNK)
     while True:
         key_block = min(most, max(keys, 1))
