@@ -23,6 +23,7 @@ from amity.ir.target import Target
 from .conv_grad import panel_of
 from .conv_problem import Product, Stage
 from .conv_product import block_of, conv_tile, kind_of, split_index
+from .pack import transpose
 from .tile import Tile, k_loop, zeros
 from .window import (
     COPY,
@@ -96,7 +97,7 @@ def output_line(b: Builder, s: list[Value]) -> list[Value]:
 def transform_weights(b: Builder, kind: Kind, rows: int) -> None:
     """The function `weights`: a tile of `rows` output channels as [point][channel][row].
 
-    Rows beyond `outs` are garbage.
+    Rows beyond `outs` are garbage. Two channels fill a vector where rows fill half of one.
     """
     params = signature("meta* w* out* outs plane")
     storage, row_bytes = itemsize(kind.storage), rows * kind.size
@@ -104,20 +105,52 @@ def transform_weights(b: Builder, kind: Kind, rows: int) -> None:
         wo, wc, wh, ww, channels = TILES.read(b, meta, "w.out w.channel w.row w.column channels")
         lanes = scaled_iota(b, wo, rows)
         mask = first_lanes(b, outs, rows)
-        with b.loop(0, channels) as c:
+        paired = b.const(0, "i64")
+        if 2 * rows == kind.lanes:  # taps in one run of memory, forward or back
+            paired = b.select((ww * ww).eq(1) & wh.eq(ww * 3), channels & -2, 0)
+            with b.loop(0, paired, 2) as c:
+                at = b.offset(w, c.index * wc * storage)
+                taps = _pair_of_taps(b, kind, rows, at, wo, wc, ww, outs)
+                _store_points(b, kind, taps, b.offset(out, c.index * row_bytes), plane)
+        with b.loop(paired, channels) as c:
             at = b.offset(w, c.index * wc * storage)
             for r in range(rows):  # channels may be pages apart, which no prefetcher foresees
                 b.prefetch(b.offset(at, (wc * 8 + wo * r) * storage))
-            columns = []
-            for k in range(3):
-                taps = [b.offset(at, (wh * j + ww * k) * storage) for j in range(3)]
-                columns.append(weight_line(
-                    [b.load(p, lanes, kind.storage, rows, mask).to(kind.compute) for p in taps]
-                ))  # fmt: skip
-            to = b.offset(out, c.index * row_bytes)
-            for i in range(POINTS):
-                for j, u in enumerate(weight_line([column[i] for column in columns])):
-                    b.store(b.offset(to, plane * (i * POINTS + j)), 0, u, kind.compute)
+            places = [b.offset(at, (wh * j + ww * k) * storage) for j in range(3) for k in range(3)]
+            taps = [b.load(p, lanes, kind.storage, rows, mask).to(kind.compute) for p in places]
+            _store_points(b, kind, taps, b.offset(out, c.index * row_bytes), plane)
+
+
+def _store_points(b: Builder, kind: Kind, taps: list[Value], to: Value, plane: Value) -> None:
+    """Nine weights at 6x6 points."""
+    columns = [weight_line(taps[k::3]) for k in range(3)]
+    for i in range(POINTS):
+        for j, u in enumerate(weight_line([column[i] for column in columns])):
+            b.store(b.offset(to, plane * (i * POINTS + j)), 0, u, kind.compute)
+
+
+def _pair_of_taps(
+    b: Builder, kind: Kind, rows: int, at: Value, wo: Value, wc: Value, ww: Value, outs: Value
+) -> list[Value]:
+    """The nine weights of two channels side by side: squares of rows and taps, transposed."""
+    storage, is_back = itemsize(kind.storage), ww < 0
+    both = [b.offset(at, b.select(is_back, b.const(-8, "i64"), 0) * storage)]
+    both.append(b.offset(both[0], wc * storage))
+    lines = [b.min(outs - 1, r) * wo * storage for r in range(rows)]
+    for p in both:
+        for r in range(rows):  # channels may be pages apart, which no prefetcher foresees
+            b.prefetch(b.offset(p, (wc * 8 + wo * r) * storage))
+    taps = []
+    for first in range(0, 8, rows):
+        square = []
+        for line in lines:
+            x, y = (b.load(b.offset(p, line), first, kind.storage, rows) for p in both)
+            square.append(b.shuffle(x, y, range(2 * rows)).to(kind.compute))
+        taps += transpose(b, square, rows)
+    spread, mask = scaled_iota(b, wo, rows), first_lanes(b, outs, rows)
+    x, y = (b.load(b.offset(p, 8 * storage), spread, kind.storage, rows, mask) for p in both)
+    taps.append(b.shuffle(x, y, range(2 * rows)).to(kind.compute))
+    return [b.select(is_back, taps[8 - i], taps[i]) for i in range(9)]
 
 
 def weights_at(b: Builder, kind: Kind, w: Value, g: Value, m: Value) -> Value:
