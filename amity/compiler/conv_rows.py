@@ -20,7 +20,7 @@ from .conv_product import kind_of, split_index
 from .ending import Ending, EndingBody, merged_stride
 from .nest import Nest
 from .pack import transpose
-from .tile import Tile, best_tile, k_loop
+from .tile import Tile, best_tile, fetch_rows, k_loop
 from .window import IMAGE, Kind, Words, first_lanes, lane_mask, round_up, scaled_iota, signature
 
 AXIS = "size step offset tap taps count"
@@ -32,12 +32,14 @@ WEIGHTS = Words(
 ROWS = Words(
     f"{AXES} {IMAGE} images groups channels outs taps by_line in_place pitch line.taps "
     "line.row line.bytes m.block m.blocks n.block n.blocks tap_chunk channel_chunk at.sums sums.row "
-    "sums.panel"
+    "sums.panel fetches"
 )
 DEPTH = 512  # of a product, that a block aims at
 BLOCK_BYTES = 384 << 10  # of what a block of pixels sees
+NEAR_BYTES = 256 << 10  # of weights that stay in a second-level cache from block to block
 WAY = 4096  # bytes: lines so far apart share few places of a cache
 SUMS_BYTES = 1 << 20  # of sums that wait for the rest of their depth
+FAR_BYTES = 8 << 20  # of what endings read and write, which no cache holds for the next kernel
 
 
 def row_sizes(tile: Tile) -> list[int]:
@@ -250,26 +252,34 @@ def tile_function(b: Builder, tile: Tile) -> None:
 
 
 ENDING = signature("meta* buffers* sums* rows columns row column")
+FETCH = signature("meta* buffers* rows row column")
 
 
 def ending_function(
     b: Builder, kind: Kind, tile: Tile, nest: Nest, words: int, buffers: int
 ) -> None:
-    """The function `ending`: rows of sums `[row][columns]` finished and stored. `words` of meta and
-    `buffers` come before those of the nest.
+    """The functions `ending`: rows of sums `[row][columns]` finished and stored, and `fetch`: what
+    it will read and write. `words` of meta and `buffers` come before those of the nest.
     """
     with b.function("ending", ENDING) as (b.meta, b.buffers, sums, rows, columns, row, column):
         end = EndingBody(nest, b, words, buffers)
-        with b.loop(0, rows) as r:
-            line = b.offset(sums, r.index * (tile.columns * kind.size))
+
+        def finish(r: Value, v: int, mask: Value | None) -> None:
+            at = r * (tile.columns * kind.size) + v * kind.lanes * kind.size
+            x = b.load(b.offset(sums, at), 0, kind.compute, kind.lanes)
+            end.store(x, row + r, column + v * kind.lanes, mask)
+
+        with b.branch(columns >= tile.columns), b.loop(0, rows) as r:
+            for v in range(tile.vectors):
+                finish(r.index, v, None)
+        with b.branch(columns < tile.columns), b.loop(0, rows) as r:
             for v in range(tile.vectors):
                 left = columns - v * kind.lanes
-                x = lambda v=v: b.load(line, v * kind.lanes, kind.compute, kind.lanes)  # noqa: E731
-                at = column + v * kind.lanes
-                with b.branch(left >= kind.lanes):
-                    end.store(x(), row + r.index, at, None)
-                with b.branch((left > 0) & (left < kind.lanes)):
-                    end.store(x(), row + r.index, at, first_lanes(b, left, kind.lanes))
+                with b.branch(left > 0):
+                    finish(r.index, v, first_lanes(b, left, kind.lanes))
+    with b.function("fetch", FETCH) as (b.meta, b.buffers, rows, row, column):
+        for place, stride in EndingBody(nest, b, words, buffers).far(row, column):
+            fetch_rows(b, place, stride, rows, tile.columns * kind.size)
 
 
 FIRST_OPERAND = 2  # buffers of an ending come after the image and the weights
@@ -321,7 +331,9 @@ def _chunk(b: Builder, kind: Kind, tile: Tile, image, g, block, span, chunk, fir
     read = lambda names: ROWS.read(b, b.meta, names)  # noqa: E731
     in_place, pitch, x_row, by_line, line_row = read("in_place pitch x.column by_line line.row")
     at_sums, sums_row, sums_panel, outs = read("at.sums sums.row sums.panel outs")
-    channels, taps, columns, inner, line_bytes = read("channels taps w.count line.taps line.bytes")
+    channels, taps, columns, inner, line_bytes, fetches = read(
+        "channels taps w.count line.taps line.bytes fetches"
+    )
     m0, m = block
     sizes, width = row_sizes(tile), tile.columns * kind.size
     # without lines a block is one long line of pixels
@@ -358,13 +370,15 @@ def _chunk(b: Builder, kind: Kind, tile: Tile, image, g, block, span, chunk, fir
             a = b.select(is_copy, copied, b.offset(here, i * here_row))
             step = b.select(is_copy, pitch, here_row)
             c = b.offset(sums, t.index * rows * sums_row)  # a tile may have more rows than pixels
+            there = b.min(size, length - i), m0 + line * length + i, g * outs + n.index
+            with b.branch(is_last & fetches.ne(0)):
+                b.call("fetch", b.meta, b.buffers, *there)
             for r in sizes:
                 with b.branch(rows.eq(r)):
                     b.call(f"tile{r}", a, step, line_row, bias, weights, c, lines, depth,
                            b.min(first, 1), ahead, pace)  # fmt: skip
             with b.branch(is_last):
-                b.call("ending", b.meta, b.buffers, c, b.min(size, length - i), n1 - n.index,
-                       m0 + line * length + i, g * outs + n.index)  # fmt: skip
+                b.call("ending", b.meta, b.buffers, c, there[0], n1 - n.index, *there[1:])
 
 
 # -- plans
@@ -377,6 +391,8 @@ def plan(target: Target, p: Product, ending: Ending) -> list[Stage]:
     kind = kind_of(target, p.dtype)
     tile = best_tile(target, kind.compute)
     words, units = _words(p, kind, tile)
+    moving = sum(o.classes == "s1" for o in ending.nest.operands)
+    words["fetches"] = moving * prod(p.counts) * p.groups * p.outs * kind.size >= FAR_BYTES
     panels = p.groups * -(-p.outs // tile.columns)
     operands = tuple(range(len(ending.places)))
     weights = (
@@ -447,7 +463,10 @@ def _words(p: Product, kind: Kind, tile: Tile) -> tuple[dict[str, int], int]:
     is_whole = tap_chunk == p.taps and channel_chunk == p.channels
     sums = tiles * tile.rows * tile.columns * kind.size
     pixels = prod(p.counts)
-    m_units, n_panels = _blocks(p, tile, -(-pixels // unit), unit_bytes, 0 if is_whole else sums)
+    touched = unit_bytes
+    if p.outs * depth * kind.size <= NEAR_BYTES:  # results and an addend lie beside such weights
+        touched += 2 * unit * p.outs * kind.size
+    m_units, n_panels = _blocks(p, tile, -(-pixels // unit), touched, 0 if is_whole else sums)
     m_block, n_block = m_units * unit, n_panels * tile.columns
     m_blocks, n_blocks = -(-pixels // m_block), -(-p.outs // n_block)
     words = {

@@ -17,7 +17,7 @@ from .gemv import Axpy, Dot
 from .nest import Nest
 from .pack import COPY, GATHER, IN_PLACE, ONE_PANEL, READY, TURN, Packer, element_of
 from .product import GemmKey, Product
-from .tile import FETCHED, LINE, PAIRS, best_tile, micro_kernel, padded_rows, row_variants
+from .tile import FETCHED, PAIRS, best_tile, fetch_rows, micro_kernel, padded_rows, row_variants
 
 FETCH = (("pointer", "ptr"), ("stride", "i64"), ("rows", "i64"))
 
@@ -75,15 +75,11 @@ class Tiles(Product):
             self.write_fetch()
 
     def write_fetch(self) -> None:
-        """The function `fetch(*FETCH)`: asks for memory as wide as a tile, in rows far apart, which
-        the machine does not foresee; what tiles store directly needs no asking."""
+        """The function `fetch(*FETCH)`: asks for memory as wide as a tile; what tiles store directly
+        needs no asking."""
         b = self.b
         with b.function("fetch", FETCH) as (pointer, stride, rows):
-            with b.loop(0, rows, 1, [pointer]) as loop:
-                (p,) = loop.carry
-                for at in range(0, self.tile.columns * self.size, LINE):
-                    b.prefetch(b.offset(p, at), near=False)
-                loop.next(b.offset(p, stride))
+            fetch_rows(b, pointer, stride, rows, self.tile.columns * self.size)
 
     def task(self) -> None:
         b, m = self.b, self.meta

@@ -154,6 +154,15 @@ def k_loop(
     return carry[count + 1 :]
 
 
+def fetch_rows(b: Builder, place: Value, stride: Value, rows: Value, width: int) -> None:
+    """Ask for memory of `width` bytes, in rows far apart, which the machine does not foresee."""
+    with b.loop(0, rows, 1, [place]) as loop:
+        (p,) = loop.carry
+        for at in range(0, width, LINE):
+            b.prefetch(b.offset(p, at), near=False)
+        loop.next(b.offset(p, stride))
+
+
 def add_from(
     b: Builder, tile: Tile, acc: list[Value], c: Value, c_stride: Bytes, when: Value
 ) -> list[Value]:
