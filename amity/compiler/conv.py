@@ -11,7 +11,16 @@ from amity.core.shape import contiguous_strides
 from amity.ir.kernel import Kernel
 from amity.ir.target import Target
 
-from . import conv_depth, conv_grad, conv_product, conv_rows, conv_strip, winograd, winograd_rows
+from . import (
+    conv_depth,
+    conv_grad,
+    conv_product,
+    conv_row_weights,
+    conv_rows,
+    conv_strip,
+    winograd,
+    winograd_rows,
+)
 from .conv_problem import Array, Conv, Product, Stage, forward_product, grad_input_products
 from .ending import Ending
 from .nest import Nest
@@ -26,7 +35,7 @@ BUILD = {
     "fold": conv_grad.build_fold,
     "spectrum": winograd.build_spectrum,
     "tiles": winograd.build_tiles,
-    "row_weights": conv_rows.build_row_weights,
+    "row_weights": conv_row_weights.build_row_weights,
     "row_spectrum": winograd_rows.build_row_spectrum,
     "depth_weights": conv_depth.build_depth_weights,
 }

@@ -15,7 +15,8 @@ from amity.ir.target import Target
 
 from .conv_problem import Product, Stage
 from .conv_product import kind_of, split_index
-from .conv_rows import ending_function, is_by_line, row_sizes, tile_function
+from .conv_row_weights import is_by_line
+from .conv_rows import ending_function, row_sizes, tile_function
 from .ending import Ending
 from .nest import Nest
 from .tile import Tile, best_tile

@@ -112,6 +112,17 @@ def test_columns_side_by_side(channels, dilation, of):
     holds(lambda x: nn.functional.max_pool2d(first(x), 2), x)
 
 
+def test_far():
+    """Results that no cache holds; what is added to them is fetched ahead."""
+    first, second = nn.Conv2d(3, 40, 1), nn.Conv2d(40, 40, 1)
+
+    def f(x):
+        y = first(x)
+        return F.max_pool2d((second(y) + y).relu(), 2)
+
+    holds(f, amity.randn(1, 3, 160, 170))
+
+
 def test_volumes():
     first, second = nn.Conv3d(3, 20, (2, 3, 7), (1, 2, 1), (1, 1, 3)), nn.Conv3d(20, 17, 2)
     holds(lambda x: second(first(x).relu()).mean(4), amity.randn(2, 3, 5, 8, 19))
