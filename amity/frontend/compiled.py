@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
+from amity.core.errors import fail
 from amity.engine import deferral, device
 from amity.engine.difference import difference
 from amity.engine.dynamic import CHANGES, Wish
@@ -65,6 +66,9 @@ class Compiled:
         dynamic_shapes: Any = None,
         recompute: bool = False,
     ) -> None:
+        for name, value in (("static", static), ("dynamic", dynamic)):
+            if value not in (None, True, False):
+                raise fail(TypeError, "compile", f"{name}={value!r}", "None, True or False")
         self.function, self.fullgraph, self.static = function, fullgraph, static
         self.dynamic, self.dynamic_shapes = dynamic, dynamic_shapes
         self.dims = None if dynamic_shapes is None else Dims(function, dynamic_shapes)
@@ -182,7 +186,8 @@ def compile(
     in a backward pass. Results stay the same, bit by bit; random numbers are drawn once.
 
     errors: RuntimeError at the line that ends a graph, with `fullgraph`; where Python cannot be
-    skipped, with `static=True`; ValueError for sizes outside of what was declared
+    skipped, with `static=True`; ValueError for sizes outside of what was declared; TypeError for
+    settings of other types
 
     >>> import amity
     >>> @amity.compile

@@ -16,7 +16,8 @@ UNBOUNDED = 1 << 62
 class Dim:
     """The name of a size that differs between calls, from `min` to `max`, as in `torch.export`.
 
-    errors: ValueError for a name that is no identifier, or a range without sizes
+    errors: ValueError for a name that is no identifier, or a range without sizes; TypeError for ends
+    that are no integers
 
     >>> Dim("batch", max=64)
     Dim('batch', min=0, max=64)
@@ -27,6 +28,9 @@ class Dim:
     def __init__(self, name: str, *, min: int | None = None, max: int | None = None) -> None:
         if not (isinstance(name, str) and name.isidentifier()):
             raise fail(ValueError, "Dim", f"the name {name!r}", "an identifier")
+        for end in (min, max):
+            if type(end) not in (int, type(None)):
+                raise fail(TypeError, "Dim", f"{name} from {min!r} to {max!r}", "integers or None")
         self.name = name
         self.min, self.max = min or 0, UNBOUNDED if max is None else max
         if not 0 <= self.min <= self.max:
@@ -42,7 +46,16 @@ class Dims:
 
     def __init__(self, function: Callable, shapes: Any) -> None:
         self._signature = inspect.signature(getattr(function, "forward", function))
+        self._name = getattr(function, "__name__", type(function).__name__)
         names = list(self._signature.parameters)
+        if not isinstance(shapes, (Mapping, tuple, list)):
+            got = f"dynamic_shapes of type {type(shapes).__name__}"
+            raise fail(
+                TypeError, "compile", got, "a mapping from parameters, or a sequence by them"
+            )
+        if not isinstance(shapes, Mapping) and len(shapes) > len(names):
+            got = f"dynamic_shapes of {len(shapes)} parameters"
+            raise fail(ValueError, "compile", got, f"at most {len(names)}")
         given = shapes if isinstance(shapes, Mapping) else dict(zip(names, shapes, strict=False))
         self.places: list[tuple[str, int, Dim]] = []  # parameter, dimension, name
         for parameter, dims in given.items():
@@ -58,7 +71,10 @@ class Dims:
 
         errors: ValueError for a size outside of its range, or two sizes of one name
         """
-        bound = self._signature.bind(*args, **kwargs).arguments
+        try:
+            bound = self._signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{self._name}() got other arguments: {error}") from None
         found: dict[str, int] = {}
         for parameter, at, dim in self.places:
             value = bound.get(parameter)
@@ -79,9 +95,14 @@ def _pairs(parameter: str, dims: Any) -> list[tuple[int, Dim]]:
     """Dimensions and their names, from a mapping or a sequence; None says nothing."""
     if dims is None:
         return []
+    if not isinstance(dims, (Mapping, tuple, list)):
+        got = f"{type(dims).__name__} for {parameter}"
+        raise fail(TypeError, "compile", got, "a mapping from dimensions, or a sequence by them")
     pairs = dims.items() if isinstance(dims, Mapping) else enumerate(dims)
     found = []
     for at, dim in pairs:
+        if type(at) is not int:
+            raise fail(TypeError, "compile", f"dimension {at!r} of {parameter}", "an integer")
         if not isinstance(dim, Dim | None):
             got = f"{type(dim).__name__} for dimension {at} of {parameter}"
             raise fail(TypeError, "compile", got, "a Dim or None")

@@ -230,6 +230,34 @@ def test_declared_sizes_are_checked():
         (lambda: amity.Dim("n", min=4, max=3), ValueError, "expected min <= max"),
         (lambda: amity.compile(len, dynamic_shapes={"z": {}}), ValueError, "got dynamic_shapes"),
         (lambda: amity.compile(len, dynamic_shapes={"obj": {0: 3}}), TypeError, "a Dim or None"),
+        (lambda: amity.Dim("n", max=2.5), TypeError, "expected integers or None"),
+        (lambda: amity.compile(len, dynamic_shapes=5), TypeError, "got dynamic_shapes of type int"),
+        (
+            lambda: amity.compile(len, dynamic_shapes=[{}, {}]),
+            ValueError,
+            "of 2 parameters; expected at",
+        ),
+        (
+            lambda: amity.compile(len, dynamic_shapes=[{"0": None}]),
+            TypeError,
+            "got dimension '0' of obj",
+        ),
+        (
+            lambda: amity.compile(len, dynamic_shapes=[5]),
+            TypeError,
+            "got int for obj; expected a map",
+        ),
+        (
+            lambda: amity.compile(len, dynamic_shapes=[{}])(),
+            TypeError,
+            r"len\(\) got other arguments",
+        ),
+        (lambda: amity.compile(len, dynamic=3), TypeError, "got dynamic=3; expected None, True"),
+        (
+            lambda: amity.compile(len, static="no"),
+            TypeError,
+            "got static='no'; expected None, True",
+        ),
     ],
 )
 def test_what_cannot_be_declared(make, error, says):
