@@ -29,7 +29,7 @@ WORDS = Words(
     "t.blocks n.block n.blocks pitch plane at.zeros at.inputs at.sums at.pixels"
 )
 INPUT_BYTES = 1 << 20  # of transformed inputs that a block of tiles aims at
-FEWEST = 28  # tiles of a block, if there are so many
+FEWEST = 32  # tiles of a block, if there are so many
 NEAR_BYTES = 6  # of weights that a core reads in a cycle from far away
 TURNS = 16  # cycles of transforms for each vector of inputs and outputs at a point
 TAPS = 9
