@@ -15,7 +15,7 @@ from typing import Any
 from amity.core import tree
 from amity.core.dtype import get_default_dtype
 from amity.core.layout import Layout
-from amity.engine import device
+from amity.engine import deferral, device
 from amity.engine.witness import Draw
 from amity.runtime.cpu import objects
 
@@ -184,23 +184,30 @@ class Static:
         for s in recipe.written:
             self.bump(leaves[s].storage if type(s) is int else s)
         self.uses += 1
-        results = [self._result(r, leaves, values, found) for r in recipe.results]
         nest = recipe.result_nest
-        return results[0] if nest is tree.LEAF else nest.fill(results)
+        if nest is tree.LEAF:
+            return self._result(recipe.results[0], leaves, values, found)
+        return nest.fill([self._result(r, leaves, values, found) for r in recipe.results])
 
     def _fits(self, leaves: Sequence[Any]) -> bool:
         """Whether the arguments are of those that the recipe is for."""
         recipe = self.recipe
+        roots = recipe.roots
+        seen = set()
         for g in recipe.given:
             t = leaves[g.leaf]
             if type(t) is not Tensor or t.layout is not g.layout or t.tape is not None:
                 return False
-            if id(t.storage.root) in recipe.roots:
+            root = id(t.storage.root)
+            if root in roots:
                 return False
-        if len(recipe.given) > 1:
-            if len({id(leaves[g.leaf].storage.root) for g in recipe.given}) != len(recipe.given):
+            seen.add(root)
+        if len(seen) != len(recipe.given):
+            return False
+        for i, x in recipe.same:
+            if leaves[i] is not x and not is_equal(leaves[i], x):
                 return False
-        return all(leaves[i] is x or is_equal(leaves[i], x) for i, x in recipe.same)
+        return True
 
     def _still_holds(self) -> bool:
         """Look at all facts again, as memory may have moved; if they hold, guard where they are now."""
@@ -294,6 +301,8 @@ class Static:
         t = g.tensor
         if t is None:
             t = leaves[g.leaf] if g.place < 0 else values[g.place]
+        if deferral.is_on:  # in another thread, whose notes may be to write there
+            deferral.settle(t.storage)
         value = g.reader(t.storage.data + g.offset).value
         return value if g.convert is None else g.convert(value)
 
