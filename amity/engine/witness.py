@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Run:
     """A segment that ran: the storages of the roots that its notes had, None for one that is gone,
     which of them calls made, how far from their starts offsets count, and the bits of the numbers.

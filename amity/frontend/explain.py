@@ -25,11 +25,15 @@ def static_lines(statics: Statics) -> list[str]:
         guards = f"{len(static.facts) // 2} words of memory, and the layouts of {len(static.recipe.given)} arguments"
         lines.append(f"static: Python was skipped {static.uses} times; guarded by {guards}")
         parts = static.recipe.parts
-        reads = sum(len(part.glances) for part in parts)
-        if reads:
+        reads = [glance for part in parts for glance in part.glances]
+        truths = sum(glance.expected is not None for glance in reads)
+        if len(reads) > truths:
             lines.append(
-                f"  {reads} values that Python only returns are read after {len(parts)} segments"
+                f"  {len(reads) - truths} values that Python only returns are read after "
+                f"{len(parts)} segments"
             )
+        if truths:
+            lines.append(f"  {truths} truths must be as they were, or Python runs")
     lines += [f"a static call was given up, as {end}" for end in statics.ends]
     if not statics.found:
         lines.append(f"Python runs at each call, as {statics.reason}")

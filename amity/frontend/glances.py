@@ -1,4 +1,6 @@
-"""Values that Python was given in a call that is tried out: those that it only returns may be read again."""
+"""Values that Python was given in a call that is tried out: those that it only returns may be read again,
+and truths may be asked again as long as nothing that lasts is done before.
+"""
 
 from __future__ import annotations
 
@@ -29,32 +31,69 @@ class Glances:
     def __init__(self, assembly: Any, leaves: list[Any], nest: tree.Nest) -> None:
         self.assembly, self.leaves, self.nest = assembly, leaves, nest
 
-    def found(self, parts: list[Part]) -> dict[int, int]:
-        """Give parts what is read after them; the number of the look that each leaf of the results is."""
+    def found(self, parts: list[Part]) -> tuple[dict[int, int], int]:
+        """Give parts what is read after them; the number of the look that each leaf of the results is,
+        and how many parts lead to the last truth that is asked.
+        """
         leaves: dict[int, int] = {}
+        leading = 0
         for look in self.assembly.witness.looks_at:
-            method, convert, frames = _asked(look)
-            if not _is_direct(self.assembly.trial.sight.function):
-                raise Refused("Python reads what a tensor holds")
-            try:
-                path = follow(method, frames)
-            except Used as used:
-                raise Refused(
-                    f"Python reads what a tensor holds, and does more than return it ({used})"
-                ) from None
-            if path is None:
-                continue
-            leaf = self._leaf(path)
-            value = look.value if convert is None else convert(look.value)
-            if leaf in leaves or not is_equal(self.leaves[leaf], value):
-                raise Refused("Python reads what a tensor holds, and returns something else")
-            leaves[leaf] = len(leaves)
             ran = self.assembly.witness.runs[: look.after]
             before = sum(run in self.assembly.runs for run in ran)
+            try:
+                leaf, convert = self._returned(look)
+            except Used as used:
+                glance = self._truth(look, used)
+                leading = max(leading, before)
+            else:
+                if leaf is None:
+                    continue
+                glance = self._glance(look, convert)
+                if leaf in leaves:
+                    raise Refused("Python reads what a tensor holds, and returns something else")
+                leaves[leaf] = len(leaves)
             if not before:
                 raise Refused("Python reads what a tensor holds before anything is computed")
-            parts[before - 1].glances.append(self._glance(look, convert))
-        return leaves
+            parts[before - 1].glances.append(glance)
+        self._check_leading(leading)
+        return leaves, leading
+
+    def _returned(self, look: Look) -> tuple[int | None, Any]:
+        """The leaf of the results that a value is, and how it is made; Used if it may be more."""
+        method, convert, frames = _asked(look)
+        if not _is_direct(self.assembly.trial.sight.function):
+            raise Used("a callable of a type of its own")
+        path = follow(method, frames)
+        if path is None:
+            return None, convert
+        leaf = self._leaf(path)
+        value = look.value if convert is None else convert(look.value)
+        if not is_equal(self.leaves[leaf], value):
+            raise Refused("Python reads what a tensor holds, and returns something else")
+        return leaf, convert
+
+    def _truth(self, look: Look, used: Used) -> Glance:
+        """A value of which Python is told a truth, which must be the same again."""
+        is_asked = any(code is Tensor.__bool__.__code__ for code, _, _ in look.frames[1:2])
+        if not is_asked and type(look.value) is not bool:
+            raise Refused(
+                f"Python reads what a tensor holds, and does more than return it ({used})"
+            ) from None
+        glance = self._glance(look, bool)
+        glance.expected = bool(look.value)
+        return glance
+
+    def _check_leading(self, leading: int) -> None:
+        """What runs before the last truth is asked may run twice, by Python again if it is another."""
+        here = self.assembly
+        for run in here.runs[:leading]:
+            for argument in run.segment.noted.given.values():
+                storage = run.roots[run.segment.noted.places[argument][0]]
+                if id(storage) not in here.new:
+                    raise Refused("Python asks what is true after memory from before was written")
+        last = here.witness.runs.index(here.runs[leading - 1]) if leading else -1
+        if any(told.after <= last for told in (*here.witness.draws, *here.witness.updates)):
+            raise Refused("Python asks what is true after random numbers were drawn")
 
     def _leaf(self, path: Path) -> int:
         """Which leaf of the results lies there."""
@@ -93,10 +132,10 @@ def _asked(look: Look) -> tuple[str, Any, list[tuple]]:
     convert = CONVERT.get(frames[0][0]) if frames else None
     if convert is None:
         if len(frames) != len(look.frames) - 1:
-            raise Refused("Python reads what a tensor holds")
+            raise Used("a conversion")
         return "item", None, frames
     if convert is int and not isinstance(look.value, int):
-        raise Refused("Python reads what a tensor holds, and rounds it")
+        raise Used("it is rounded")
     return convert.__name__, convert, frames[1:]
 
 

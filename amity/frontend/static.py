@@ -58,7 +58,8 @@ class Fresh:
 @dataclass(slots=True)
 class Glance:
     """A number read from memory, so many bytes in: of a tensor, a leaf of the arguments, or the Program's
-    argument at `place`; and what Python's number is made of it by, if not as it is.
+    argument at `place`; and what Python's number is made of it by, if not as it is. It is a result, or
+    must be what is expected.
     """
 
     reader: Callable
@@ -67,6 +68,7 @@ class Glance:
     tensor: Any = None
     leaf: int = -1
     place: int = -1
+    expected: bool | None = None
 
 
 @dataclass(slots=True)
@@ -103,6 +105,9 @@ class Recipe:
     """What a call does."""
 
     parts: list[Part]
+    leading: (
+        int  # parts after which values may turn out otherwise; they write only memory of their own
+    )
     arguments: list[Any]  # of all Programs, one after the other; None where each call has its own
     links: list[tuple[int, int, Layout, int]]  # arguments that are others' memory, so many bytes in
     nest: tree.Nest  # of the function's arguments
@@ -166,21 +171,22 @@ class Static:
             for k, lay, offset in g.places:
                 values[k] = t if lay is g.layout and not offset else t._view(lay, offset)
         for f, allocate in self.fresh:
-            t = values[f.place] = self.make(allocate(), f.layout)
+            values[f.place] = self.make(allocate(), f.layout)
+        for k, source, lay, offset in recipe.links:
+            values[k] = values[source]._view(lay, offset)
+        found: list[Any] = []
+        leading = recipe.leading
+        if leading and not self._run(recipe.parts[:leading], leaves, values, found):
+            return MISSED  # nothing that lasts was done yet
+        for f in recipe.fresh:
             if f.leaf is not None:
-                f.leaf[GRAD] = t
+                f.leaf[GRAD] = values[f.place]
         if self.has_numbers and not self._move(values):
             for f in recipe.fresh:
                 if f.leaf is not None:
                     f.leaf[GRAD] = None
             return MISSED
-        for k, source, lay, offset in recipe.links:
-            values[k] = values[source]._view(lay, offset)
-        found = []
-        for part in recipe.parts:
-            part.program(*(values if part.of is None else values[part.of]))
-            for glance in part.glances:
-                found.append(self._read(glance, leaves, values))
+        self._run(recipe.parts[leading:] if leading else recipe.parts, leaves, values, found)
         for s in recipe.written:
             self.bump(leaves[s].storage if type(s) is int else s)
         self.uses += 1
@@ -295,6 +301,20 @@ class Static:
         for (first, count), (_, scalars) in zip(recipe.scalars, moved, strict=True):
             numbers = list(scalars.values())
             values[first : first + count] = recipe.arguments[first : first + count] = numbers
+        return True
+
+    def _run(
+        self, parts: Sequence[Part], leaves: Sequence[Any], values: list[Any], found: list[Any]
+    ) -> bool:
+        """Run some parts, and add what is read after them; whether all is as expected."""
+        for part in parts:
+            part.program(*(values if part.of is None else values[part.of]))
+            for glance in part.glances:
+                value = self._read(glance, leaves, values)
+                if glance.expected is None:
+                    found.append(value)
+                elif value is not glance.expected:
+                    return False
         return True
 
     def _read(self, g: Glance, leaves: Sequence[Any], values: list[Any]) -> Any:

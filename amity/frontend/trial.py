@@ -111,11 +111,11 @@ class Assembly:
             of = slice(first, len(arguments)) if len(self.runs) > 1 else None
             parts.append(Part(run.segment.program, of))
         leaves, nest = tree.flatten(result)
-        glances = Glances(self, leaves, nest).found(parts)
+        glances, leading = Glances(self, leaves, nest).found(parts)
         results = self._results(leaves, glances)
         updates = self.witness.updates
         return Recipe(
-            parts, arguments, self.links, self.trial.nest,
+            parts, leading, arguments, self.links, self.trial.nest,
             same=[(i, x) for i, x in enumerate(self.trial.leaves) if i not in self.free],
             given=list(self.given.values()), fresh=self.fresh, kept=self.kept, steady=self.steady,
             roots=self.held, written=self._written(),
@@ -260,6 +260,8 @@ class Assembly:
             raise Refused(
                 "it returns a view of what it was given, a gradient, or a tensor of another class"
             )
+        if x.__dict__:
+            raise Refused("it returns a tensor with attributes of its own")
         lay = self.layouts[k]
         is_view = x.base is not None
         if x.tape is not None:

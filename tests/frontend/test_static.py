@@ -102,7 +102,7 @@ def test_what_python_does_each_time():
         return x + x.sum().item()
 
     def reads_argument(x):
-        return x + 1 if x[0, 0] < 5 else x - 1
+        return x + 1 if x[0, 0].item() < 5 else x - 1
 
     def takes_next(x):
         return x + next(generator)

@@ -219,13 +219,6 @@ def _raises(x):
     return total
 
 
-def _checks_the_tensor(x):
-    y = (x * 2).sum()
-    if y > 35:
-        return x
-    return y.item()
-
-
 def _lists(x):
     return (x * 2).tolist()
 
@@ -252,7 +245,7 @@ USED = [
     _adds, _adds_in_place, _compares, _compares_apart, _branches, _branches_by_none, _prints, _formats,
     _appends, _stores, _stores_globally, _captures, _as_key, _as_index, _as_argument, _twice, _sorts,
     _chooses_by_value, _by_a_map, _in_order, _first_that_is_not_zero, _first_by_a_function,
-    _first_by_conversion, _on_some_ways, _unpacks, _rounds, _raises, _checks_the_tensor,
+    _first_by_conversion, _on_some_ways, _unpacks, _rounds, _raises,
     _lists, _by_a_subclass, _by_another_method,
 ]  # fmt: skip
 
@@ -267,6 +260,154 @@ def test_values_that_are_used(function, capsys):
         SEEN.clear()
         assert (a, printed, seen) == (str(function(x)), capsys.readouterr().out, SEEN)
     assert not f.statics.found
+
+
+def _clamps(x):
+    y = x * 2
+    if y.max() > 11:
+        y = y.clamp(max=11)
+    return y
+
+
+def _asks_and_returns(x):
+    y = (x * 2).sum()
+    if y > 35:
+        return x + 1
+    return y.item(), (y > 20).item()
+
+
+def _asks_thrice(x):
+    y, steps = x * 1, 0
+    while steps < 3 and (y.sum() < 40).item():
+        y, steps = y * 2 + 1, steps + 1
+    return y, steps
+
+
+def _asserts(x):
+    assert x.isfinite().all()
+    return x * 2, float(x.sum())
+
+
+def _negates(x):
+    return x + 1 if not (x > 5).any() else x - 2 if bool((x > 6).any()) else x * 3
+
+
+def _shows_a_truth(x):
+    return f"{(x > 5).any().item()}", x * 2
+
+
+def _writes_afterwards(x):
+    if x.max() > 5.5:
+        x.mul_(0.5)
+    else:
+        x.add_(1)
+    return x.sum()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [_clamps, _asks_and_returns, _asks_thrice, _asserts, _negates, _shows_a_truth, _writes_afterwards],
+)  # fmt: skip
+def test_truths_that_are_asked(function):
+    f = amity.compile(function)
+    for k in range(24):
+        a, b = [X * (0.5 + k % 5 / 3) for _ in range(2)]
+        assert str(f(a)) == str(function(b)) and str(a) == str(b)
+    assert uses(f) > 8
+    assert "truths must be as they were" in amity.explain(f)
+
+
+def test_a_truth_that_fails():
+    f = warmed(_asserts, X)
+    with pytest.raises(AssertionError):
+        f(X * math.nan)
+    assert str(f(X)) == str(_asserts(X))
+
+
+def _writes_before(x):
+    x.add_(1)
+    return x + 1 if x.max() > 5.5 else x - 1
+
+
+def _draws_before(x):
+    y = x + amity.rand(2, 3)
+    return y + 1 if y.max() > 5.5 else y - 1
+
+
+@pytest.mark.parametrize("function", [_writes_before, _draws_before])
+def test_truths_after_what_lasts(function):
+    f = amity.compile(function)
+    for k in range(12):
+        a, b = [X * (0.5 + k % 3) for _ in range(2)]
+        state = amity.get_rng_state()
+        found = str(f(a))
+        amity.set_rng_state(state)
+        assert found == str(function(b)) and str(a) == str(b)
+    assert not f.statics.found and "Python asks what is true after" in f.statics.reason
+
+
+def checked_steps(is_compiled, is_static=None):
+    """Training that leaves steps out whose gradients are too large, with a random stream after."""
+    amity.manual_seed(4)
+    model = amity.nn.Sequential(amity.nn.Linear(6, 8), amity.nn.Tanh(), amity.nn.Linear(8, 3))
+    update = amity.optim.Adam(model.parameters(), lr=0.05)
+
+    def step(x, y):
+        update.zero_grad()
+        loss = amity.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        if amity.nn.utils.clip_grad_norm_(model.parameters(), 1.0) > 0.9:
+            return loss.item(), None
+        update.step()
+        return loss.item(), amity.rand(2)
+
+    call = amity.compile(step, static=is_static) if is_compiled else step
+    rng, given = np.random.default_rng(1), []
+    for i in range(30):
+        x = amity.from_numpy((rng.standard_normal((5, 6)) * (1 + i % 4 / 3)).astype(np.float32))
+        loss, noise = call(x, amity.from_numpy(rng.integers(0, 3, 5)))
+        given.append([loss, *([0.0] if noise is None else noise.tolist())])
+        given += [p.grad.flatten().tolist() for p in model.parameters()]
+    counts = [s["step"] for s in update.state.values()]
+    return call, given + [v.flatten().tolist() for v in model.state_dict().values()], counts
+
+
+def test_steps_that_are_left_out():
+    call, got, counts = checked_steps(True)
+    _, expected, right = checked_steps(False)
+    assert len({len(g) for g in expected if len(g) < 4}) == 2 and [*map(float, counts)] == [
+        *map(float, right)
+    ]
+    for a, b in zip(got, expected, strict=True):
+        assert a == pytest.approx(b, rel=2e-3, abs=2e-4)
+    assert uses(call) > 8, call.statics.reason
+
+
+def _hangs_a_number_on(x):
+    y = x * 2
+    y.tag = 5
+    return y, vars
+
+
+def _hangs_a_tensor_on(x):
+    y = x * 2
+    y.extra = x + 1
+    return y, y.sum().item()
+
+
+def _hangs_on_later(x):
+    y, z = x * 2, x + 1
+    total = z.sum().item()
+    y.extra = z
+    return y, total
+
+
+@pytest.mark.parametrize("function", [_hangs_a_number_on, _hangs_a_tensor_on, _hangs_on_later])
+def test_what_hangs_on_results(function):
+    f = amity.compile(function)
+    for k in range(8):
+        a, b = f(X + k)[0], function(X + k)[0]
+        assert str(vars(a)) == str(vars(b)) and vars(b)
 
 
 def test_reasons_name_the_line():
