@@ -202,7 +202,7 @@ class Static:
         seen = set()
         for g in recipe.given:
             t = leaves[g.leaf]
-            if type(t) is not Tensor or t.layout is not g.layout or t.tape is not None:
+            if type(t) is not Tensor or t.layout is not g.layout or not is_bare(t):
                 return False
             root = id(t.storage.root)
             if root in roots:
@@ -339,6 +339,13 @@ class Static:
         if r.node is not None:
             t.tape = [next_seq(), *r.node[1:]]
         return t
+
+
+def is_bare(t: Tensor) -> bool:
+    """Whether a tensor is nothing but its memory and layout: off the tape, as what it is a view of, and
+    without attributes.
+    """
+    return t.tape is None and not t.__dict__ and (t.base is None or t.base.tape is None)
 
 
 def is_alone(g: Any, lay: Layout) -> bool:

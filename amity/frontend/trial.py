@@ -20,7 +20,7 @@ from amity.engine.witness import Run, Witness
 
 from .glances import Glances
 from .reach import ATOMS, GRAD, Reach, Refused, Sight
-from .static import Fresh, Given, Part, Recipe, Result, Static
+from .static import Fresh, Given, Part, Recipe, Result, Static, is_bare
 from .tape import ACCUMULATE, EDGES, FREED, OUTPUT, RULE, SAVED
 from .tensor import Tensor
 from .watch import Watch
@@ -32,7 +32,7 @@ class Changed(Refused):
 
 def is_free(leaf: Any) -> bool:
     """Whether an argument may be another tensor at each call."""
-    return type(leaf) is Tensor and leaf.tape is None and type(leaf.layout) is Layout
+    return type(leaf) is Tensor and type(leaf.layout) is Layout and is_bare(leaf)
 
 
 class Trial:
@@ -45,8 +45,8 @@ class Trial:
         self.sight = Sight(function, seen, fixed)
         self.before = self.sight.walk()
         self.grads = {id(t.tape): t.tape[GRAD] for t in self.before.tensors if t.tape is not None}
-        free = [x for x in self.leaves if is_free(x)]
-        counters = [t.storage.counter for t in (*self.before.tensors, *free)]
+        self.free = [x for x in self.leaves if is_free(x)]
+        counters = [t.storage.counter for t in (*self.before.tensors, *self.free)]
         self.versions = {id(c): (c, c.version) for c in counters}
 
     def outcome(self, result: Any, watch: Watch, witness: Witness) -> Static:
@@ -56,6 +56,8 @@ class Trial:
             raise Refused("; ".join(dict.fromkeys(reasons)))
         if watch.codes.keys() != self.seen.codes.keys():
             raise Changed("it ran other code than at the call before")
+        if any(x.__dict__ for x in self.free):
+            raise Refused("it sets an attribute of an argument")
         after = self.sight.walk()
         where = self.before.difference(after)
         if where is not None:

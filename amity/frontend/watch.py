@@ -62,6 +62,10 @@ UNSEEN = {
     "__dict__",
     "f_back",
     "f_locals",
+    "_base",
+    "_is_view",
+    "storage_offset",
+    "untyped_storage",
 }  # attributes that tell more than a walk sees
 
 
@@ -101,7 +105,8 @@ class Watch:
         if sys.getprofile() == self._event:
             sys.setprofile(None)
         for code in self.codes:
-            for name in UNSEEN.intersection(code.co_names):
+            by_string = _texts(code.co_consts) if self.sees_all else ()
+            for name in UNSEEN.intersection((*code.co_names, *by_string)):
                 self._refuse(f"{code.co_name} reads {name}", code.co_filename, code.co_firstlineno)
 
     @property

@@ -410,6 +410,67 @@ def test_what_hangs_on_results(function):
         assert str(vars(a)) == str(vars(b)) and vars(b)
 
 
+def _reads_attributes_of_an_argument(x):
+    return x * getattr(x, "scale", 1)
+
+
+def _sets_attributes_of_an_argument(x):
+    x.seen = True
+    return x * 2
+
+
+def _hangs_a_tensor_on_an_argument(x):
+    x.last = x + 1
+    return x * 2
+
+
+@pytest.mark.parametrize(
+    "function",
+    [_reads_attributes_of_an_argument, _sets_attributes_of_an_argument, _hangs_a_tensor_on_an_argument],
+)  # fmt: skip
+def test_what_hangs_on_arguments(function):
+    f = amity.compile(function)
+    for k in range(12):
+        a, b = X + 1, X + 1
+        if k > 5:
+            a.scale = b.scale = k
+        assert str(f(a)) == str(function(b)) and str(vars(a)) == str(vars(b))
+        if function is _sets_attributes_of_an_argument and k == 5:
+            assert f.statics.reason == "it sets an attribute of an argument"
+
+
+def _asks_for_a_view(x):
+    return x * 2 if x._is_view() else x * 3
+
+
+def _asks_for_a_place(x):
+    return x * x.storage_offset()
+
+
+def _asks_for_a_whole(x):
+    return x * (1 if getattr(x, "_base") is None else 2)  # noqa: B009
+
+
+@pytest.mark.parametrize("function", [_asks_for_a_view, _asks_for_a_place, _asks_for_a_whole])
+def test_what_views_tell(function):
+    f, whole = amity.compile(function), amity.arange(24.0).reshape(8, 3)
+    for k in range(12):
+        x = whole[k % 4 : k % 4 + 2] if k > 5 else whole[2:4].clone()
+        assert str(f(x)) == str(function(x))
+
+
+def test_views_of_what_is_on_the_tape():
+    def function(x):
+        return x.mul_(2)
+
+    f, w = warmed(function, amity.ones(3)), amity.ones(4, requires_grad=True)
+    with amity.no_grad():
+        part = w[1:]
+    for call in (function, f):
+        with pytest.raises(RuntimeError):
+            call(part)
+
+
 def test_reasons_name_the_line():
     f = amity.compile(_adds)
     for _ in range(6):
