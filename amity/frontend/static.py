@@ -345,7 +345,13 @@ def is_bare(t: Tensor) -> bool:
     """Whether a tensor is nothing but its memory and layout: off the tape, as what it is a view of, and
     without attributes.
     """
-    return t.tape is None and not t.__dict__ and (t.base is None or t.base.tape is None)
+    is_off = t.tape is None and (t.base is None or t.base.tape is None)
+    return is_off and not (t.__dict__ and has_attributes(t))
+
+
+def has_attributes(t: Tensor) -> bool:
+    """Whether a tensor has attributes, besides the list of its views."""
+    return not t.__dict__.keys() <= {"_views"}
 
 
 def is_alone(g: Any, lay: Layout) -> bool:

@@ -20,7 +20,7 @@ from amity.engine.witness import Run, Witness
 
 from .glances import Glances
 from .reach import ATOMS, GRAD, Reach, Refused, Sight
-from .static import Fresh, Given, Part, Recipe, Result, Static, is_bare
+from .static import Fresh, Given, Part, Recipe, Result, Static, has_attributes, is_bare
 from .tape import ACCUMULATE, EDGES, FREED, OUTPUT, RULE, SAVED
 from .tensor import Tensor
 from .watch import Watch
@@ -56,7 +56,7 @@ class Trial:
             raise Refused("; ".join(dict.fromkeys(reasons)))
         if watch.codes.keys() != self.seen.codes.keys():
             raise Changed("it ran other code than at the call before")
-        if any(x.__dict__ for x in self.free):
+        if any(map(has_attributes, self.free)):
             raise Refused("it sets an attribute of an argument")
         after = self.sight.walk()
         where = self.before.difference(after)
@@ -262,7 +262,7 @@ class Assembly:
             raise Refused(
                 "it returns a view of what it was given, a gradient, or a tensor of another class"
             )
-        if x.__dict__:
+        if has_attributes(x):
             raise Refused("it returns a tensor with attributes of its own")
         lay = self.layouts[k]
         is_view = x.base is not None
