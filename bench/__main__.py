@@ -92,7 +92,7 @@ class Bench:
         print("\n".join(report.heading(modes)), flush=True)
         works = {w.name: w for w in self.chosen(WORKLOADS)}
         with tempfile.TemporaryDirectory() as folder:
-            for name, count in self.missing(self.order(list(works.values())), figures.growth):
+            for name, count in self.missing(self.order(list(works.values())), figures.lines):
                 line = timed(works[name], count, self.options.rounds, self.libraries, Path(folder))
                 print("\n".join([report.table_row(line, modes), *report.failures([line])]))
                 figures.add_line(figures.lines, line)
