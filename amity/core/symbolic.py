@@ -15,6 +15,7 @@ from math import gcd, prod
 from typing import Any
 
 Terms = tuple[tuple[tuple[int, ...], int], ...]  # (atoms that are multiplied, coefficient), sorted
+ENDLESS = 1 << 31  # a size that no tensor has; bounds beyond it tell nothing
 TESTS = ("==", "!=", "<", ">=")  # of a formula and 0
 
 
@@ -146,7 +147,9 @@ class Trace:
         for terms, test in self.guards:
             found = self._bound(terms, test)
             if found is None:
-                rest[f"{self.show(terms, names)} {test} 0"] = None
+                more = [(atoms, c) for atoms, c in terms if c > 0]
+                less = [(atoms, -c) for atoms, c in terms if c < 0]
+                rest[f"{self.show(more, names)} {test} {self.show(less, names)}"] = None
                 continue
             name, (low, high, other) = names[found[0]], found[1:]
             least[name] = max(least[name], low)
@@ -161,7 +164,7 @@ class Trace:
                 least[name] += 1
             while most.get(name) in but:
                 most[name] -= 1
-            to = f" to {most[name]}" if name in most else ""
+            to = f" to {most[name]}" if most.get(name, ENDLESS) < ENDLESS else ""
             but = [n for n in but if least[name] < n <= most.get(name, n)]
             apart = f" but {', '.join(map(str, but))}" if but else ""
             lines.append(f"{name} from {least[name]}{to}{apart}")

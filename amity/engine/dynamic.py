@@ -240,7 +240,22 @@ class Form:
     @property
     def about(self) -> str:
         """The sizes that it is for, for people."""
-        return self.trace.about([n or f"size {i}" for i, n in enumerate(self.fit.names)])
+        return self.trace.about(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """What its sizes are called."""
+        return [n or _letters(i) for i, n in enumerate(self.fit.names)]
+
+    def sizes(self, frame: Frame) -> str:
+        """The sizes of a frame, for people."""
+        pairs = zip(self.names, self.fit.read(frame.numbers), strict=True)
+        return ", ".join([f"{name}={size}" for name, size in pairs])
+
+
+def _letters(i: int) -> str:
+    """a to z, then a1."""
+    return chr(ord("a") + i % 26) + (str(i // 26) if i >= 26 else "")
 
 
 def _lowered_at(lowered: Lowered, value: Callable[[Terms], int]) -> Lowered:

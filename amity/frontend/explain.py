@@ -51,14 +51,21 @@ def explain(function: Compiled) -> str:
             f"explain: got {type(function).__name__}; expected what amity.compile returned"
         )
     segments = list(function.segments.values())
-    lines = [f"{function.name}: {len(segments)} segments", *static_lines(function.statics)]
+    lines = [
+        f"{function.name}: {_count(len(segments), 'segment')}",
+        *static_lines(function.statics),
+    ]
     if function.crowded:
         lines.append(
-            f"  {function.crowded} calls ran eagerly, as they came while another thread's call of a "
+            f"  {_count(function.crowded, 'call')} ran eagerly, in the time of another thread's call of a "
             "compiled function was noted"
         )
+    told = set()  # Programs for many sizes
     for i, segment in enumerate(segments):
-        lines += _of_segment(i, segment)
+        if segment.form is not None and id(segment.form) in told:
+            continue
+        told.add(id(segment.form))
+        lines += _of_segment(i, segment, segments)
         if i:
             lines.append(f"  it is new as {difference(segment.calls, segments[:i])}")
     text = "\n".join(lines)
@@ -66,29 +73,34 @@ def explain(function: Compiled) -> str:
     return text
 
 
-def _of_segment(i: int, segment: Segment) -> Iterator[str]:
-    yield f"segment {i}: used {segment.uses} times; it ended as {segment.end}"
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _of_segment(i: int, segment: Segment, segments: list[Segment]) -> Iterator[str]:
+    yield f"segment {i}: used {_count(segment.uses, 'time')}; it ended as {segment.end}"
     first, last = (segment.calls[k].where.line for k in (0, -1))
     if first and last:
         yield f"  from {first} to {last}"
-    yield from _of_sizes(segment)
+    yield from _of_sizes(segment, segments)
     paper = paper_of(segment.program) if segment.program else None
     plan, again = (paper.plan(), paper.again) if paper else (None, NOTHING)
     steps, arena = (plan.steps, plan.arena) if plan else ([], 0)
     yield (
-        f"  {len(segment.calls)} eager calls became {_size(segment.graph)} nodes, "
+        f"  {_count(len(segment.calls), 'eager call')} became {_count(_size(segment.graph), 'node')}, "
         f"{_size(pipeline.run(segment.graph, again.rounds))} after passes, in {len(steps)} launches of "
-        f"{len({s.kernel for s in steps})} kernels"
+        f"{_count(len({s.kernel for s in steps}), 'kernel')}"
     )
     reads = sum(n.op is None and not n.spec.is_weak for n in segment.graph.nodes())
     yield (
-        f"  it reads {reads} tensors, writes {len(segment.graph.outputs)}, and uses {arena} bytes in "
+        f"  it reads {_count(reads, 'tensor')}, writes {len(segment.graph.outputs)}, and uses {arena} bytes in "
         f"between{_of_again(again)}"
     )
-    yield (
-        f"  it cost {segment.seconds * 1e3:.0f} ms, {segment.kernel_seconds * 1e3:.0f} of them to "
-        f"compile {segment.kernels} kernels that were nowhere yet"
+    new = (
+        f"{segment.kernel_seconds * 1e3:.0f} of them to compile {_count(segment.kernels, 'kernel')}"
     )
+    known = "all its kernels were there"
+    yield f"  it cost {segment.seconds * 1e3:.0f} ms; {new if segment.kernels else known}"
 
 
 def _of_again(again: Again) -> str:
@@ -97,12 +109,19 @@ def _of_again(again: Again) -> str:
     return f"{saved}, as {again.count} values are computed again" if again.count else ""
 
 
-def _of_sizes(segment: Segment) -> Iterator[str]:
+def _of_sizes(segment: Segment, segments: list[Segment]) -> Iterator[str]:
     """Which sizes its Program is for, or why it is for these alone."""
     if segment.form is not None:
         which = 1 + segment.family.forms.index(segment.form)
-        sizes = segment.form.fit.read(Frame(segment.noted).numbers)
-        yield f"  at sizes {sizes} of Program {which} for many: {segment.form.about}"
+        sizes = segment.form.sizes(Frame(segment.noted))
+        yield f"  at {sizes} of Program {which} for many sizes: {segment.form.about}"
+        like = [s for s in segments if s.form is segment.form and s is not segment]
+        if like:
+            uses, seconds = sum(s.uses for s in like), sum(s.seconds for s in like)
+            yield (
+                f"  so {'is' if len(like) == 1 else 'are'} {_count(len(like), 'other segment')} at other sizes, used "
+                f"{_count(uses, 'time')} in all, which cost {seconds * 1e3:.0f} ms"
+            )
     elif segment.family is not None and segment.family.refusals:
         yield f"  its sizes stay as they are: {segment.family.refusals[-1]}"
 

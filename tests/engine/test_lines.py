@@ -166,6 +166,6 @@ def test_calls_beside_a_deferring_thread_run_eagerly_and_are_counted(capsys):
     done.set()
     thread.join()
     assert out[0].tolist() == [4, 4] and fast.crowded == 1 and not fast.segments
-    assert "1 calls ran eagerly" in amity.explain(fast)
+    assert "1 call ran eagerly" in amity.explain(fast)
     assert amity.compile(lambda x: fast(x))(amity.ones(1)).tolist() == [3]
     assert fast.crowded == 1

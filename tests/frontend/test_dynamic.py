@@ -173,7 +173,8 @@ def test_explain_tells_sizes(capsys):
     for n in (5, 8, 9):
         c(amity.ones(n, 3))
     said = amity.explain(c)
-    assert "at sizes [9] of Program 1 for many: rows from 2" in said
+    assert "at rows=8 of Program 1 for many sizes: rows from 2" in said
+    assert "so is 1 other segment at other sizes, used 1 time in all" in said
 
 
 def test_formulas_that_get_lost_are_noticed(monkeypatch):
