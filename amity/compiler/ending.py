@@ -7,8 +7,9 @@ read, and its results stored, at the same row and column.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from amity.core.layout import Layout
 from amity.core.shape import numel
@@ -28,6 +29,17 @@ class Ending:
     meta: tuple[int, ...]
     places: tuple[int, ...]
     whole: tuple = field(compare=False)  # what `make_ending` was given
+
+    def at(self, plain: Callable[[Any], Any]) -> Ending:
+        """The ending at other sizes, whose numbers for formulas `plain` gives."""
+        domain, operands, inputs, body, stores = self.whole
+        operands = [
+            (place, replace(a, strides=plain(a.strides), whole=plain(a.whole)))
+            for place, a in operands
+        ]
+        body = [type(i)(*map(plain, i)) for i in body]
+        whole = plain(domain), tuple(operands), inputs, tuple(body), stores
+        return replace(self, meta=plain(self.meta), whole=whole)
 
     def apart(self, sums: Layout) -> tuple[Nest, list[int], list[int | None], int | None]:
         """The ending as a nest of its own, after a kernel that stores its sums: the nest, its numbers,

@@ -278,7 +278,7 @@ def _lowered_at(lowered: Lowered, value: Callable[[Terms], int]) -> Lowered:
             return replace(step, meta=meta, grid=plain(step.grid), grain=plain(step.grain))
         fields = [getattr(step.op, f) for f in step.op.fields]
         op = type(step.op)(*plain(fields)) if has_formula(fields) else step.op
-        end = step.ending and replace(step.ending, meta=plain(step.ending.meta))
+        end = step.ending and step.ending.at(plain)
         return replace(step, op=op, outs=[lay_out(lay) for lay in step.outs], ending=end)
 
     places = [Place(lay_out(p.layout), p.base, plain(p.offset), p.argument) for p in lowered.places]
@@ -292,7 +292,7 @@ def _summary(lowered: Lowered) -> list[Any]:
         if isinstance(s, Launch):
             rows.append((s.key, list(s.meta), list(s.buffers), s.grid, s.grain, s.has_scratch))
         else:
-            end = s.ending and (s.ending.nest.key, s.ending.meta, s.ending.places)
+            end = s.ending and (s.ending.nest.key, s.ending.meta, s.ending.places, s.ending.whole)
             rows.append((s.op, list(s.inputs), list(s.outs), list(s.results), end))
     return [*rows, list(lowered.outputs)]
 
