@@ -147,8 +147,8 @@ class Trace:
         for terms, test in self.guards:
             found = self._bound(terms, test)
             if found is None:
-                more = [(atoms, c) for atoms, c in terms if c > 0]
-                less = [(atoms, -c) for atoms, c in terms if c < 0]
+                more = tuple([(atoms, c) for atoms, c in terms if c > 0])
+                less = tuple([(atoms, -c) for atoms, c in terms if c < 0])
                 rest[f"{self.show(more, names)} {test} {self.show(less, names)}"] = None
                 continue
             name, (low, high, other) = names[found[0]], found[1:]
