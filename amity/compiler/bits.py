@@ -53,6 +53,6 @@ def suspects(old: Lowered, new: Lowered, copies: Mapping[Node, Node]) -> set[Nod
             if before.differs(n, after, m):
                 near = {*before.loops[n].nodes, n}
                 loop = after.loops[m].nodes
-                found |= {x for x in copies if copies[x] in loop or x in near}
-                found |= {x for u in near for x in u.inputs}
+                blamed = {x for x in copies if copies[x] in loop or x in near}
+                found |= blamed or {x for u in near for x in u.inputs}
     return found

@@ -142,10 +142,13 @@ class Values:
 
     def _is_cheap(self, n: Node, boundary: int) -> bool:
         """Whether a value can be computed again: loops do it, and the bits are the same. Numbers of 16
-        bits are rounded where they are stored, which loops would not do to copies that they read.
+        bits are rounded where they are stored: so loops neither read copies of them, nor make copies
+        of what they were held in registers for.
         """
         if n.op.kind != "pointwise" or n.op.results > 1 or n in self.kept:
             return n.op.kind == "view"
+        if any(is_short(x) and x.op is not None for x in n.inputs):
+            return False
         return not is_short(n) or not self._is_read_by_loops(n, boundary)
 
     def _is_read_by_loops(self, n: Node, boundary: int) -> bool:
