@@ -74,6 +74,7 @@ class _Lowering:
         self.out = Lowered(graph)
         self.place: dict[int, int] = {}  # id(node) -> place
         self.done: set[int] = set()  # ids of nodes that are computed
+        self.kept: set[int] = set()  # places of weights that are cast once
         self.group: Group | None = None
         self.axes: Axes | None = None  # how the node that joins lies in the group
         for i, (node, lay) in enumerate(zip(graph.inputs, inputs, strict=True)):
@@ -304,8 +305,23 @@ class _Lowering:
             outputs = self._launch_head(group, outputs)
         if outputs:
             made = [(n, p) for n, p, _ in outputs]
-            self._add(group.launches(outputs, self._partial), *made)
+            launches = group.launches(outputs, self._partial)
+            if self._casts_weight(group):
+                launches[-1].keeps = True
+                self.kept.add(made[0][1])
+            self._add(launches, *made)
         self.done |= {id(n) for n in group.nodes}
+
+    def _casts_weight(self, group: Group) -> bool:
+        """Whether a group is the cast of memory that stays from call to call, for linear layers."""
+        if [n.op.name for n in group.nodes] != ["cast"]:
+            return False
+        (node,), users = group.nodes, self.users.get(id(group.nodes[0]), ())
+        is_weight = id(node) not in self.wanted and all(
+            u.op.kind == "kernel" and u.op.planner == "linear" and u.inputs[0] is not node
+            for u in users
+        )
+        return is_weight and self._stays(group.operands[0][0])
 
     def _used(self, group: Group) -> list[Node]:
         """The nodes of a group that others need."""
@@ -447,8 +463,11 @@ class _Lowering:
             self._add(step.launches(self.out, self.target, self.threads), *makes)
 
     def _stays(self, place: int) -> bool:
-        """Whether a place is memory that a segment finds as it is and does not write."""
+        """Whether a place is memory that a segment finds as it is and does not write, or a cast of such
+        that it keeps."""
         roots, found = self.roots, self.out.places[place]
+        if place in self.kept:
+            return True
         if roots is None or found.base >= len(roots) or not pipeline.is_on("keep"):
             return False
         return found.offset == 0 and 0 <= roots[found.base] not in self.written

@@ -245,23 +245,25 @@ def in_order(lowered: Lowered, first: Sequence[Launch]) -> list[Launch]:
 def worth_keeping(
     lowered: Lowered, kinds: Sequence[int], given: dict[int, int], roots: Sequence[int] | None
 ) -> tuple[list[Launch], list[int]]:
-    """The launches whose results a segment keeps from call to call, and the arguments that they read:
-    memory that calls find as it is, and that this Program does not write.
+    """The launches whose results a segment keeps from call to call, and the arguments that they read,
+    each other's results apart: memory that calls find as it is, and that this Program does not write.
     """
     if roots is None or not pipeline.is_on("keep"):
         return [], []
     written = {roots[a] for a in given.values()}
     found: list[Launch] = []
     guards: set[int] = set()
+    kept: set[int] = set()  # what they make
     for step in lowered.steps:
         if isinstance(step, Launch) and step.keeps and step.grid:
-            reads = {lowered.places[p].base for p in step.buffers[:-1]}
+            reads = {lowered.places[p].base for p in step.buffers[:-1]} - kept
             if all(
                 a < len(kinds) and kinds[a] == plan.TENSOR and 0 <= roots[a] not in written
                 for a in reads
             ):
                 found.append(step)
                 guards |= reads
+                kept.add(lowered.places[step.buffers[-1]].base)
     return found, sorted(guards)
 
 

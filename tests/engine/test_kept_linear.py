@@ -33,6 +33,41 @@ def test_other_dtypes(dtype):
         np.testing.assert_array_equal(f(x).double().numpy(), m(x).double().numpy())
 
 
+def autocast(m, x):
+    with amity.autocast("cpu", dtype=amity.bfloat16):
+        return m(x)
+
+
+@pytest.mark.parametrize("calls", [1, 5])
+def test_casts_are_kept_with_what_is_made_of_them(calls):
+    m, x = model(), amity.randn(20, 128)
+    f = amity.compile(lambda x: autocast(m, x))
+    for n in range(3):
+        for _ in range(calls):
+            given, wanted = f(x).float().numpy(), autocast(m, x).float().numpy()
+            np.testing.assert_allclose(given, wanted, 2e-2, 2e-2 * np.abs(wanted).max())
+        states = [s.keeps for s in f.segments.values() if s.keeps is not None]
+        assert [len(s.slots) for s in states] == [4]  # weights and biases
+        if flags.native and calls > 1:
+            assert [s.words[kept.TIMES] for s in states] == [n + 1]
+        m[0].weight.mul_(-1.5)
+        m[2].bias.add_(1)
+
+
+def test_a_cast_that_leaves_is_not_kept():
+    m, x = nn.Linear(128, 256).requires_grad_(False), amity.randn(20, 128)
+
+    @amity.compile
+    def f(x):
+        w = m.weight.bfloat16()
+        return nn.functional.linear(x.bfloat16(), w), w
+
+    seen = [f(x)[1] for _ in range(5)]
+    seen[0].zero_()
+    for w in seen[1:]:
+        np.testing.assert_array_equal(w.float().numpy(), m.weight.bfloat16().float().numpy())
+
+
 def replaced(m):
     m[0].weight = nn.Parameter(amity.randn(256, 128), requires_grad=False)
 
