@@ -295,7 +295,7 @@ class _Lowering:
         group, self.group = self.group, None
         if group is None:
             return
-        outputs = []
+        outputs, inside = [], {id(n) for n in group.nodes}  # the head leaves where it is on its own
         layouts = [self.out.places[p].layout for p, _ in group.operands]
         for node in self._used(group):
             place = self._for_result(node, group.preferred(node, layouts), group)
@@ -310,7 +310,7 @@ class _Lowering:
                 launches[-1].keeps = True
                 self.kept.add(made[0][1])
             self._add(launches, *made)
-        self.done |= {id(n) for n in group.nodes}
+        self.done |= inside
 
     def _casts_weight(self, group: Group) -> bool:
         """Whether a group is the cast of memory that stays from call to call, for linear layers."""
