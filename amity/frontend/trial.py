@@ -147,7 +147,10 @@ class Assembly:
             there = device.machine().alias(storage, offset) if offset else storage
             return device.machine().make(there, lay)
         else:
-            raise Refused("it uses a tensor that was not made by ops, and is not reached otherwise")
+            raise Refused(
+                f"it makes {lay.dtype.name}{list(lay.shape)} anew by other means than ops, as "
+                "`arange` and `tensor` do, or finds it where nothing leads to it"
+            )
         return None
 
     def _numbers_of(self, after: int) -> int:

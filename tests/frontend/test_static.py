@@ -324,6 +324,13 @@ def test_memory_is_not_kept():
     assert before == after
 
 
+def test_what_is_made_by_other_means_than_ops_is_told():
+    f = amity.compile(lambda x: x + amity.arange(4))
+    for _ in range(6):
+        f(amity.ones(3, 4))
+    assert "it makes int64[4] anew by other means than ops, as `arange`" in amity.explain(f)
+
+
 def test_explain(capsys):
     scale = [1.0]
     f = warmed(lambda x: x * scale[0], X)
