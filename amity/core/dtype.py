@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -68,6 +69,7 @@ BY_CODE = {d.code: d for d in ALL}
 BY_NUMPY = {d.numpy: d for d in ALL}
 
 _default = [float32]
+_memos: list[Callable[[], None]] = []  # what forgets results that depend on it
 _PYTHON: dict[Any, DType] = {bool: bool_, int: int64, float: float64}
 
 
@@ -105,7 +107,16 @@ def set_default_dtype(dtype: DType) -> None:
             f"set_default_dtype: got {dtype!r}; only floating-point types are supported as the "
             "default type"
         )
-    _default[0] = dtype
+    if dtype is not _default[0]:
+        _default[0] = dtype
+        for forget in _memos:
+            forget()
+
+
+def when_default_changes(forget: Callable[[], None]) -> Callable[[], None]:
+    """Have `forget` called whenever the default dtype becomes another one."""
+    _memos.append(forget)
+    return forget
 
 
 RANK = {"b": 0, "u": 1, "i": 1, "f": 2}  # of kinds: bool < integer < floating

@@ -12,12 +12,12 @@ from weakref import ref
 
 import numpy as np
 
-from amity.core.dtype import BY_NUMPY
+from amity.core.dtype import BY_NUMPY, when_default_changes
 from amity.core.errors import DeviceError
 from amity.core.layout import Layout, layout
 from amity.engine import device, program
 from amity.ir.graph import Graph, Node, Spec
-from amity.ops.record import ErrorSample, Op, Pointwise, Sample, weak_spec
+from amity.ops.record import REGISTRY, ErrorSample, Op, Pointwise, Sample, weak_spec
 
 from .batched import Batched
 from .batched import run as run_batched
@@ -133,6 +133,14 @@ def make_plan(op: Op, values: Sequence[Any]) -> Callable:
         op.plans.clear()
     op.plans[key] = plan
     return plan
+
+
+@when_default_changes
+def forget_plans() -> None:
+    """Forget all plans of ops: what they make of integers and numbers depends on the default dtype."""
+    for kind in REGISTRY.values():
+        for op in list(kind._instances.values()):
+            op.plans.clear()
 
 
 def checked(op: Op, specs: Sequence[Spec], plan: Callable) -> Callable:
@@ -259,6 +267,7 @@ def _inlined(op: Op, names: str, plans: dict, other: Callable, **how: Any) -> Ca
 def fast_binary(op: Pointwise, slow: Callable) -> Callable:
     """A method `f(a, b)` for a binary pointwise op; the plan is found without making a tuple."""
     plans: dict = {}
+    when_default_changes(plans.clear)
 
     def other(a: Any, b: Any) -> Any:
         if type(a) is Tensor and type(a.layout) is Symbol and type(b) in OPERANDS:
@@ -292,6 +301,7 @@ def fast_binary(op: Pointwise, slow: Callable) -> Callable:
 def fast_unary(op: Op, slow: Callable) -> Callable:
     """A method `f(a)` for an op of one tensor; with more arguments it is the public function `slow`."""
     plans: dict = {}
+    when_default_changes(plans.clear)
 
     def other(a: Any) -> Any:
         out = slow(a)

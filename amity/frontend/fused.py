@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from amity.core.dtype import when_default_changes
 from amity.core.layout import Layout
 from amity.engine import device, program
 from amity.ir.graph import Graph, Node
-from amity.ops.record import Composite, told_apart
+from amity.ops.record import COMPOSITES, Composite, told_apart
 
 from . import autograd
 from .doors import explained
@@ -289,12 +290,19 @@ def bind_composite(composite: Composite, args: Sequence[Any], kwargs: dict[str, 
     return call(args)
 
 
+@when_default_changes
+def _forget_plans() -> None:
+    for composite in COMPOSITES.values():
+        composite.plans.clear()
+
+
 def _quick(composite: Composite, kinds: Sequence[type]) -> Callable:
     """The call on arguments of these types: an entry found, run and recorded by plain code."""
     is_tensor = [issubclass(k, Tensor) for k in kinds]
     if not any(is_tensor):
         return lambda args: _call(composite, args, {})
     plans: dict[tuple, Entry] = {}
+    when_default_changes(plans.clear)
 
     def other(args: Sequence[Any]) -> Any:
         out = _call(composite, args, {})

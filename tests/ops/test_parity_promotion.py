@@ -148,11 +148,15 @@ def test_refusals_and_limits(text):
 
 
 def test_the_default_dtype_decides_for_numbers():
-    for lib in (torch, amity):
-        lib.set_default_dtype(lib.float64)
+    """Each time anew: what was found for one default does not stand for another."""
+    texts = ("x + 2.5", "x / 2", "x.sum() * 1.5", "tensor(2.5) * x", "result_type(x, 1.5)")
+    texts += ("x.sqrt()", "x.mul(0.3)", "x.sigmoid()", "logit(x > 1)", "nn.functional.gelu(x / 2)")
     try:
-        for text in ("x + 2.5", "x / 2", "x.sum() * 1.5", "tensor(2.5) * x", "result_type(x, 1.5)"):
-            match(text, x="int32[3]")
+        for name in ("float32", "float64", "float32", "float64"):
+            for lib in (torch, amity):
+                lib.set_default_dtype(getattr(lib, name))
+            for text in texts:
+                match(text, x="int32[3]")
     finally:
         for lib in (torch, amity):
             lib.set_default_dtype(lib.float32)

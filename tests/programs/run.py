@@ -40,7 +40,7 @@ class Run:
             for parameter in module.parameters():
                 shape = tuple(parameter.shape)
                 scale = 0.1 if len(shape) < 2 else 0.7 / np.sqrt(np.prod(shape[1:]))
-                parameter.add_(self.floats(*shape, scale=scale) - parameter)
+                parameter.copy_(self.floats(*shape, scale=scale))
         return module
 
     def note(self, *values: Any) -> None:
