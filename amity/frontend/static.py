@@ -105,9 +105,7 @@ class Recipe:
     """What a call does."""
 
     parts: list[Part]
-    leading: (
-        int  # parts after which values may turn out otherwise; they write only memory of their own
-    )
+    leading: int  # parts that write only memory of their own, as values may turn out otherwise
     arguments: list[Any]  # of all Programs, one after the other; None where each call has its own
     links: list[tuple[int, int, Layout, int]]  # arguments that are others' memory, so many bytes in
     nest: tree.Nest  # of the function's arguments

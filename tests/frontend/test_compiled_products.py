@@ -7,6 +7,7 @@ import amity
 from amity import nn
 from amity.compiler import pipeline
 from amity.profiler import profile
+from tests.frontend.held import holds
 
 F = nn.functional
 CLOSE = {amity.float32: 3e-6, amity.float64: 1e-12, amity.bfloat16: 8e-3}
@@ -17,21 +18,6 @@ def _no_gradients():
     amity.manual_seed(0)
     with amity.no_grad():
         yield
-
-
-def numbers(result):
-    results = result if isinstance(result, tuple) else (result,)
-    return [np.array(t.double().numpy()) for t in results]
-
-
-def holds(f, *args, tolerance=3e-6):
-    """Compiled gives what eager gives, but for sums in another order, at each call."""
-    wanted, compiled = numbers(f(*args)), amity.compile(f)
-    for _ in range(3):
-        for a, b in zip(numbers(compiled(*args)), wanted, strict=True):
-            assert a.shape == b.shape
-            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max(initial=1e-9))
-    return compiled
 
 
 def kernels(f, *args):

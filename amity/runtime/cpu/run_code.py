@@ -16,6 +16,16 @@ from .keep_code import KEEPING, LOOKUP
 
 RUNS, TOLD, NOTED = range(3)  # what becomes of a call
 
+# Where a plan's arguments, outputs and bumps of versions stand, and how many there are.
+TABLES = f"""
+  %n = load i64, ptr %plan
+  {read_word("nout", "plan", plan.OUTPUTS)}
+  {read_word("nbump", "plan", plan.BUMPS)}
+  {word("kinds", "plan", plan.HEAD)}
+  {word("outs", "kinds", "%n")}
+  %bumps = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %nout
+"""
+
 ENTRY = f"""
 define internal ptr @fail(ptr %cellp, ptr %text) noinline cold {{
   %exc = load ptr, ptr %cellp
@@ -213,13 +223,8 @@ CALL = f"""
 define internal ptr @run(ptr %self, ptr %args, i64 %nargs, i64 %how) nounwind {{
 entry:
   {read_at("plan", "self", PAYLOAD)}
-  %n = load i64, ptr %plan
-  {read_word("nout", "plan", plan.OUTPUTS)}
+  {TABLES}
   {read_word("mode", "plan", plan.RESULT)}
-  {read_word("nbump", "plan", plan.BUMPS)}
-  {word("kinds", "plan", plan.HEAD)}
-  {word("outs", "kinds", "%n")}
-  %bumps = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %nout
   %nslots0 = add i64 %n, %nout
   %nslots = add i64 %nslots0, 2
   %slots = alloca ptr, i64 %nslots
@@ -308,16 +313,11 @@ STEPS = f"""
 ; slot follows; false with an error set if there is no memory for what lies between
 define internal i1 @run_steps(ptr %plan, ptr %slots, i64 %arenaslot) nounwind {{
 entry:
-  %n = load i64, ptr %plan
-  {read_word("nout", "plan", plan.OUTPUTS)}
+  {TABLES}
   {read_word("nsteps", "plan", plan.STEPS)}
   {read_word("arena", "plan", plan.ARENA, "ptr")}
   {read_word("flags", "plan", plan.FLAGS)}
-  {read_word("nbump", "plan", plan.BUMPS)}
   {read_word("nbuf", "plan", plan.MOST)}
-  {word("kinds", "plan", plan.HEAD)}
-  {word("outs", "kinds", "%n")}
-  %bumps = getelementptr [{plan.OUTPUT_WORDS} x i64], ptr %outs, i64 %nout
   {word("steps", "bumps", "%nbump")}
   %bufs = alloca ptr, i64 %nbuf
   %hasarena = icmp ne ptr %arena, null
